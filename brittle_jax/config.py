@@ -1,0 +1,169 @@
+"""Every setting of an experiment: its default, its unit, its meaning; and what makes a set of them valid."""
+
+import difflib
+from typing import Any
+
+import ml_collections
+
+from brittle_jax.errors import UserError
+
+DATASETS = ("cifar10", "xray")
+AUXILIARY_DATASETS = ("cifar10", "fashion_mnist", "xray")
+TEACHER_TASKS = ("random", "baseline", "classification", "rotnet")
+CHOICES = {
+    "data.name": DATASETS,
+    "network.name": ("small_resnet", "small_resnet_tiny", "densenet161", "densenet_tiny"),
+    "teacher.task": TEACHER_TASKS,
+    "teacher.data": ("", *AUXILIARY_DATASETS),
+    "teacher.random_batch_norm": ("normal_images", "initial"),
+    "evaluate.gradient_path": ("student", "both"),
+    "evaluate.covariance": ("empirical", "ridge", "ledoit_wolf"),
+}
+
+
+def get_base_config() -> ml_collections.ConfigDict:
+    """Returns every field with its default. The files in `configs/` change what a row needs."""
+    config = ml_collections.ConfigDict()
+    config.row = ""  # name of the row, and of its config file
+    config.word = ""  # what followed the colon of --config=FILE:WORD
+    config.seed = 0  # of every random draw; teacher, student, splits and shuffling derive their own from it
+
+    config.data = data = ml_collections.ConfigDict()
+    data.name = ""  # anomaly-detection data set, one of DATASETS; every row names its own
+    data.dir = ""  # tfds data_dir; empty: tfds's own default (TFDS_DATA_DIR or ~/tensorflow_datasets)
+    data.configurations = "all"  # comma-separated names or groups, such as unimodal/airplane,multimodal
+    data.stand_in = False  # where the data set is not found, make small images up instead (called synthetic)
+    data.image_size_pixels = 32  # side of the square images a network sees (whole images; patches: see below)
+    data.max_train_samples = 0  # of each configuration's normal training samples use so many; 0: all
+    data.max_test_samples = 0  # of each configuration's normal, and anomalous, test samples use so many; 0: all
+
+    config.data.patches = patches = ml_collections.ConfigDict()  # of parcels only
+    patches.size_pixels = 224  # side of the square patches a network sees
+    patches.max_stride_pixels = 112  # windows are evenly spaced, never further apart than this
+    patches.air_level = 0.92  # in [0, 1]; a pixel is air where all its channels are above this
+    patches.margin_pixels = 8  # air left around a parcel
+    patches.train_fraction = 0.8  # of the stream-of-commerce parcels; the rest is tested
+
+    config.data.parcels = parcels = ml_collections.ConfigDict()  # the embedded, synthetic parcels
+    parcels.num_normal = 5000  # stream-of-commerce parcels
+    parcels.num_threat = 234  # parcels with a threat
+    parcels.side_pixels = 448  # of the longest parcel's longest side
+    parcels.seed = 0  # of the parcels themselves; config.seed does not change them
+
+    config.network = network = ml_collections.ConfigDict()
+    network.name = "small_resnet"  # of teacher and student alike
+    network.output_features = 128  # of the random linear head; 0: the pooled features are the output
+
+    config.teacher = teacher = ml_collections.ConfigDict()
+    teacher.task = ""  # one of TEACHER_TASKS; every row names its own
+    teacher.data = ""  # data set of the auxiliary task; empty for random
+    teacher.random_batch_norm = "normal_images"  # running averages of a random teacher: measured, or `initial`
+
+    config.pretrain = pretrain = ml_collections.ConfigDict()
+    pretrain.num_epochs = 24.0
+    pretrain.warmup_epochs = 5.0  # the rate rises from 0 to its peak, then falls to 0, both linearly
+    pretrain.batch_size = 512  # images that enter the network, over all devices
+    pretrain.peak_learning_rate = 0.4  # of SGD with Nesterov momentum
+    pretrain.momentum = 0.9
+    pretrain.weight_decay = 5e-4  # added to the gradient, of every parameter
+    pretrain.crop_padding_pixels = 4  # reflected border before a random crop; 0: no crop
+    pretrain.flip = True  # mirror half of the images (RotNet never does)
+    pretrain.cutout_pixels = 8  # side of the square that is blanked; 0: none
+    pretrain.max_train_samples = 0  # use so many training samples; 0: all
+    pretrain.max_test_samples = 0  # measure the held-out accuracy on so many; 0: all
+
+    config.distill = distill = ml_collections.ConfigDict()
+    distill.num_epochs = 20.0
+    distill.update_steps = 0  # if above 0, so many updates instead of num_epochs
+    distill.batch_size = 64  # images, over all devices
+    distill.learning_rate = 1e-5  # of Adam
+
+    config.evaluate = evaluate = ml_collections.ConfigDict()
+    evaluate.batch_size = 64  # images, over all devices
+    evaluate.covariance = "empirical"  # of the full Mahalanobis detector: `empirical`, `ridge`, `ledoit_wolf`
+    evaluate.ridge = 1e-3  # for `ridge`: share of the mean variance added to each variance
+    evaluate.gradient_path = "student"  # of Equation 2: the teacher's output is constant, or `both` depend on x
+    evaluate.bootstrap_samples = 1000  # resamplings of the test samples behind each 95% interval
+    return config
+
+
+def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the fields by dotted name: `{"data.name": "cifar10", ...}`."""
+    fields = {}
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            fields.update({f"{name}.{inner}": leaf for inner, leaf in flatten(value).items()})
+        else:
+            fields[name] = value
+    return fields
+
+
+def split_list(text: str) -> list[str]:
+    """Splits a comma-separated field; spaces around items and empty items do not count."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Returns a hint such as ` (did you mean data.name?)`, empty where nothing is near."""
+    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return f" (did you mean {' or '.join(matches)}?)" if matches else ""
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError, naming the field, where a value cannot be used."""
+    fields = flatten(config)
+    for name, choices in CHOICES.items():
+        if fields[name] not in choices:
+            hint = nearest(fields[name], list(choices))
+            raise UserError(
+                f"--config.{name}={fields[name]!r} is not one of {', '.join(map(repr, choices))}{hint}"
+            )
+    _validate_ranges(fields)
+    _validate_teacher(config)
+
+
+def _validate_ranges(fields: dict[str, Any]) -> None:
+    at_least_one = (
+        "data.image_size_pixels",
+        "data.patches.size_pixels",
+        "data.patches.max_stride_pixels",
+        "data.parcels.side_pixels",
+        "pretrain.batch_size",
+        "distill.batch_size",
+        "evaluate.batch_size",
+        "evaluate.bootstrap_samples",
+    )
+    above_zero = ("pretrain.num_epochs", "distill.num_epochs", "distill.learning_rate")
+    at_most_one = ("data.patches.air_level", "data.patches.train_fraction", "pretrain.momentum")
+    for name, value in fields.items():
+        if isinstance(value, str | bool):
+            continue
+        if value != value or value in (float("inf"), float("-inf")):
+            raise UserError(f"--config.{name}={value}: give a finite number")
+        if value < 0 or (name in above_zero and value == 0):
+            raise UserError(f"--config.{name}={value}: give a number above 0")
+        if name in at_least_one and value < 1:
+            raise UserError(f"--config.{name}={value}: give at least 1")
+        if name in at_most_one and value >= 1:
+            raise UserError(f"--config.{name}={value}: give a number below 1")
+
+
+def _validate_teacher(config: ml_collections.ConfigDict) -> None:
+    task, data = config.teacher.task, config.teacher.data
+    if task == "random" and data:
+        raise UserError(f"--config.teacher.data={data!r}: a random teacher has no data set, leave it empty")
+    if task != "random" and not data:
+        raise UserError(
+            f"--config.teacher.data is empty: name the data set that the {task} teacher is pre-trained on"
+        )
+    if task == "baseline" and (data != config.data.name or data != "cifar10"):
+        raise UserError(
+            "--config.teacher.task='baseline' is available for data.name and teacher.data 'cifar10' only"
+        )
+    if task == "classification" and data == config.data.name:
+        raise UserError(
+            "--config.teacher.task='classification' on the anomaly-detection data itself would see anomalies: "
+            "use teacher.task='baseline' for that, or another teacher.data"
+        )
+    if (data == "xray") != (config.data.name == "xray") and data:
+        raise UserError(f"--config.teacher.data={data!r} does not go with --config.data.name={config.data.name!r}")

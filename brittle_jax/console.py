@@ -1,0 +1,68 @@
+"""What a person at the terminal sees while waiting."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 20.0
+
+
+def say(message: str) -> None:
+    """Prints a line to standard output at once."""
+    print(message, flush=True)
+
+
+def warn(message: str) -> None:
+    """Prints a warning to standard error, so that it is seen where output goes to a file."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def track(what: str, total: int, unit: str = "image") -> Iterator["Progress"]:
+    """Shows rate and time left: a bar on a terminal, elsewhere a line now and then and one at the end."""
+    bar = tqdm(
+        desc=f"  {what}", total=total, unit=f" {unit}s", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty()
+    )
+    progress = Progress(what, total, unit, bar)
+    with bar:
+        yield progress
+    progress.summarise()
+
+
+class Progress:
+    """Counts what is done."""
+
+    def __init__(self, what: str, total: int, unit: str, bar: tqdm):
+        self._what, self._total, self._unit, self._bar = what, total, unit, bar
+        self._start = self._last_line = time.monotonic()
+        self._done = 0
+
+    def update(self, count: int, note: str = "") -> None:
+        """Adds `count` to what is done; `note`, such as the loss, is shown beside it."""
+        self._done += count
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(count)
+        now = time.monotonic()
+        if self._bar.disable and now - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            rate = self._done / (now - self._start)
+            left = duration((self._total - self._done) / rate)
+            say(f"  {self._what}: {self._done}/{self._total}, {rate:.0f} {self._unit}s/s, {left} left {note}".rstrip())
+
+    def summarise(self) -> None:
+        """Says how much was done and how fast."""
+        seconds = time.monotonic() - self._start
+        rate = self._done / max(seconds, 1e-9)
+        say(f"  {self._what}: {self._done} {self._unit}s in {duration(seconds)} ({rate:.0f} {self._unit}s/s)")
+
+
+def duration(seconds: float) -> str:
+    """Formats seconds as `8.3 s`, `4 min 05 s` or `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"

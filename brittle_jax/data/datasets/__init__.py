@@ -1,0 +1,1 @@
+"""One module a data set, or a family of them read in one way."""

@@ -1,0 +1,51 @@
+"""Labelled samples and the images that networks see of them, read one at a time."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """S samples, each of one or more images, N in all.
+
+    A sample is what is split, scored and reported: a picture, or a parcel. An image is what a network sees: the
+    picture, or one patch of one view of the parcel. A sample's score is the largest of its images'.
+
+    Attributes:
+        name: of the data set.
+        classes: names of the labels.
+        synthetic: whether the images are made up.
+        ids: [S] str, names the samples.
+        labels: [S] int, index into `classes`.
+        official_split: [S] str, such as "train" or "test"; empty where the data set has no split of its own.
+        sample_of_image: [N] int, index of each image's sample.
+        views: names of the views of a sample; one empty name where it has no views.
+        view_of_image: [N] int, index into `views`.
+        read_image: index of an image to [H, W, 3] uint8, all of one size.
+        image_shape: (H, W, 3).
+    """
+
+    name: str
+    classes: Sequence[str]
+    synthetic: bool
+    ids: np.ndarray
+    labels: np.ndarray
+    official_split: np.ndarray
+    sample_of_image: np.ndarray
+    views: Sequence[str]
+    view_of_image: np.ndarray
+    read_image: Callable[[int], np.ndarray]
+    image_shape: tuple[int, int, int]
+
+    def images_of(self, samples: np.ndarray) -> np.ndarray:
+        """Returns the indices of the images of the given samples, in the order of the images."""
+        return np.flatnonzero(np.isin(self.sample_of_image, samples))
+
+
+def limit(samples: np.ndarray, max_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws at most `max_samples` (0: all) of the samples, in ascending order."""
+    if max_samples and max_samples < len(samples):
+        samples = rng.choice(samples, max_samples, replace=False)
+    return np.sort(samples)

@@ -1,0 +1,132 @@
+"""The four anomaly detectors, as jitted functions of networks and images; higher scores are more anomalous.
+
+A network is anything that `jax.jit` accepts as an argument and that maps images [N, H, W, C] float32 in [0, 1]
+to representations [N, F] in evaluation mode: a `models.network.Network`, or
+`jax.tree_util.Partial(apply_function, weights)`.
+"""
+
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brittle_jax.evaluate.moments import Moments, covariance_of, mean_of
+
+NetworkFunction = Callable[[jax.Array], jax.Array]
+
+
+class Gaussian(flax.struct.PyTreeNode):
+    """What the detectors on the representation know of normal images: [F] each, but for the whitening [F, R].
+
+    Attributes:
+        mean: of the teacher's representations.
+        variance: of each feature.
+        whitening: maps deviations from the mean to R uncorrelated coordinates of variance 1.
+        method: how the covariance was inverted, such as "inverse" or "pseudo-inverse (rank 412 of 2208)".
+    """
+
+    mean: jax.Array
+    variance: jax.Array
+    whitening: jax.Array
+    method: str = flax.struct.field(pytree_node=False)
+
+
+def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: float = 0.0) -> Gaussian:
+    """Fits a Gaussian to normal representations, in float64 on the host (Sec. 3.3).
+
+    Args:
+        moments: of the teacher's representations, with the full scatter matrix.
+        covariance: "empirical": as measured, by the pseudo-inverse where it has not full rank; "ridge": the
+            diagonal raised by `shrinkage` times the mean variance; "ledoit_wolf": the convex combination
+            (1 - shrinkage) · covariance + shrinkage · mean variance · identity, with the shrinkage that
+            `sklearn.covariance.ledoit_wolf_shrinkage` estimates.
+        shrinkage: see above.
+
+    Raises:
+        ValueError: for fewer than two images, or where all representations are equal.
+    """
+    matrix = covariance_of(moments)
+    variance = np.diagonal(matrix).copy()
+    identity = np.eye(len(matrix)) * variance.mean()
+    if covariance == "ridge":
+        matrix = matrix + shrinkage * identity
+    elif covariance == "ledoit_wolf":
+        matrix = (1 - shrinkage) * matrix + shrinkage * identity
+    eigenvalues, eigenvectors = np.linalg.eigh(matrix)
+    # Moments are summed in float32, so eigenvalues of this size are rounding; n images span n - 1 dimensions.
+    rounding = 4 * np.sqrt(len(matrix)) * np.finfo(np.float32).eps * variance.mean()
+    dimensions = len(matrix) if covariance != "empirical" else min(len(matrix), int(moments.count) - 1)
+    kept = (eigenvalues > rounding) & (np.arange(len(matrix)) >= len(matrix) - dimensions)
+    rank = int(kept.sum())
+    if rank == 0 or not np.isfinite(eigenvalues).all():
+        raise ValueError("all representations of the normal images are equal: nothing can be told from them")
+    method = "inverse" if rank == len(matrix) else f"pseudo-inverse (rank {rank} of {len(matrix)})"
+    whitening = eigenvectors[:, kept] / np.sqrt(eigenvalues[kept])
+    # A feature that never varies cannot be scaled by its variance; it is left out, as the pseudo-inverse does.
+    return Gaussian(
+        mean=jnp.asarray(mean_of(moments), jnp.float32),
+        variance=jnp.asarray(np.where(variance > 0, variance, np.inf), jnp.float32),
+        whitening=jnp.asarray(whitening, jnp.float32),
+        method=method,
+    )
+
+
+@jax.jit
+def distillation_error(student_output: jax.Array, teacher_output: jax.Array) -> jax.Array:
+    """Squared distance of the student's output to the teacher's, summed over features: [N, F] to [N] (Eq. 1)."""
+    return jnp.square(teacher_output - student_output).sum(axis=-1)
+
+
+@jax.jit
+def distillation_score(student: NetworkFunction, teacher: NetworkFunction, images: jax.Array) -> jax.Array:
+    """Anomaly score of knowledge distillation, A(x) = ‖h(x) - f(x)‖² (Eq. 1): images [N, H, W, C] to [N]."""
+    return distillation_error(student(images), teacher(images))
+
+
+@jax.jit
+def mse_score(teacher: NetworkFunction, mean: jax.Array, images: jax.Array) -> jax.Array:
+    """Mean over features of the squared deviation from the normal mean [F] (Sec. A.3): images to [N]."""
+    return _mean_squared_deviation(teacher(images), mean)
+
+
+@jax.jit
+def diagonal_mahalanobis_score(
+    teacher: NetworkFunction, mean: jax.Array, variance: jax.Array, images: jax.Array
+) -> jax.Array:
+    """Squared Mahalanobis distance with the variances [F] of the features alone (Sec. A.3): images to [N]."""
+    return _diagonal_mahalanobis(teacher(images), mean, variance)
+
+
+@jax.jit
+def mahalanobis_score(teacher: NetworkFunction, gaussian: Gaussian, images: jax.Array) -> jax.Array:
+    """Squared Mahalanobis distance with the full covariance (Sec. 3.3): images to [N]."""
+    return _mahalanobis(teacher(images), gaussian)
+
+
+@jax.jit
+def anomaly_scores(
+    student: NetworkFunction, teacher: NetworkFunction, gaussian: Gaussian, images: jax.Array
+) -> dict[str, jax.Array]:
+    """All four scores [N] from one pass of each network, by the names that results.json uses."""
+    teacher_output = teacher(images)
+    return {
+        "kd": distillation_error(student(images), teacher_output),
+        "mse": _mean_squared_deviation(teacher_output, gaussian.mean),
+        "mahalanobis_diag": _diagonal_mahalanobis(teacher_output, gaussian.mean, gaussian.variance),
+        "mahalanobis_full": _mahalanobis(teacher_output, gaussian),
+    }
+
+
+def _mean_squared_deviation(outputs: jax.Array, mean: jax.Array) -> jax.Array:
+    return jnp.square(outputs - mean).mean(axis=-1)
+
+
+def _diagonal_mahalanobis(outputs: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+    return (jnp.square(outputs - mean) / variance).sum(axis=-1)
+
+
+def _mahalanobis(outputs: jax.Array, gaussian: Gaussian) -> jax.Array:
+    whitened = jnp.matmul(outputs - gaussian.mean, gaussian.whitening, precision=jax.lax.Precision.HIGHEST)
+    return jnp.square(whitened).sum(axis=-1)

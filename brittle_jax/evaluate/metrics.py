@@ -1,0 +1,53 @@
+"""How well anomaly scores separate anomalous from normal test samples."""
+
+import numpy as np
+from sklearn import metrics as sklearn_metrics
+
+
+def separation(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Returns AUROC, average precision, and the false-positive rate at 95% true positives, as fractions.
+
+    Args:
+        labels: [N], 0 normal, 1 anomalous (the positive class); both must occur.
+        scores: [N], higher is more anomalous. AUROC below 0.5 is reported as it is.
+
+    Raises:
+        ValueError: where a class is empty, or a score is not finite.
+    """
+    if len(np.unique(labels)) < 2:
+        raise ValueError("AUROC needs both normal and anomalous samples")
+    false_positive_rate, true_positive_rate, _ = sklearn_metrics.roc_curve(labels, scores)
+    return {
+        "auroc": float(sklearn_metrics.roc_auc_score(labels, scores)),
+        "average_precision": float(sklearn_metrics.average_precision_score(labels, scores)),
+        "fpr_at_95_tpr": float(false_positive_rate[true_positive_rate >= 0.95].min()),
+    }
+
+
+def auroc_interval(
+    labels: np.ndarray, scores: np.ndarray, *, num_samples: int, seed: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Returns a bootstrap interval of the AUROC: percentiles over resampled test samples.
+
+    Normal and anomalous samples are resampled apart, so that no resample lacks a class. Training variance is
+    not in it.
+
+    Args:
+        labels, scores: as in `separation`.
+        num_samples: how many resamples.
+        level: share of the resamples inside the interval.
+    """
+    rng = np.random.default_rng(seed)
+    # Equal scores get one rank, so that ties count one half.
+    _, ranks = np.unique(scores, return_inverse=True)
+    num_ranks = ranks.max() + 1
+    normal, anomalous = ranks[labels == 0], ranks[labels == 1]
+    areas = np.empty(num_samples)
+    for sample in range(num_samples):
+        normal_counts = np.bincount(rng.choice(normal, len(normal)), minlength=num_ranks)
+        anomalous_counts = np.bincount(rng.choice(anomalous, len(anomalous)), minlength=num_ranks)
+        below = np.cumsum(normal_counts) - 0.5 * normal_counts
+        areas[sample] = anomalous_counts @ below / (len(normal) * len(anomalous))
+    tail = 50 * (1 - level)
+    low, high = np.percentile(areas, [tail, 100 - tail])
+    return float(low), float(high)

@@ -1,0 +1,104 @@
+"""Mean and covariance of any number of vectors, in one pass and without holding them.
+
+Each batch is centred by its own mean and merged into the total, relative to a fixed shift (the first batch's
+mean), all in float32 on the device: naive sums of squares would cancel where the mean is large against the
+spread. The merge is that of Chan, Golub and LeVeque (1979).
+"""
+
+import functools
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Moments(flax.struct.PyTreeNode):
+    """Running mean and scatter of vectors of F features.
+
+    Attributes:
+        count: [], how many vectors.
+        shift: [F], subtracted from every vector.
+        mean: [F], mean of the shifted vectors.
+        scatter: [F] or [F, F], sum of squares, or of outer products, of deviations from the mean.
+    """
+
+    count: jax.Array
+    shift: jax.Array
+    mean: jax.Array
+    scatter: jax.Array
+
+
+def empty_moments(num_features: int, *, full: bool) -> Moments:
+    """Returns the moments of no vectors: with a full scatter matrix [F, F], or with its diagonal [F] alone."""
+    vector = np.zeros(num_features, np.float32)
+    scatter = np.zeros((num_features, num_features), np.float32) if full else vector
+    return Moments(count=np.float32(0), shift=vector, mean=vector, scatter=scatter)
+
+
+@jax.jit
+def update_moments(moments: Moments, vectors: jax.Array, mask: jax.Array | None = None) -> Moments:
+    """Adds vectors [N, F] to the moments; where `mask` [N] is false, the vector does not count."""
+    mask = jnp.ones(len(vectors), bool) if mask is None else mask
+    weights = mask.astype(vectors.dtype)[:, None]
+    count = weights.sum()
+    # Dividing by at least 1 leaves a batch that is all padding without effect.
+    batch_mean = (weights * vectors).sum(axis=0) / jnp.maximum(count, 1)
+    shift = jnp.where(moments.count == 0, batch_mean, moments.shift)
+    deviations = weights * (vectors - batch_mean)
+    # The mean of the rounded deviations is not quite 0; taking it off again matters where mean/std is large.
+    correction = deviations.sum(axis=0) / jnp.maximum(count, 1)
+    deviations = weights * (deviations - correction)
+    total = moments.count + count
+    delta = (batch_mean - shift) + correction - moments.mean
+    scatter = moments.scatter + _scatter(deviations, moments.scatter.ndim == 2)
+    between = moments.count * count / jnp.maximum(total, 1)
+    scatter = scatter + between * _scatter(delta[None], moments.scatter.ndim == 2)
+    return Moments(total, shift, moments.mean + delta * count / jnp.maximum(total, 1), scatter)
+
+
+def _scatter(deviations: jax.Array, full: bool) -> jax.Array:
+    if full:
+        return jnp.matmul(deviations.T, deviations, precision=jax.lax.Precision.HIGHEST)
+    return jnp.square(deviations).sum(axis=0)
+
+
+def merge_moments(a: Moments, b: Moments) -> Moments:
+    """Merges two totals, on the host, in float64."""
+    a, b = (jax.tree.map(lambda x: np.asarray(x, np.float64), moments) for moments in (a, b))
+    if a.count == 0:
+        return b
+    total = a.count + b.count
+    delta = (b.shift - a.shift) + b.mean - a.mean
+    outer = np.outer(delta, delta) if a.scatter.ndim == 2 else delta**2
+    scatter = a.scatter + b.scatter + outer * (a.count * b.count / total)
+    return Moments(total, a.shift, a.mean + delta * (b.count / total), scatter)
+
+
+def merge_device_moments(moments: Moments) -> Moments:
+    """Merges totals that several devices kept, stacked along a leading axis."""
+    stacked = jax.tree.map(np.asarray, moments)
+    totals = [jax.tree.map(lambda x: x[device], stacked) for device in range(len(stacked.count))]
+    return functools.reduce(merge_moments, totals, empty_moments_like(totals[0]))
+
+
+def empty_moments_like(moments: Moments) -> Moments:
+    """Returns the moments of no vectors, in the shapes of the given ones."""
+    return jax.tree.map(np.zeros_like, moments)
+
+
+def mean_of(moments: Moments) -> np.ndarray:
+    """Returns the mean [F], float64."""
+    return np.asarray(moments.shift, np.float64) + np.asarray(moments.mean, np.float64)
+
+
+def covariance_of(moments: Moments) -> np.ndarray:
+    """Returns the covariance [F, F], or the variances [F], float64, with ddof 1.
+
+    Raises:
+        ValueError: for fewer than two vectors.
+    """
+    count = float(moments.count)
+    if count < 2:
+        raise ValueError(f"a covariance needs at least 2 vectors, not {count:.0f}")
+    return np.asarray(moments.scatter, np.float64) / (count - 1)

@@ -1,0 +1,43 @@
+"""DenseNet (Huang et al., 2017, https://arxiv.org/abs/1608.06993), laid out as torchvision's."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from brittle_jax.models.layers import batch_norm, conv
+
+
+class DenseNet(nn.Module):
+    """Trunk of a DenseNet: [N, H, W, C] to pooled features [N, F]; H and W at least 32.
+
+    The defaults are DenseNet-161: 2208 features, 26,472,000 parameters.
+    """
+
+    growth: int = 48
+    block_sizes: Sequence[int] = (6, 12, 36, 24)
+    initial_features: int = 96
+    bottleneck_factor: int = 4
+    batch_norm_momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        def norm_relu(x, name):
+            return nn.relu(batch_norm(train, self.batch_norm_momentum, name)(x))
+
+        x = conv(self.initial_features, (7, 7), strides=2, padding=3, name="conv0")(x)
+        x = nn.max_pool(norm_relu(x, "norm0"), (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for i, num_layers in enumerate(self.block_sizes, 1):
+            for j in range(1, num_layers + 1):
+                layer = f"denseblock{i}_denselayer{j}"
+                y = norm_relu(x, f"{layer}_norm1")
+                y = conv(self.bottleneck_factor * self.growth, (1, 1), name=f"{layer}_conv1")(y)
+                y = norm_relu(y, f"{layer}_norm2")
+                y = conv(self.growth, (3, 3), padding=1, name=f"{layer}_conv2")(y)
+                x = jnp.concatenate([x, y], axis=-1)
+            if i < len(self.block_sizes):
+                x = norm_relu(x, f"transition{i}_norm")
+                x = conv(x.shape[-1] // 2, (1, 1), name=f"transition{i}_conv")(x)
+                x = nn.avg_pool(x, (2, 2), strides=(2, 2))
+        return norm_relu(x, "norm5").mean(axis=(1, 2))

@@ -1,0 +1,44 @@
+"""Layers that both networks share."""
+
+import functools
+
+import flax.linen as nn
+import jax
+
+from brittle_jax.parallel import BATCH_AXIS
+
+# PyTorch's default for convolutions and linear layers: uniform in ±1/√fan_in, for weights and biases alike.
+kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+conv = functools.partial(nn.Conv, use_bias=False, kernel_init=kernel_init)
+
+
+def batch_norm(train: bool, momentum: float, name: str | None = None) -> nn.BatchNorm:
+    """Returns a batch norm that, in training, averages its statistics over the devices (axis BATCH_AXIS).
+
+    Args:
+        momentum: weight of the old running average at each step; 0 keeps the last batch's statistics alone.
+    """
+    axis_name = BATCH_AXIS if train else None
+    return nn.BatchNorm(
+        use_running_average=not train, momentum=momentum, epsilon=1e-5, axis_name=axis_name, name=name
+    )
+
+
+class LinearHead(nn.Module):
+    """Linear layer on pooled features: [N, F] to [N, features], times `scale`."""
+
+    features: int
+    use_bias: bool = False
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, pooled: jax.Array) -> jax.Array:
+        def bias_init(key, shape, dtype):
+            bound = pooled.shape[-1] ** -0.5
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+        dense = nn.Dense(
+            self.features, use_bias=self.use_bias, kernel_init=kernel_init, bias_init=bias_init, name="linear"
+        )
+        return dense(pooled) * self.scale

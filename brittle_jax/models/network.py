@@ -1,0 +1,91 @@
+"""What turns images into representations: a trunk with a head, and a module together with its weights."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from brittle_jax.models.densenet import DenseNet
+from brittle_jax.models.layers import LinearHead
+from brittle_jax.models.resnet import SmallResNet
+
+
+class Representation(nn.Module):
+    """Images to representations: normalisation, trunk, head.
+
+    Attributes:
+        trunk: [N, H, W, C] to pooled features [N, F].
+        head: pooled features to outputs, or None where the pooled features are the output.
+        mean, std: of each channel, in [0, 1], subtracted and divided by before the trunk.
+    """
+
+    trunk: nn.Module
+    head: nn.Module | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Maps images [N, H, W, C] float32 in [0, 1] to [N, F]."""
+        pooled = self.trunk((images - jnp.asarray(self.mean)) / jnp.asarray(self.std), train=train)
+        return pooled if self.head is None else self.head(pooled)
+
+
+class Network(flax.struct.PyTreeNode):
+    """A module with its weights: `network(images) -> [N, F]`, in evaluation mode.
+
+    A pytree, so it passes through `jax.jit`; equal modules share one compilation, whatever their weights.
+    """
+
+    module: nn.Module = flax.struct.field(pytree_node=False)
+    variables: Mapping[str, Any]
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return self.module.apply(self.variables, images)
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A trunk with the head and the normalisation that belong to it."""
+
+    trunk: nn.Module
+    classifier_bias: bool
+    classifier_scale: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def with_output(self, output_features: int) -> Representation:
+        """Returns the network that is distilled: a linear head without bias, or none for 0 features (Sec. 3.2)."""
+        return self._with_head(LinearHead(output_features) if output_features else None)
+
+    def with_classifier(self, num_classes: int) -> Representation:
+        """Returns the network for an auxiliary task with so many classes."""
+        return self._with_head(LinearHead(num_classes, self.classifier_bias, self.classifier_scale))
+
+    def _with_head(self, head: nn.Module | None) -> Representation:
+        return Representation(self.trunk, head, self.mean, self.std)
+
+
+# Channel means and standard deviations of CIFAR-10 as cifar10-fast has them, and torchvision's of ImageNet.
+_CIFAR10 = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_RESNET_HEAD = {"classifier_bias": False, "classifier_scale": 0.125}
+_DENSENET_HEAD = {"classifier_bias": True, "classifier_scale": 1.0}
+
+ARCHITECTURES = {
+    "small_resnet": Architecture(SmallResNet(), **_RESNET_HEAD, **_CIFAR10),
+    "small_resnet_tiny": Architecture(SmallResNet(widths=(8, 16, 32, 64)), **_RESNET_HEAD, **_CIFAR10),
+    "densenet161": Architecture(DenseNet(), **_DENSENET_HEAD, **_IMAGENET),
+    "densenet_tiny": Architecture(
+        DenseNet(growth=8, block_sizes=(2, 2, 2, 2), initial_features=16), **_DENSENET_HEAD, **_IMAGENET
+    ),
+}
+
+
+def init_variables(module: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Draws a module's weights: `params`, and `batch_stats` with averages 0 and 1."""
+    images = jnp.zeros((1, *image_shape))
+    return dict(jax.jit(module.init)(jax.random.key(seed), images))

@@ -1,0 +1,121 @@
+"""Devices: the only module that knows how many there are.
+
+Training steps are pure per-device functions that average over the axis BATCH_AXIS; evaluations are ordinary jitted
+functions. Both are spread over the devices here, with `jax.pmap`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from brittle_jax.errors import UserError
+
+BATCH_AXIS = "batch"  # name of the device axis inside a training step
+
+Batch = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceGroup:
+    """Devices that share the work of a run; every one holds the whole state and a slice of each batch.
+
+    A function is compiled once per group, function, static arguments and shapes, however often it is asked for.
+    """
+
+    devices: tuple[jax.Device, ...] = dataclasses.field(default_factory=lambda: tuple(jax.local_devices()))
+
+    @property
+    def size(self) -> int:
+        return len(self.devices)
+
+    def check_batch_size(self, batch_size: int, field: str, images_per_input: int = 1) -> None:
+        """Raises UserError where a global batch, of whole images, cannot be shared evenly by the devices."""
+        unit = self.size * images_per_input
+        if batch_size % unit:
+            of_images = f" of images in {images_per_input} rotations" if images_per_input > 1 else ""
+            raise UserError(
+                f"--config.{field}={batch_size}{of_images} cannot be shared evenly by {self.size} device(s): "
+                f"use {max(batch_size // unit, 1) * unit}"
+            )
+
+    def replicate(self, tree: Any) -> Any:
+        """Puts a whole copy of each array on every device."""
+        return jax.device_put(tree, NamedSharding(Mesh(np.asarray(self.devices), ("device",)), PartitionSpec()))
+
+    def shard(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Gives each device its slice: [N, ...] becomes [D, N / D, ...]."""
+        return {key: value.reshape(self.size, -1, *value.shape[1:]) for key, value in batch.items()}
+
+    @functools.lru_cache  # noqa: B019 - groups are few and live as long as the program
+    def train_step(self, step: Callable, *static: Any) -> Callable:
+        """Compiles `step(*static, state, batch) -> (state, metrics)`, which averages over BATCH_AXIS.
+
+        The state stays whole on every device and is donated; the batch is sharded here.
+        """
+        compiled = jax.pmap(
+            functools.partial(step, *static),
+            axis_name=BATCH_AXIS,
+            in_axes=(None, 0),
+            out_axes=(None, None),
+            donate_argnums=0,
+            devices=self.devices,
+        )
+        return lambda state, batch: compiled(state, self.shard(batch))
+
+    @functools.lru_cache  # noqa: B019
+    def evaluation(self, function: Callable, *static: Any) -> Callable:
+        """Compiles `function(*static, model, batch) -> outputs`; outputs are one row an image: [N, ...], on the host."""
+        compiled = jax.pmap(
+            functools.partial(function, *static), in_axes=(None, 0), out_axes=0, devices=self.devices
+        )
+
+        def evaluate(model: Any, batch: Batch) -> Any:
+            return _join_devices(compiled(model, self.shard(batch)))
+
+        return evaluate
+
+    @functools.lru_cache  # noqa: B019
+    def accumulation(self, function: Callable, *static: Any) -> Callable:
+        """Compiles `function(*static, model, total, batch) -> (total, outputs)`.
+
+        Every device keeps a total of its own, stacked along a leading axis (`replicate_total` makes the first
+        one); outputs are one row an image.
+        """
+        compiled = jax.pmap(
+            functools.partial(function, *static),
+            in_axes=(None, 0, 0),
+            out_axes=(0, 0),
+            donate_argnums=1,
+            devices=self.devices,
+        )
+
+        def accumulate(model: Any, total: Any, batch: Batch) -> tuple[Any, Any]:
+            total, outputs = compiled(model, total, self.shard(batch))
+            return total, _join_devices(outputs)
+
+        return accumulate
+
+    def replicate_total(self, total: Any) -> Any:
+        """Gives each device a total of its own to start from: [...] becomes [D, ...]."""
+        return jax.tree.map(lambda x: np.broadcast_to(x, (self.size, *np.shape(x))).copy(), total)
+
+
+def _join_devices(outputs: Any) -> Any:
+    """Brings outputs to the host and joins the devices' slices: [D, N / D, ...] becomes [N, ...]."""
+    return jax.tree.map(lambda output: np.asarray(output).reshape(-1, *output.shape[2:]), outputs)
+
+
+def padded_batches(batches: Iterable[Batch], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Fills the last batch up with zeros, and adds `mask`: [N] bool, true for the images that are there."""
+    for batch in batches:
+        count = len(next(iter(batch.values())))
+        padded = {
+            key: np.concatenate([value, np.zeros((batch_size - count, *value.shape[1:]), value.dtype)])
+            for key, value in batch.items()
+        }
+        yield {**padded, "mask": np.arange(batch_size) < count}

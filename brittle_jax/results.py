@@ -1,0 +1,115 @@
+"""The files of a finished run, in the form that README and CHANGELOG promise."""
+
+import csv
+import datetime
+import importlib.metadata
+import json
+import math
+import pathlib
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from brittle_jax.config import flatten
+from brittle_jax.published import DETECTORS
+
+FORMAT_VERSION = 1
+# Fields that do not change what is measured, or that name the run.
+_NOT_OF_THE_RECIPE = {"row", "word", "seed", "data.dir", "data.stand_in"}
+
+
+def write_json(path: pathlib.Path, content: Any, indent: int | None = 1) -> None:
+    """Writes JSON in one move, so that a file is whole or not there; what is not a number becomes null."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(_jsonable(content), indent=indent, allow_nan=False) + "\n")
+    partial.rename(path)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_jsonable(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_scores(
+    path: pathlib.Path, ids: Sequence[str], labels: Sequence[int], scores: Mapping[str, np.ndarray]
+) -> None:
+    """Writes a line for each test sample: its id, label 0 normal or 1 anomalous, and every detector's score."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "label", *scores])
+        columns = [[repr(float(value)) for value in column] for column in scores.values()]
+        writer.writerows(zip(ids, labels, *columns, strict=True))
+
+
+def changed_fields(
+    config: ml_collections.ConfigDict, recipe: ml_collections.ConfigDict
+) -> dict[str, list[Any]]:
+    """Returns the fields in which a run leaves its row's recipe: `{"distill.num_epochs": [20, 2]}`."""
+    used, published = flatten(config), flatten(recipe)
+    return {
+        name: [published[name], used[name]]
+        for name in published
+        if name not in _NOT_OF_THE_RECIPE and used[name] != published[name]
+    }
+
+
+def summarise(configurations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Averages the configurations of each group: `{"unimodal": {"auroc": {"kd": ...}, "brittleness": ...}}`."""
+    summary = {}
+    for group in dict.fromkeys(entry["group"] for entry in configurations):
+        members = [entry for entry in configurations if entry["group"] == group]
+        summary[group] = {
+            "num_configurations": len(members),
+            "auroc": {name: _mean([entry["auroc"][name] for entry in members]) for name in DETECTORS},
+            "brittleness": _mean([entry["brittleness"] for entry in members]),
+        }
+    return summary
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def environment() -> dict[str, Any]:
+    """Returns what a result may depend on beside its settings: versions and devices."""
+    packages = ("brittle-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "grain")
+    return {
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in packages},
+        "devices": [device.device_kind for device in jax.local_devices()],
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def now() -> str:
+    """Returns the time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Returns ours beside the published numbers, in percent, as lines of text."""
+    lines = []
+    groups = {} if results["published"] is None else results["published"]["groups"]
+    names = [entry["name"] for entry in results["configurations"]]
+    for group, ours in results["summary"].items():
+        published = groups.get(group) or groups.get(names[0])
+        title = names[0] if ours["num_configurations"] == 1 else f"{group}, mean of {ours['num_configurations']}"
+        lines.append(f"{title:<28}{'ours':>10}{'published':>12}")
+        for name in DETECTORS:
+            theirs = f"{100 * published['auroc'][name]:.2f}" if published else "-"
+            lines.append(f"  AUROC {name:<20}{100 * ours['auroc'][name]:>10.2f}{theirs:>12}")
+        theirs = f"{published['brittleness']:.5f}" if published else "-"
+        lines.append(f"  {'brittleness':<26}{ours['brittleness']:>10.5f}{theirs:>12}")
+    return "\n".join(lines)

@@ -1,0 +1,49 @@
+"""What a program sets once, before its first computation: the compilation cache, and how much libraries log."""
+
+import os
+import pathlib
+import shutil
+
+import jax
+from absl import logging
+
+from brittle_jax import console
+
+
+def set_up() -> None:
+    """Turns the compilation cache on, quiets libraries, and says so where a GPU lies idle."""
+    logging.set_verbosity(logging.ERROR)
+    _enable_compilation_cache()
+    _warn_of_idle_gpu()
+
+
+def _enable_compilation_cache() -> None:
+    """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or the user's cache folder."""
+    user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+    default = os.path.join(user_cache, "brittle_jax", "compiled")
+    folder = pathlib.Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or default).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        jax.config.update("jax_compilation_cache_dir", None)
+        console.warn(f"compiled programs are not kept between runs: {folder} cannot be written ({error.strerror})")
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def _warn_of_idle_gpu() -> None:
+    wants_cpu = "cpu" in (jax.config.jax_platforms or "")
+    if jax.default_backend() == "cpu" and not wants_cpu and has_nvidia_gpu():
+        console.warn(
+            "this machine has an NVIDIA GPU, but JAX runs on the CPU: pip install 'brittle-jax[cuda12]' to use it"
+        )
+
+
+def has_nvidia_gpu() -> bool:
+    """Returns whether an NVIDIA driver, or its tool, is on this machine."""
+    return os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi") is not None

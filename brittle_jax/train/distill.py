@@ -1,0 +1,68 @@
+"""Distillation: a student that learns the teacher's outputs on normal images, and on nothing else (Sec. 3.2)."""
+
+import functools
+import math
+from collections.abc import Iterator
+
+import ml_collections
+import numpy as np
+import optax
+
+from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.pipeline import training_batches
+from brittle_jax.models.network import Network, Representation, init_variables
+from brittle_jax.parallel import Batch, DeviceGroup
+from brittle_jax.seeding import derive_seed
+from brittle_jax.train.loop import MetricLog, train
+from brittle_jax.train.steps import create_state, distill_step
+
+
+def num_updates(num_images: int, distill: ml_collections.ConfigDict) -> int:
+    """Returns how many updates a student gets: `update_steps`, or its epochs, of whole batches each."""
+    steps_per_epoch = math.ceil(num_images / distill.batch_size)
+    return distill.update_steps or max(round(distill.num_epochs * steps_per_epoch), 1)
+
+
+def distill_student(
+    module: Representation,
+    images: ImageSet,
+    indices: np.ndarray,
+    targets: np.ndarray,
+    config: ml_collections.ConfigDict,
+    *,
+    name: str,
+    devices: DeviceGroup,
+    log: MetricLog,
+) -> Network:
+    """Trains a student from its own random draw, without augmentation (Sec. 3.2).
+
+    Args:
+        module: architecture of student and teacher alike.
+        indices: [M], the images to learn from.
+        targets: [M, F], the teacher's outputs for them; the teacher is frozen, so one pass has them all.
+        name: of the configuration; the student's random draws are keyed by it.
+    """
+    tx = _adam(config.distill.learning_rate)
+    seed = derive_seed(config.seed, "student", name)
+    state = devices.replicate(create_state(init_variables(module, seed, images.image_shape), tx, seed))
+    batches = training_batches(images, indices, config.distill.batch_size, seed)
+    state = train(
+        devices.train_step(distill_step, module, tx),
+        state,
+        _with_targets(batches, targets),
+        num_steps=num_updates(len(indices), config.distill),
+        stage=f"distill {name}",
+        log=log,
+    )
+    return Network(module, state.variables)
+
+
+@functools.cache
+def _adam(learning_rate: float) -> optax.GradientTransformation:
+    # Cached: equal optimisers must be the same object for the compiled step to be found again.
+    return optax.adam(learning_rate)
+
+
+def _with_targets(batches: Iterator[Batch], targets: np.ndarray) -> Iterator[Batch]:
+    for batch in batches:
+        yield {"image": batch["image"], "target": targets[batch["position"]]}

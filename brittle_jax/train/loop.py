@@ -1,0 +1,86 @@
+"""The loop around a training step: progress, metrics, and a stop where the loss is no longer a number."""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from brittle_jax import console
+from brittle_jax.errors import UserError
+from brittle_jax.parallel import Batch
+from brittle_jax.train.steps import TrainState
+
+_RECORDS_PER_STAGE = 100
+
+
+class MetricLog:
+    """Writes metrics to `metrics.jsonl` and as TensorBoard events, under `DIR/tensorboard`."""
+
+    def __init__(self, workdir: pathlib.Path):
+        self._file = open(workdir / "metrics.jsonl", "a")
+        self._events = SummaryWriter(str(workdir / "tensorboard"))
+
+    def write(self, stage: str, step: int, metrics: dict[str, float]) -> None:
+        """Records metrics of a stage, such as "distill unimodal/airplane", after so many updates."""
+        self._file.write(json.dumps({"stage": stage, "step": step, **metrics}) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._events.add_scalar(f"{stage}/{name}".replace(" ", "/"), value, step)
+
+    def close(self) -> None:
+        """Flushes and closes both."""
+        self._file.close()
+        self._events.close()
+
+
+def train(
+    step: Callable[[TrainState, Batch], tuple[TrainState, dict]],
+    state: TrainState,
+    batches: Iterator[Batch],
+    *,
+    num_steps: int,
+    stage: str,
+    log: MetricLog,
+) -> TrainState:
+    """Runs `num_steps` updates and returns the last state.
+
+    Metrics are read one step late, so that the device never waits for the host, and recorded as means over
+    about a hundredth of the stage.
+
+    Raises:
+        UserError: where the loss is not finite.
+    """
+    record_every = max(num_steps // _RECORDS_PER_STAGE, 1)
+    window: list[dict[str, float]] = []
+    late = None
+    start = time.monotonic()
+    with console.track(stage, num_steps, unit="update") as progress:
+        for number, batch in zip(range(1, num_steps + 1), batches, strict=False):
+            state, metrics = step(state, batch)
+            if late is not None:
+                window.append(_read(late, stage, number - 1))
+                progress.update(1, f"loss {window[-1]['loss']:.4g}")
+            late = metrics
+            if len(window) == record_every:
+                log.write(stage, number - 1, _mean(window) | {"seconds": time.monotonic() - start})
+                window = []
+        window.append(_read(late, stage, num_steps))
+        progress.update(1)
+        log.write(stage, num_steps, _mean(window) | {"seconds": time.monotonic() - start})
+    return state
+
+
+def _read(metrics: dict, stage: str, step: int) -> dict[str, float]:
+    values = {name: float(value) for name, value in metrics.items()}
+    if not np.isfinite(values["loss"]):
+        kind = stage.split()[0]
+        field = "distill.learning_rate" if kind == "distill" else "pretrain.peak_learning_rate"
+        raise UserError(f"{stage}: the loss is {values['loss']} at update {step}: lower --config.{field}")
+    return values
+
+
+def _mean(records: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([record[name] for record in records])) for name in records[0]}

@@ -1,0 +1,104 @@
+"""Pre-training of a teacher on its auxiliary task (Sec. A.1)."""
+
+import functools
+import math
+
+import jax
+import ml_collections
+import numpy as np
+import optax
+
+from brittle_jax import console
+from brittle_jax.auxiliary.task import AuxiliaryTask
+from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.pipeline import evaluation_batches, training_batches
+from brittle_jax.data.preprocess import to_unit_range
+from brittle_jax.models.network import Network, Representation, init_variables
+from brittle_jax.parallel import DeviceGroup
+from brittle_jax.seeding import derive_seed
+from brittle_jax.train.loop import MetricLog, train
+from brittle_jax.train.steps import create_state, pretrain_step
+
+
+def pretrain_teacher(
+    module: Representation,
+    task: AuxiliaryTask,
+    images: ImageSet,
+    indices: np.ndarray,
+    config: ml_collections.ConfigDict,
+    *,
+    name: str,
+    devices: DeviceGroup,
+    log: MetricLog,
+) -> Network:
+    """Trains a network with the task's head from a random draw, by SGD with Nesterov momentum.
+
+    Args:
+        indices: [M], the images to learn from.
+        name: what the random draws are keyed by.
+    """
+    settings = config.pretrain
+    images_per_batch = settings.batch_size // task.views_per_image
+    steps_per_epoch = math.ceil(len(indices) / images_per_batch)
+    num_steps = max(round(settings.num_epochs * steps_per_epoch), 1)
+    peak_step = min(round(settings.warmup_epochs * steps_per_epoch), num_steps - 1)
+    tx = sgd(settings.peak_learning_rate, peak_step, num_steps, settings.momentum, settings.weight_decay)
+    seed = derive_seed(config.seed, "teacher", name)
+    state = devices.replicate(create_state(init_variables(module, seed, images.image_shape), tx, seed))
+    state = train(
+        devices.train_step(pretrain_step, module, tx, task),
+        state,
+        training_batches(images, indices, images_per_batch, seed),
+        num_steps=num_steps,
+        stage=f"pretrain {name}".strip(),
+        log=log,
+    )
+    return Network(module, state.variables)
+
+
+@functools.cache
+def sgd(
+    peak_learning_rate: float, peak_step: int, num_steps: int, momentum: float, weight_decay: float
+) -> optax.GradientTransformation:
+    """Returns SGD with Nesterov momentum, whose rate rises linearly from 0 and falls linearly to 0.
+
+    The weight decay is added to the gradient, of every parameter, as in cifar10-fast.
+    """
+    # Cached: equal optimisers must be the same object for the compiled step to be found again.
+    # The schedule counts from 0; the first update would be lost at a rate of exactly 0.
+    schedule = optax.join_schedules(
+        [
+            optax.linear_schedule(peak_learning_rate / (peak_step + 1), peak_learning_rate, max(peak_step, 1)),
+            optax.linear_schedule(peak_learning_rate, 0.0, max(num_steps - peak_step, 1)),
+        ],
+        [peak_step],
+    )
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum, nesterov=True)
+    )
+
+
+def held_out_accuracy(
+    network: Network,
+    task: AuxiliaryTask,
+    images: ImageSet,
+    indices: np.ndarray,
+    batch_size: int,
+    devices: DeviceGroup,
+) -> float:
+    """Returns the share of inputs that the teacher predicts right, without augmentation."""
+    predict = devices.evaluation(_predictions, task)
+    correct, total = 0, 0
+    with console.track("held-out accuracy", len(indices)) as progress:
+        for batch in evaluation_batches(images, indices, batch_size):
+            is_correct = np.asarray(predict(network, batch))
+            correct += int(is_correct[batch["mask"]].sum())
+            total += int(batch["mask"].sum()) * task.views_per_image
+            progress.update(int(batch["mask"].sum()))
+    return correct / total
+
+
+def _predictions(task: AuxiliaryTask, network: Network, batch: dict[str, jax.Array]) -> jax.Array:
+    inputs, targets = task.prepare(to_unit_range(batch["image"]), batch["label"], None)
+    is_correct = task.is_correct(network(inputs), targets)
+    return is_correct.reshape(task.views_per_image, -1).T  # [N, views]

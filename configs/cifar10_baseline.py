@@ -1,0 +1,20 @@
+"""CIFAR-10, a teacher that learned its ten classes with labels: the ceiling (Tables 8 and 9, rows "Baseline").
+
+Published, in percent: unimodal KD 95.44, MSE 94.83, diagonal Mahalanobis 94.99, full 89.96,
+brittleness 0.164;
+multimodal KD 87.60, MSE 57.20, diagonal Mahalanobis 57.39, full 69.57,
+brittleness 0.094; probe 94.08.
+
+    python -m brittle_jax.main --config=configs/cifar10_baseline.py
+"""
+
+from brittle_jax.recipes import small_resnet_row
+
+
+def get_config(word=None):
+    """Returns the row's settings, with word "smoke" made small."""
+    config = small_resnet_row("cifar10_baseline", word)
+    config.data.name = "cifar10"
+    config.teacher.task = "baseline"
+    config.teacher.data = "cifar10"
+    return config
