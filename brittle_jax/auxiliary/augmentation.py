@@ -51,6 +51,6 @@ def cutout(key: jax.Array, image: jax.Array, side: int) -> jax.Array:
     row_key, column_key = jax.random.split(key)
     top = jax.random.randint(row_key, (), 0, height - side + 1)
     left = jax.random.randint(column_key, (), 0, width - side + 1)
-    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)
+    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None]
     inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
     return jnp.where(inside[..., None], CUTOUT_VALUE, image)

@@ -120,13 +120,13 @@ def anomaly_scores(
 
 
 def _mean_squared_deviation(outputs: jax.Array, mean: jax.Array) -> jax.Array:
-    return jnp.square(outputs - mean).mean(axis=-1)
+    return jnp.square(outputs - mean[None]).mean(axis=-1)
 
 
 def _diagonal_mahalanobis(outputs: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
-    return (jnp.square(outputs - mean) / variance).sum(axis=-1)
+    return (jnp.square(outputs - mean[None]) / variance[None]).sum(axis=-1)
 
 
 def _mahalanobis(outputs: jax.Array, gaussian: Gaussian) -> jax.Array:
-    whitened = jnp.matmul(outputs - gaussian.mean, gaussian.whitening, precision=jax.lax.Precision.HIGHEST)
+    whitened = jnp.matmul(outputs - gaussian.mean[None], gaussian.whitening, precision=jax.lax.Precision.HIGHEST)
     return jnp.square(whitened).sum(axis=-1)

@@ -2,7 +2,8 @@
 
 Each batch is centred by its own mean and merged into the total, relative to a fixed shift (the first batch's
 mean), all in float32 on the device: naive sums of squares would cancel where the mean is large against the
-spread. The merge is that of Chan, Golub and LeVeque (1979).
+spread. The merge is that of Chan, Golub and LeVeque (1979). The scatter is summed with Kahan's compensation:
+the Mahalanobis distance multiplies its rounding by the condition number of the covariance.
 """
 
 import functools
@@ -21,19 +22,21 @@ class Moments(flax.struct.PyTreeNode):
         shift: [F], subtracted from every vector.
         mean: [F], mean of the shifted vectors.
         scatter: [F] or [F, F], sum of squares, or of outer products, of deviations from the mean.
+        remainder: like the scatter, what rounding has kept out of it so far.
     """
 
     count: jax.Array
     shift: jax.Array
     mean: jax.Array
     scatter: jax.Array
+    remainder: jax.Array
 
 
 def empty_moments(num_features: int, *, full: bool) -> Moments:
     """Returns the moments of no vectors: with a full scatter matrix [F, F], or with its diagonal [F] alone."""
     vector = np.zeros(num_features, np.float32)
     scatter = np.zeros((num_features, num_features), np.float32) if full else vector
-    return Moments(count=np.float32(0), shift=vector, mean=vector, scatter=scatter)
+    return Moments(count=np.float32(0), shift=vector, mean=vector, scatter=scatter, remainder=scatter)
 
 
 @jax.jit
@@ -45,16 +48,18 @@ def update_moments(moments: Moments, vectors: jax.Array, mask: jax.Array | None 
     # Dividing by at least 1 leaves a batch that is all padding without effect.
     batch_mean = (weights * vectors).sum(axis=0) / jnp.maximum(count, 1)
     shift = jnp.where(moments.count == 0, batch_mean, moments.shift)
-    deviations = weights * (vectors - batch_mean)
+    deviations = weights * (vectors - batch_mean[None])
     # The mean of the rounded deviations is not quite 0; taking it off again matters where mean/std is large.
     correction = deviations.sum(axis=0) / jnp.maximum(count, 1)
-    deviations = weights * (deviations - correction)
+    deviations = weights * (deviations - correction[None])
     total = moments.count + count
     delta = (batch_mean - shift) + correction - moments.mean
-    scatter = moments.scatter + _scatter(deviations, moments.scatter.ndim == 2)
+    full = moments.scatter.ndim == 2
     between = moments.count * count / jnp.maximum(total, 1)
-    scatter = scatter + between * _scatter(delta[None], moments.scatter.ndim == 2)
-    return Moments(total, shift, moments.mean + delta * count / jnp.maximum(total, 1), scatter)
+    increment = _scatter(deviations, full) + between * _scatter(delta[None], full) + moments.remainder
+    scatter = moments.scatter + increment
+    remainder = increment - (scatter - moments.scatter)
+    return Moments(total, shift, moments.mean + delta * count / jnp.maximum(total, 1), scatter, remainder)
 
 
 def _scatter(deviations: jax.Array, full: bool) -> jax.Array:
@@ -71,8 +76,8 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     total = a.count + b.count
     delta = (b.shift - a.shift) + b.mean - a.mean
     outer = np.outer(delta, delta) if a.scatter.ndim == 2 else delta**2
-    scatter = a.scatter + b.scatter + outer * (a.count * b.count / total)
-    return Moments(total, a.shift, a.mean + delta * (b.count / total), scatter)
+    scatter = a.scatter + b.scatter + a.remainder + b.remainder + outer * (a.count * b.count / total)
+    return Moments(total, a.shift, a.mean + delta * (b.count / total), scatter, np.zeros_like(scatter))
 
 
 def merge_device_moments(moments: Moments) -> Moments:
@@ -101,4 +106,5 @@ def covariance_of(moments: Moments) -> np.ndarray:
     count = float(moments.count)
     if count < 2:
         raise ValueError(f"a covariance needs at least 2 vectors, not {count:.0f}")
-    return np.asarray(moments.scatter, np.float64) / (count - 1)
+    scatter = np.asarray(moments.scatter, np.float64) + np.asarray(moments.remainder, np.float64)
+    return scatter / (count - 1)

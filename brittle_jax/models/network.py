@@ -30,7 +30,8 @@ class Representation(nn.Module):
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Maps images [N, H, W, C] float32 in [0, 1] to [N, F]."""
-        pooled = self.trunk((images - jnp.asarray(self.mean)) / jnp.asarray(self.std), train=train)
+        mean, std = (jnp.asarray(values).reshape(1, 1, 1, -1) for values in (self.mean, self.std))
+        pooled = self.trunk((images - mean) / std, train=train)
         return pooled if self.head is None else self.head(pooled)
 
 

@@ -5,6 +5,7 @@ import math
 import pathlib
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -153,4 +154,5 @@ def measure_batch_norm(
         for _, batch in zip(range(num_batches), batches, strict=False):
             state, _ = step(state, {"image": batch["image"]})
             progress.update(batch_size)
+        jax.block_until_ready(state)
     return state.variables

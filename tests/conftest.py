@@ -1,0 +1,79 @@
+"""Strictness for every test: four CPU devices, no silent rank promotion, warnings are errors."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+
+import pathlib
+
+import jax
+import ml_collections
+import pytest
+
+from brittle_jax.parallel import DeviceGroup
+from brittle_jax.recipes import densenet_row, small_resnet_row
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent.parent / ".pytest_cache/compiled"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+REAL_DATA = pathlib.Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch; where it is not installed the test is skipped, or fails if BRITTLE_JAX_REQUIRE_REFERENCE is set."""
+    if os.environ.get("BRITTLE_JAX_REQUIRE_REFERENCE"):
+        import torch
+    else:
+        torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    return torch
+
+
+@pytest.fixture(scope="session")
+def four_devices() -> DeviceGroup:
+    return DeviceGroup(tuple(jax.devices()))
+
+
+@pytest.fixture(scope="session")
+def one_device() -> DeviceGroup:
+    return DeviceGroup(tuple(jax.devices()[:1]))
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory) -> str:
+    """Folder of the made-up data sets, shared by all tests."""
+    return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def xray_config(data_dir) -> ml_collections.ConfigDict:
+    """The smoke settings of the X-ray RotNet row, with fewer parcels."""
+    config = densenet_row("xray_rotnet", "smoke")
+    config.data.name = "xray"
+    config.data.dir = data_dir
+    config.teacher.task = "rotnet"
+    config.teacher.data = "xray"
+    config.data.parcels.num_normal = 20
+    config.data.parcels.num_threat = 6
+    return config
+
+
+@pytest.fixture
+def cifar10_config(data_dir) -> ml_collections.ConfigDict:
+    """The smoke settings of the CIFAR-10 row with a random teacher, on stand-in pictures."""
+    config = small_resnet_row("cifar10_random", "smoke")
+    config.data.name = "cifar10"
+    config.data.dir = data_dir
+    config.teacher.task = "random"
+    return config
+
+
+@pytest.fixture
+def real_tfds() -> str:
+    """The tfds folder of the real CIFAR-10 and Fashion-MNIST."""
+    if not (REAL_DATA / "tfds").is_dir():
+        pytest.skip("the real images are not here")
+    return str(REAL_DATA / "tfds")

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from brittle_jax.evaluate import metrics
+
+
+def sample(count, seed=0, ties=False):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(count) % 3 == 0).astype(int)
+    scores = rng.normal(size=count) + labels
+    return labels, np.round(scores) if ties else scores
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_auroc_equals_scikit_learn_and_the_share_of_ordered_pairs(ties):
+    labels, scores = sample(200, ties=ties)
+    normal, anomalous = scores[labels == 0], scores[labels == 1]
+    pairs = (anomalous[:, None] > normal).mean() + 0.5 * (anomalous[:, None] == normal).mean()
+    auroc = metrics.separation(labels, scores)["auroc"]
+    assert auroc == pytest.approx(pairs)
+    assert auroc == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_metrics_by_hand():
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    scores = np.array([0.1, 0.2, 0.3, 0.9, 0.8, 1.0])
+    separation = metrics.separation(labels, scores)
+    assert separation["auroc"] == pytest.approx(7 / 8)
+    assert separation["average_precision"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert separation["fpr_at_95_tpr"] == pytest.approx(1 / 4)
+
+
+def test_auroc_below_one_half_is_not_flipped():
+    labels, scores = sample(100)
+    assert metrics.separation(labels, -scores)["auroc"] == pytest.approx(1 - roc_auc_score(labels, scores))
+
+
+def test_one_class_is_refused():
+    with pytest.raises(ValueError, match="both normal and anomalous"):
+        metrics.separation(np.zeros(3), np.arange(3.0))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_interval_equals_a_bootstrap_with_scikit_learn(ties):
+    labels, scores = sample(300, ties=ties)
+    interval = metrics.auroc_interval(labels, scores, num_samples=2000, seed=0)
+    rng = np.random.default_rng(7)
+    normal, anomalous = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
+    areas = []
+    for _ in range(2000):
+        chosen = np.concatenate([rng.choice(normal, len(normal)), rng.choice(anomalous, len(anomalous))])
+        areas.append(roc_auc_score(labels[chosen], scores[chosen]))
+    np.testing.assert_allclose(interval, np.percentile(areas, [2.5, 97.5]), atol=0.006)
+
+
+def test_interval_of_perfect_scores_is_a_point():
+    labels = np.repeat([0, 1], 10)
+    assert metrics.auroc_interval(labels, labels.astype(float), num_samples=50, seed=0) == (1.0, 1.0)

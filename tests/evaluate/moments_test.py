@@ -1,0 +1,88 @@
+import jax
+import numpy as np
+import pytest
+
+from brittle_jax.evaluate.moments import (
+    covariance_of,
+    empty_moments,
+    mean_of,
+    merge_device_moments,
+    merge_moments,
+    update_moments,
+)
+
+
+def moments_of(vectors, *, full, batch_size=64):
+    moments = empty_moments(vectors.shape[1], full=full)
+    for start in range(0, len(vectors), batch_size):
+        moments = update_moments(moments, vectors[start : start + batch_size])
+    return moments
+
+
+def correlated_vectors(count, features, mean=0.0, seed=0):
+    """Draws vectors of one fixed covariance; another seed gives other vectors of it."""
+    mixing = np.random.default_rng(99).normal(size=(features, features))
+    rng = np.random.default_rng(seed)
+    return (mean + rng.normal(size=(count, features)) @ mixing / features**0.5).astype(np.float32)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_moments_equal_numpy(full):
+    vectors = correlated_vectors(1000, 20)
+    expected = np.cov(vectors.astype(np.float64), rowvar=False, ddof=1)
+    moments = moments_of(vectors, full=full)
+    np.testing.assert_allclose(mean_of(moments), vectors.mean(axis=0, dtype=np.float64), atol=1e-6)
+    np.testing.assert_allclose(covariance_of(moments), expected if full else np.diag(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_moments_survive_a_mean_a_thousand_times_the_spread(full):
+    vectors = correlated_vectors(5000, 10, mean=1000.0)
+    expected = np.cov(vectors.astype(np.float64), rowvar=False, ddof=1)
+    expected = expected if full else np.diag(expected)
+    covariance = covariance_of(moments_of(vectors, full=full))
+    assert np.abs(covariance - expected).max() <= 1e-4 * np.abs(expected).max()
+    # Sums of squares in float32, which the shift avoids, lose the covariance altogether.
+    naive = np.square(vectors).mean(axis=0) - np.square(vectors.mean(axis=0))
+    assert np.abs(naive - vectors.var(axis=0, dtype=np.float64)).max() > 1e-2
+
+
+def test_masked_vectors_do_not_count():
+    vectors = correlated_vectors(50, 8)
+    padded = np.concatenate([vectors, np.zeros((14, 8), np.float32)])
+    masked = update_moments(empty_moments(8, full=True), padded, np.arange(64) < 50)
+    plain = update_moments(empty_moments(8, full=True), vectors)
+    assert float(masked.count) == 50
+    np.testing.assert_allclose(mean_of(masked), mean_of(plain), atol=1e-6)
+    np.testing.assert_allclose(covariance_of(masked), covariance_of(plain), atol=1e-6)
+
+
+def test_a_batch_of_padding_changes_nothing():
+    for start in (empty_moments(8, full=True), moments_of(correlated_vectors(50, 8), full=True)):
+        after = update_moments(start, np.zeros((4, 8), np.float32), np.zeros(4, bool))
+        for before_leaf, after_leaf in zip(jax.tree.leaves(start), jax.tree.leaves(after), strict=True):
+            np.testing.assert_array_equal(before_leaf, after_leaf)
+
+
+def test_merging_parts_equals_the_whole():
+    vectors = correlated_vectors(300, 8, mean=10.0)
+    parts = [moments_of(vectors[start::3], full=True) for start in range(3)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+    whole = moments_of(vectors, full=True)
+    for merged in (merge_device_moments(stacked), merge_moments(merge_moments(*parts[:2]), parts[2])):
+        assert merged.count == 300
+        np.testing.assert_allclose(mean_of(merged), mean_of(whole), rtol=1e-6)
+        np.testing.assert_allclose(covariance_of(merged), covariance_of(whole), atol=1e-5)
+
+
+def test_merging_with_nothing_keeps_the_other():
+    moments = moments_of(correlated_vectors(30, 4), full=False)
+    nothing = empty_moments(4, full=False)
+    for merged in (merge_moments(nothing, moments), merge_moments(moments, nothing)):
+        np.testing.assert_allclose(covariance_of(merged), covariance_of(moments))
+        np.testing.assert_allclose(mean_of(merged), mean_of(moments))
+
+
+def test_covariance_of_one_vector_is_refused():
+    with pytest.raises(ValueError, match="at least 2 vectors, not 1"):
+        covariance_of(update_moments(empty_moments(4, full=True), np.ones((1, 4), np.float32)))

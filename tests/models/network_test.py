@@ -1,0 +1,134 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from brittle_jax.models.densenet import DenseNet
+from brittle_jax.models.layers import kernel_init
+from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
+from brittle_jax.models.resnet import SmallResNet, max_pool_2x2
+
+TINY = ARCHITECTURES["small_resnet_tiny"].with_output(16)
+
+
+def count_parameters(module, side):
+    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "classes", "without_head", "with_head"),
+    [("small_resnet", 32, 10, 6_568_000, 6_573_120), ("densenet161", 224, 1000, 26_472_000, 28_681_000)],
+)
+def test_published_networks_have_the_published_parameter_counts(name, side, classes, without_head, with_head):
+    architecture = ARCHITECTURES[name]
+    assert count_parameters(architecture.with_output(0), side) == without_head
+    assert count_parameters(architecture.with_classifier(classes), side) == with_head
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("name", "side", "batch"), [("small_resnet", 32, 4), ("small_resnet_tiny", 32, 4), ("densenet_tiny", 96, 2)]
+)
+def test_forward_pass_equals_torch(torch, name, side, batch):
+    check_against_torch(torch, name, side, batch)
+
+
+@pytest.mark.reference
+def test_densenet161_forward_pass_at_224_equals_torch(torch):
+    check_against_torch(torch, "densenet161", 224, 1)
+
+
+def check_against_torch(torch, name, side, batch):
+    from tests.reference import torch_networks
+
+    trunk = ARCHITECTURES[name].trunk
+    images = np.random.default_rng(1).uniform(size=(batch, side, side, 3)).astype(np.float32)
+    variables = torch_networks.random_norms(jax.jit(trunk.init)(jax.random.key(0), images[:1]))
+    if isinstance(trunk, SmallResNet):
+        reference = torch_networks.SmallResNet(trunk.widths)
+    else:
+        reference = torch_networks.DenseNet(trunk.growth, trunk.block_sizes, trunk.initial_features)
+    reference.load(variables)
+    with torch.no_grad():
+        expected = reference.eval()(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
+    outputs = np.asarray(jax.jit(trunk.apply)(variables, images))
+    assert np.abs(outputs - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.reference
+def test_gradients_equal_torch(torch):
+    from tests.reference import torch_networks
+
+    trunk = SmallResNet(widths=(8, 16, 32, 64))
+    images = np.random.default_rng(1).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    variables = torch_networks.random_norms(trunk.init(jax.random.key(0), images))
+    reference = torch_networks.SmallResNet(trunk.widths).eval()
+    reference.load(variables)
+    torch_images = torch.tensor(images.transpose(0, 3, 1, 2), requires_grad=True)
+    reference(torch_images).square().sum().backward()
+    gradient = jax.grad(lambda x: jnp.square(trunk.apply(variables, x)).sum())(images)
+    expected = torch_images.grad.numpy().transpose(0, 2, 3, 1)
+    assert np.abs(gradient - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_weights_are_uniform_within_the_bound_of_torch():
+    kernel = kernel_init(jax.random.key(0), (3, 3, 64, 128), jnp.float32)
+    bound = (3 * 3 * 64) ** -0.5
+    assert float(jnp.abs(kernel).max()) == pytest.approx(bound, rel=1e-3)
+    assert float(kernel.std()) == pytest.approx(bound / 3**0.5, rel=1e-2)
+
+
+def test_densenet_classifier_has_a_bias_and_resnet_heads_have_none():
+    variables = init_variables(ARCHITECTURES["densenet_tiny"].with_classifier(5), 0, (32, 32, 3))
+    bias = variables["params"]["head"]["linear"]["bias"]
+    assert bias.shape == (5,) and float(jnp.abs(bias).max()) > 0
+    assert set(init_variables(TINY, 0, (32, 32, 3))["params"]["head"]["linear"]) == {"kernel"}
+
+
+def test_classifier_of_the_resnet_is_scaled():
+    module = ARCHITECTURES["small_resnet_tiny"].with_classifier(10)
+    variables = init_variables(module, 0, (32, 32, 3))
+    images = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3))
+    normalised = (images - jnp.array([[[module.mean]]])) / jnp.array([[[module.std]]])
+    trunk = {kind: leaves["trunk"] for kind, leaves in variables.items()}
+    pooled = module.trunk.apply(trunk, normalised)
+    expected = 0.125 * pooled @ variables["params"]["head"]["linear"]["kernel"]
+    np.testing.assert_allclose(module.apply(variables, images), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_evaluation_does_not_depend_on_the_batch():
+    network = Network(TINY, init_variables(TINY, 0, (32, 32, 3)))
+    images = jax.random.uniform(jax.random.key(1), (5, 32, 32, 3))
+    together = jax.jit(lambda network, x: network(x))(network, images)
+    alone = jnp.concatenate([network(images[i : i + 1]) for i in range(5)])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_networks_of_equal_modules_share_a_compilation():
+    compilations = 0
+
+    @jax.jit
+    def apply(network, images):
+        nonlocal compilations
+        compilations += 1
+        return network(images)
+
+    images = jnp.zeros((1, 32, 32, 3))
+    for seed in (0, 1):
+        module = ARCHITECTURES["small_resnet_tiny"].with_output(16)
+        apply(Network(module, init_variables(module, seed, (32, 32, 3))), images)
+    assert compilations == 1
+
+
+def test_max_pool_takes_the_largest_of_each_window():
+    x = jax.random.normal(jax.random.key(0), (2, 6, 4, 3))
+    expected = np.asarray(x).reshape(2, 3, 2, 2, 2, 3).max(axis=(2, 4))
+    np.testing.assert_array_equal(max_pool_2x2(x), expected)
+
+
+def test_densenet_features_match_its_documentation():
+    outputs = jax.eval_shape(
+        lambda: DenseNet().init_with_output(jax.random.key(0), jnp.zeros((2, 224, 224, 3)))[0]
+    )
+    assert outputs.shape == (2, 2208)
