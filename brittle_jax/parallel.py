@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -45,7 +46,9 @@ class DeviceGroup:
 
     def replicate(self, tree: Any) -> Any:
         """Puts a whole copy of each array on every device."""
-        return jax.device_put(tree, NamedSharding(Mesh(np.asarray(self.devices), ("device",)), PartitionSpec()))
+        sharding = NamedSharding(Mesh(np.asarray(self.devices), ("device",)), PartitionSpec())
+        # A copy of its own: a training step donates its state, which must not take the caller's arrays along.
+        return jax.device_put(jax.tree.map(lambda x: jnp.array(x, copy=True), tree), sharding)
 
     def shard(self, batch: Batch) -> dict[str, np.ndarray]:
         """Gives each device its slice: [N, ...] becomes [D, N / D, ...]."""

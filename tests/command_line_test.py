@@ -1,0 +1,152 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from brittle_jax import command_line
+from brittle_jax.errors import UserError
+from brittle_jax.main import define_flags
+
+ROW = "--config=configs/xray_rotnet.py"
+
+
+def parse(*arguments):
+    return command_line.parse(["main", *arguments], define_flags)
+
+
+def test_defaults():
+    arguments = parse(ROW)
+    assert arguments.config.row == "xray_rotnet"
+    assert arguments.config.distill.num_epochs == 20
+    assert arguments.flags == {"workdir": None, "overwrite": False}
+    assert command_line.default_workdir(arguments.config) == os.path.join("runs", "xray_rotnet")
+
+
+def test_the_word_changes_the_config_and_not_the_recipe():
+    arguments = parse(f"{ROW}:smoke", "--overwrite", "--workdir", "there")
+    assert arguments.config.network.name == "densenet_tiny"
+    assert arguments.recipe.network.name == "densenet161"
+    assert arguments.flags == {"workdir": "there", "overwrite": True}
+    assert command_line.default_workdir(arguments.config) == os.path.join("runs", "xray_rotnet-smoke")
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("distill.num_epochs", "5", 5.0),
+        ("distill.update_steps", "7", 7),
+        ("distill.learning_rate", "1e-3", 1e-3),
+        ("pretrain.flip", "true", True),
+        ("data.configurations", "unimodal/airplane,multimodal/cat", "unimodal/airplane,multimodal/cat"),
+        ("data.dir", "a=b", "a=b"),
+    ],
+)
+def test_every_type_of_field_can_be_overridden(field, text, value):
+    arguments = parse(ROW, f"--config.{field}={text}")
+    group, name = field.split(".")
+    assert arguments.config[group][name] == value
+    assert arguments.recipe[group][name] != value
+    assert parse(ROW, f"--config.{field}", text).config[group][name] == value
+
+
+def test_the_config_is_locked():
+    with pytest.raises(AttributeError):
+        parse(ROW).config.nothing = 1
+
+
+def test_packaged_configs_need_no_repository(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert parse("--config=xray_rotnet:smoke").config.word == "smoke"
+    assert parse(ROW).config.row == "xray_rotnet"
+
+
+def test_a_file_of_ones_own_goes_before_the_packaged_one(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "xray_rotnet.py").write_text(
+        "from brittle_jax.recipes import densenet_row\n"
+        "def get_config(word=None):\n"
+        "    config = densenet_row('mine', word)\n"
+        "    config.data.name, config.teacher.task = 'xray', 'random'\n"
+        "    return config\n"
+    )
+    assert parse(ROW).config.row == "mine"
+
+
+MISTAKES = {
+    "no config": ([], "--config is missing"),
+    "missing config": (["--config=configs/xray_rotnot.py"], "no such file .did you mean xray_rotnet"),
+    "unknown word": ([f"{ROW}:smok"], "the only word is 'smoke'"),
+    "empty word": ([f"{ROW}:"], "the only word is 'smoke'"),
+    "two configs": ([ROW, ROW], "given 2 times"),
+    "misspelt field": ([ROW, "--config.distil.num_epochs=2"], "--config.distil.num_epochs is not a field .*distill"),
+    "group": ([ROW, "--config.distill=2"], "group of fields"),
+    "wrong type": ([ROW, "--config.distill.update_steps=2.5"], "update_steps='2.5' is not a whole number"),
+    "wrong number": ([ROW, "--config.distill.num_epochs=two"], "num_epochs='two' is not a number"),
+    "wrong boolean": ([ROW, "--config.pretrain.flip=perhaps"], "flip='perhaps' is not true or false"),
+    "stray argument": ([ROW, "smoke"], "'smoke' is a stray argument"),
+    "unknown flag": ([ROW, "--workdirr=x"], "--workdirr is not a flag .*did you mean --workdir"),
+    "no value": ([ROW, "--workdir"], "--workdir has no value"),
+    "wrong flag value": ([ROW, "--overwrite=perhaps"], "overwrite"),
+    "unknown choice": ([ROW, "--config.teacher.task=rotnot"], "teacher.task='rotnot' is not one of .*did you mean"),
+    "negative number": ([ROW, "--config.distill.num_epochs=-1"], "give a number above 0"),
+    "not a number": ([ROW, "--config.distill.learning_rate=nan"], "give a finite number"),
+    "zero batch": ([ROW, "--config.evaluate.batch_size=0"], "give at least 1"),
+    "baseline elsewhere": ([ROW, "--config.teacher.task=baseline"], "'cifar10' only"),
+    "random with data": ([ROW, "--config.teacher.task=random"], "leave it empty"),
+    "no data": ([ROW, "--config.teacher.data="], "teacher.data is empty"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line(case):
+    arguments, message = MISTAKES[case]
+    with pytest.raises(UserError, match=message) as raised:
+        parse(*arguments)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:", "cannot be loaded, SyntaxError"),
+        ("x = 1", "cannot be loaded, AttributeError"),
+        ("def get_config(word=None): return {}", "does not return a ConfigDict"),
+    ],
+)
+def test_a_broken_config_file_is_one_line(tmp_path, text, message):
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    with pytest.raises(UserError, match=message):
+        parse(f"--config={file}")
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "brittle_jax.main", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": "", **environment},
+    )
+
+
+def test_the_command_exits_with_2_and_one_line():
+    finished = run(f"{ROW}:smoke", "--config.distill.epochs=2")
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert finished.stderr.startswith("error: --config.distill.epochs is not a field")
+    assert finished.stderr.count("\n") == 1
+
+
+def test_help_exits_with_0_and_names_every_flag():
+    finished = run("--help")
+    assert finished.returncode == 0
+    for name in ("--config", "--workdir", "--[no]overwrite", "smoke"):
+        assert name in finished.stdout
+
+
+def test_the_package_lists_its_commands():
+    finished = subprocess.run([sys.executable, "-m", "brittle_jax"], capture_output=True, text=True)
+    assert finished.returncode == 0
+    assert "python -m brittle_jax.main" in finished.stdout

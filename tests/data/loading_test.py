@@ -1,0 +1,112 @@
+import io
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from brittle_jax.data import preprocess
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.datasets.xray_parcels import make_parcel
+from brittle_jax.errors import UserError
+from tests.conftest import REAL_DATA
+
+
+def test_stand_ins_have_the_format_of_the_originals(cifar10_config):
+    images = load("cifar10", cifar10_config)
+    assert images.synthetic
+    assert images.classes == tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+    assert images.read_image(0).shape == images.image_shape == (32, 32, 3)
+    assert len(set(images.ids)) == len(images.ids)
+
+
+def test_fashion_mnist_becomes_32_pixels_and_three_equal_channels(cifar10_config):
+    image = load("fashion_mnist", cifar10_config).read_image(3)
+    assert image.shape == (32, 32, 3)
+    assert (image == image[..., :1]).all()
+    assert image.std() > 0
+
+
+def test_parcels_are_read_as_patches_of_two_views(xray_config):
+    images = load("xray", xray_config)
+    assert images.synthetic
+    assert len(images.ids) == 26
+    assert images.read_image(0).shape == (64, 64, 3)
+    for parcel in range(26):
+        assert set(images.view_of_image[images.sample_of_image == parcel]) == {0, 1}
+    assert (np.bincount(images.labels) == [20, 6]).all()
+
+
+def test_parcels_are_the_same_from_the_same_seed():
+    parcels = [
+        make_parcel(np.random.default_rng(seed), is_threat=False, side_pixels=64) for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(parcels[0]["top"], parcels[1]["top"])
+    assert parcels[0]["top"].shape != parcels[2]["top"].shape or (parcels[0]["top"] != parcels[2]["top"]).any()
+
+
+def test_views_of_a_parcel_look_along_different_axes():
+    views = make_parcel(np.random.default_rng(0), is_threat=True, side_pixels=200)
+    top, side = views["top"], views["side"]
+    assert top.shape[1] == side.shape[1]  # they share the belt's axis
+    dark_columns = [np.flatnonzero((view < 200).any(axis=(0, 2))) for view in (top, side)]
+    assert abs(int(dark_columns[0][0]) - int(dark_columns[1][0])) <= 2  # and see the same things on it
+
+
+def test_a_missing_folder_is_refused(cifar10_config):
+    cifar10_config.data.stand_in = False
+    cifar10_config.data.dir = "/nonexistent"
+    with pytest.raises(UserError, match="--config.data.dir=/nonexistent: no such folder"):
+        load("cifar10", cifar10_config)
+
+
+def test_a_missing_data_set_says_how_to_get_it(cifar10_config, tmp_path):
+    cifar10_config.data.stand_in = False
+    cifar10_config.data.dir = str(tmp_path)
+    with pytest.raises(UserError, match=r"cifar10 is not in .*tfds build cifar10 --file_format=array_record"):
+        load("cifar10", cifar10_config)
+
+
+def test_a_data_set_that_only_tensorflow_reads_is_refused(cifar10_config, tmp_path):
+    builder = tfds.builder("cifar10", data_dir=tmp_path)
+    folder = tmp_path / "cifar10" / str(builder.version)
+    folder.mkdir(parents=True)
+    builder.info.set_file_format("tfrecord")
+    builder.info.write_to_directory(folder)
+    cifar10_config.data.dir = str(tmp_path)
+    with pytest.raises(UserError, match="in the format tfrecord, which only TensorFlow reads"):
+        load("cifar10", cifar10_config)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(xray_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    xray_config.data.dir = str(tmp_path / "file")
+    with pytest.raises(UserError, match="cannot be written"):
+        load("xray", xray_config)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_decoding_gives_three_channels_unchanged(mode):
+    shape = (5, 7) if mode == "L" else (5, 7, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    expected = pixels if mode == "RGB" else np.repeat(pixels[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(preprocess.decode(buffer.getvalue()), expected)
+
+
+def test_unit_range_ends_at_0_and_1():
+    pixels = np.array([0, 51, 255], np.uint8)
+    np.testing.assert_allclose(preprocess.to_unit_range(pixels), [0, 0.2, 1], rtol=1e-6)
+
+
+@pytest.mark.realdata
+def test_the_real_data_sets_are_read_without_tensorflow(cifar10_config, real_tfds):
+    assert REAL_DATA.is_dir()
+    cifar10_config.data.dir = real_tfds
+    images = load("cifar10", cifar10_config)
+    assert not images.synthetic
+    assert np.bincount(images.labels[images.official_split == "train"]).tolist() == [5000] * 10
+    assert np.bincount(images.labels[images.official_split == "test"]).tolist() == [1000] * 10
+    assert "tensorflow" not in sys.modules

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from brittle_jax.data import one_class
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.errors import UserError
+
+
+@pytest.fixture
+def cifar10(cifar10_config):
+    cifar10_config.data.configurations = "all"
+    cifar10_config.data.max_train_samples = cifar10_config.data.max_test_samples = 0
+    return load("cifar10", cifar10_config), cifar10_config
+
+
+def test_cifar10_has_ten_unimodal_and_ten_multimodal_configurations(cifar10):
+    images, config = cifar10
+    configurations = {entry.name: entry for entry in one_class.configurations(images, config)}
+    assert len(configurations) == 20
+    assert [entry.group for entry in configurations.values()] == ["unimodal"] * 10 + ["multimodal"] * 10
+    bird = images.classes.index("bird")
+    unimodal, multimodal = configurations["unimodal/bird"], configurations["multimodal/bird"]
+    assert set(images.labels[unimodal.train]) == {bird}
+    assert set(images.labels[multimodal.train]) == set(range(10)) - {bird}
+    for entry, normal_is_bird in ((unimodal, True), (multimodal, False)):
+        is_bird = images.labels[entry.test] == bird
+        np.testing.assert_array_equal(entry.test_labels == 0, is_bird == normal_is_bird)
+        assert (images.official_split[entry.train] == "train").all()
+        assert (images.official_split[entry.test] == "test").all()
+        assert len(entry.test) == (images.official_split == "test").sum()
+
+
+def test_some_configurations_can_be_chosen(cifar10):
+    images, config = cifar10
+    config.data.configurations = "multimodal/cat, unimodal/airplane"
+    names = [entry.name for entry in one_class.configurations(images, config)]
+    assert names == ["unimodal/airplane", "multimodal/cat"]
+    config.data.configurations = "unimodal"
+    assert len(one_class.configurations(images, config)) == 10
+
+
+@pytest.mark.parametrize(
+    ("requested", "message"),
+    [("unimodal/aeroplane", "did you mean unimodal/airplane"), ("soc", "there are multimodal"), (",", "is empty")],
+)
+def test_unknown_configurations_are_refused(cifar10, requested, message):
+    images, config = cifar10
+    config.data.configurations = requested
+    with pytest.raises(UserError, match=message):
+        one_class.configurations(images, config)
+
+
+def test_limits_keep_that_many_of_each(cifar10):
+    images, config = cifar10
+    config.data.max_train_samples, config.data.max_test_samples = 7, 5
+    for entry in one_class.configurations(images, config):
+        assert len(entry.train) == len(set(entry.train)) == 7
+        assert np.bincount(entry.test_labels).tolist() == [5, 5]
+
+
+def test_parcels_are_split_by_parcel_and_all_threats_test(xray_config):
+    images = load("xray", xray_config)
+    (soc,) = one_class.configurations(images, xray_config)
+    assert len(soc.train) == 16
+    assert np.bincount(soc.test_labels).tolist() == [4, 6]
+    assert not set(soc.train) & set(soc.test)
+    assert (images.labels[soc.train] == 0).all()
+    # All patches of both views of a parcel are on one side.
+    train_images, test_images = images.images_of(soc.train), images.images_of(soc.test)
+    assert len(train_images) + len(test_images) == len(images.sample_of_image)
+    assert not set(train_images) & set(test_images)
+    assert set(images.view_of_image[train_images]) == {0, 1}
+
+
+def test_the_split_depends_on_the_seed_alone(xray_config):
+    images = load("xray", xray_config)
+    first, again = (one_class.configurations(images, xray_config)[0] for _ in range(2))
+    np.testing.assert_array_equal(first.train, again.train)
+    xray_config.seed = 1
+    (other,) = one_class.configurations(images, xray_config)
+    assert set(first.train) != set(other.train)
+
+
+def test_an_empty_class_is_refused(xray_config):
+    xray_config.data.parcels.num_threat = 0
+    with pytest.raises(UserError, match="soc of xray has no anomalous test samples"):
+        one_class.configurations(load("xray", xray_config), xray_config)

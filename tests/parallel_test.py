@@ -1,0 +1,81 @@
+import jax
+import numpy as np
+import pytest
+
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.errors import UserError
+from brittle_jax.evaluate import passes
+from brittle_jax.evaluate.detectors import fit_gaussian
+from brittle_jax.evaluate.moments import covariance_of
+from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
+from brittle_jax.parallel import padded_batches
+
+
+def network(seed):
+    module = ARCHITECTURES["small_resnet_tiny"].with_output(16)
+    return Network(module, init_variables(module, seed, (32, 32, 3)))
+
+
+@pytest.fixture
+def images(cifar10_config):
+    return load("cifar10", cifar10_config)
+
+
+def test_five_images_on_four_devices_give_five_scores(images, four_devices, one_device):
+    student, teacher = network(1), network(2)
+    indices = np.arange(5)
+    representations, moments = passes.represent(teacher, images, np.arange(40), 8, four_devices)
+    assert representations.shape == (40, 16)
+    gaussian = fit_gaussian(moments)
+    scores = passes.score(student, teacher, gaussian, images, indices, 8, four_devices)
+    alone = passes.score(student, teacher, gaussian, images, indices, 1, one_device)
+    for name in scores:
+        assert scores[name].shape == (5,)
+        np.testing.assert_allclose(scores[name], alone[name], rtol=1e-5)
+
+
+def test_an_evaluation_on_four_devices_equals_one_device(images, four_devices, one_device):
+    student, teacher = network(1), network(2)
+    indices = np.arange(37)
+    results = []
+    for devices in (one_device, four_devices):
+        representations, moments = passes.represent(teacher, images, indices, 8, devices)
+        terms = passes.measure_brittleness(student, teacher, images, indices, 8, devices, path="student")
+        results.append((representations, covariance_of(moments), terms.gradient_norm, terms.error_trace))
+    for one, four in zip(*results, strict=True):
+        np.testing.assert_allclose(four, one, rtol=1e-5, atol=1e-6)
+
+
+def test_functions_are_compiled_once(one_device):
+    calls = []
+
+    def function(scale, model, batch):
+        calls.append(scale)
+        return model * batch["x"] * scale
+
+    for _ in range(3):
+        outputs = one_device.evaluation(function, 2.0)(np.float32(3), {"x": np.ones(4, np.float32)})
+    np.testing.assert_array_equal(outputs, np.full(4, 6.0))
+    assert calls == [2.0]
+
+
+def test_batches_that_devices_cannot_share_are_refused(four_devices):
+    four_devices.check_batch_size(8, "distill.batch_size")
+    with pytest.raises(UserError, match="distill.batch_size=10 cannot be shared evenly by 4 device.*use 8"):
+        four_devices.check_batch_size(10, "distill.batch_size")
+    with pytest.raises(UserError, match="pretrain.batch_size=72 of images in 4 rotations .* use 64"):
+        four_devices.check_batch_size(72, "pretrain.batch_size", images_per_input=4)
+
+
+def test_padding_fills_the_last_batch_only():
+    batches = [{"x": np.ones((4, 2))}, {"x": np.ones((1, 2))}]
+    first, last = padded_batches(batches, 4)
+    assert first["mask"].all()
+    assert last["mask"].tolist() == [True, False, False, False]
+    assert last["x"].tolist() == [[1, 1], [0, 0], [0, 0], [0, 0]]
+
+
+def test_replication_puts_a_whole_copy_on_each_device(four_devices):
+    copies = four_devices.replicate({"x": np.arange(3)})["x"]
+    assert copies.sharding.device_set == set(jax.devices())
+    assert all(shard.data.shape == (3,) for shard in copies.addressable_shards)

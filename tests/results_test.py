@@ -1,0 +1,69 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from brittle_jax import results
+from brittle_jax.published import published_row
+from brittle_jax.recipes import small_resnet_row
+
+
+def entry(name, group, kd, brittleness):
+    aurocs = {detector: kd for detector in results.DETECTORS}
+    return {"name": name, "group": group, "auroc": aurocs, "brittleness": brittleness}
+
+
+def test_json_holds_null_for_what_is_not_a_number(tmp_path):
+    content = {"a": float("nan"), "b": np.float32(0.5), "c": [np.int64(3), float("inf")], "d": np.arange(2)}
+    results.write_json(tmp_path / "x.json", content)
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": None, "b": 0.5, "c": [3, None], "d": [0, 1]}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_scores_are_written_exactly(tmp_path):
+    scores = {"kd": np.array([0.1, 1 / 3], np.float32), "mse": np.array([1e-9, 2.0])}
+    results.write_scores(tmp_path / "unimodal" / "cat.csv", ["a,b", "c"], [0, 1], scores)
+    with open(tmp_path / "unimodal" / "cat.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["id"] for line in lines] == ["a,b", "c"]
+    assert [line["label"] for line in lines] == ["0", "1"]
+    assert np.float32(lines[1]["kd"]) == scores["kd"][1]
+    assert float(lines[0]["mse"]) == 1e-9
+
+
+def test_changed_fields_name_the_recipe_and_what_was_used():
+    recipe = small_resnet_row("cifar10_random", None)
+    used = small_resnet_row("cifar10_random", None)
+    used.seed, used.data.dir = 3, "there"
+    assert results.changed_fields(used, recipe) == {}
+    used.distill.num_epochs = 2.0
+    used.data.configurations = "unimodal"
+    assert results.changed_fields(used, recipe) == {
+        "data.configurations": ["all", "unimodal"],
+        "distill.num_epochs": [20.0, 2.0],
+    }
+
+
+def test_the_summary_averages_each_group():
+    entries = [entry("unimodal/cat", "unimodal", 0.6, 0.1), entry("unimodal/dog", "unimodal", 0.8, 0.3)]
+    summary = results.summarise([*entries, entry("multimodal/cat", "multimodal", 0.5, 0.2)])
+    assert list(summary) == ["unimodal", "multimodal"]
+    assert summary["unimodal"]["auroc"]["kd"] == pytest.approx(0.7)
+    assert summary["unimodal"]["brittleness"] == pytest.approx(0.2)
+    assert summary["unimodal"]["num_configurations"] == 2
+
+
+def test_the_table_puts_ours_beside_the_published_numbers():
+    entries = [entry("unimodal/cat", "unimodal", 0.61239, 0.1), entry("unimodal/dog", "unimodal", 0.61239, 0.1)]
+    content = {
+        "configurations": entries,
+        "summary": results.summarise(entries),
+        "published": published_row("cifar10_random"),
+    }
+    lines = results.table(content).splitlines()
+    assert lines[0].split() == ["unimodal,", "mean", "of", "2", "ours", "published"]
+    assert lines[1].split() == ["AUROC", "kd", "61.24", "60.09"]
+    assert lines[-1].split() == ["brittleness", "0.10000", "0.05300"]
+    without = results.table({**content, "published": None}).splitlines()
+    assert without[1].split() == ["AUROC", "kd", "61.24", "-"]

@@ -1,0 +1,74 @@
+import os
+import pathlib
+
+import jax
+import pytest
+
+from brittle_jax import console, runtime
+from brittle_jax.seeding import derive_seed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(8.34, "8.3 s"), (245, "4 min 05 s"), (7500, "2 h 05 min"), (3599.7, "1 h 00 min")]
+)
+def test_durations_are_readable(seconds, text):
+    assert console.duration(seconds) == text
+
+
+def test_progress_ends_with_a_line_of_what_was_done(capsys):
+    with console.track("scores", 10) as progress:
+        progress.update(4)
+        progress.update(6)
+    assert capsys.readouterr().out.startswith("  scores: 10 images in ")
+
+
+def test_seeds_depend_on_the_run_and_on_the_purpose():
+    seeds = {derive_seed(seed, *purpose) for seed in (0, 1) for purpose in (("teacher",), ("student",), ("a", "b"))}
+    assert len(seeds) == 6
+    assert derive_seed(0, "teacher") == derive_seed(0, "teacher")
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+@pytest.fixture
+def jax_settings():
+    """Gives the settings of JAX that a test changes back."""
+    names = [
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    ]
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_the_compilation_cache_is_in_the_users_cache_folder(monkeypatch, tmp_path, jax_settings):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    runtime.set_up()
+    assert pathlib.Path(jax.config.jax_compilation_cache_dir) == tmp_path / "brittle_jax" / "compiled"
+    assert (tmp_path / "brittle_jax" / "compiled").is_dir()
+
+
+def test_a_cache_that_cannot_be_written_only_warns(monkeypatch, tmp_path, jax_settings, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    runtime.set_up()
+    assert "warning: compiled programs are not kept between runs" in capsys.readouterr().err
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+@pytest.mark.parametrize(("platforms", "warned"), [("", True), ("cpu", False)])
+def test_an_idle_gpu_is_pointed_out_once(monkeypatch, tmp_path, capsys, jax_settings, platforms, warned):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    before = jax.config.jax_platforms
+    jax.config.update("jax_platforms", platforms)
+    try:
+        runtime.set_up()
+    finally:
+        jax.config.update("jax_platforms", before)
+    assert capsys.readouterr().err.count("brittle-jax[cuda12]") == warned
