@@ -115,9 +115,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     for name, choices in CHOICES.items():
         if fields[name] not in choices:
             hint = nearest(fields[name], list(choices))
-            raise UserError(
-                f"--config.{name}={fields[name]!r} is not one of {', '.join(map(repr, choices))}{hint}"
-            )
+            raise UserError(f"--config.{name}={fields[name]!r} is not one of {', '.join(map(repr, choices))}{hint}")
     _validate_ranges(fields)
     _validate_teacher(config)
 
@@ -153,13 +151,9 @@ def _validate_teacher(config: ml_collections.ConfigDict) -> None:
     if task == "random" and data:
         raise UserError(f"--config.teacher.data={data!r}: a random teacher has no data set, leave it empty")
     if task != "random" and not data:
-        raise UserError(
-            f"--config.teacher.data is empty: name the data set that the {task} teacher is pre-trained on"
-        )
+        raise UserError(f"--config.teacher.data is empty: name the data set that the {task} teacher is pre-trained on")
     if task == "baseline" and (data != config.data.name or data != "cifar10"):
-        raise UserError(
-            "--config.teacher.task='baseline' is available for data.name and teacher.data 'cifar10' only"
-        )
+        raise UserError("--config.teacher.task='baseline' is available for data.name and teacher.data 'cifar10' only")
     if task == "classification" and data == config.data.name:
         raise UserError(
             "--config.teacher.task='classification' on the anomaly-detection data itself would see anomalies: "

@@ -24,7 +24,12 @@ def warn(message: str) -> None:
 def track(what: str, total: int, unit: str = "image") -> Iterator["Progress"]:
     """Shows rate and time left: a bar on a terminal, elsewhere a line now and then and one at the end."""
     bar = tqdm(
-        desc=f"  {what}", total=total, unit=f" {unit}s", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty()
+        desc=f"  {what}",
+        total=total,
+        unit=f" {unit}s",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
     )
     progress = Progress(what, total, unit, bar)
     with bar:

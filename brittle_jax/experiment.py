@@ -122,9 +122,7 @@ def _run_configuration(
     train, test = images.images_of(configuration.train), images.images_of(configuration.test)
 
     teachers = folder / "checkpoints" / ("" if is_shared(config) else name) / "teacher"
-    teacher, description = obtain_teacher(
-        config, images, auxiliary, configuration, teachers, devices=devices, log=log
-    )
+    teacher, description = obtain_teacher(config, images, auxiliary, configuration, teachers, devices=devices, log=log)
     clock.stop("teacher")
 
     targets, moments = passes.represent(teacher, images, train, batch_size, devices)
@@ -169,9 +167,7 @@ def _run_configuration(
     return entry
 
 
-def _obtain_student(
-    config, images, configuration, teacher, indices, targets, folder, devices, log
-) -> Network:
+def _obtain_student(config, images, configuration, teacher, indices, targets, folder, devices, log) -> Network:
     student_folder = folder / "checkpoints" / configuration.name / "student"
     if checkpoint.exists(student_folder):
         console.say("  student: finished before, read back")
@@ -234,7 +230,10 @@ def _auroc_by_view(
     for view, view_name in enumerate(images.views):
         chosen = images.view_of_image[test] == view
         scores = _sample_scores(
-            images, configuration, test[chosen], {name: values[chosen] for name, values in image_scores.items()}
+            images,
+            configuration,
+            test[chosen],
+            {name: values[chosen] for name, values in image_scores.items()},
         )
         by_view[view_name] = {
             name: metrics.separation(configuration.test_labels, values)["auroc"] for name, values in scores.items()

@@ -13,7 +13,10 @@ from brittle_jax import command_line, experiment
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string(
-        "workdir", None, "folder of the results (default: runs/ROW, with a word runs/ROW-WORD)", flag_values=flag_values
+        "workdir",
+        None,
+        "folder of the results (default: runs/ROW, with a word runs/ROW-WORD)",
+        flag_values=flag_values,
     )
     flags.DEFINE_bool("overwrite", False, "start anew: drop what is in the workdir", flag_values=flag_values)
 

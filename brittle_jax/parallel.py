@@ -72,10 +72,8 @@ class DeviceGroup:
 
     @functools.lru_cache  # noqa: B019
     def evaluation(self, function: Callable, *static: Any) -> Callable:
-        """Compiles `function(*static, model, batch) -> outputs`; outputs are one row an image: [N, ...], on the host."""
-        compiled = jax.pmap(
-            functools.partial(function, *static), in_axes=(None, 0), out_axes=0, devices=self.devices
-        )
+        """Compiles `function(*static, model, batch) -> outputs`; outputs are one row an image, on the host."""
+        compiled = jax.pmap(functools.partial(function, *static), in_axes=(None, 0), out_axes=0, devices=self.devices)
 
         def evaluate(model: Any, batch: Batch) -> Any:
             return _join_devices(compiled(model, self.shard(batch)))

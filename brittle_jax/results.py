@@ -53,9 +53,7 @@ def write_scores(
         writer.writerows(zip(ids, labels, *columns, strict=True))
 
 
-def changed_fields(
-    config: ml_collections.ConfigDict, recipe: ml_collections.ConfigDict
-) -> dict[str, list[Any]]:
+def changed_fields(config: ml_collections.ConfigDict, recipe: ml_collections.ConfigDict) -> dict[str, list[Any]]:
     """Returns the fields in which a run leaves its row's recipe: `{"distill.num_epochs": [20, 2]}`."""
     used, published = flatten(config), flatten(recipe)
     return {

@@ -80,7 +80,10 @@ MISTAKES = {
     "unknown word": ([f"{ROW}:smok"], "the only word is 'smoke'"),
     "empty word": ([f"{ROW}:"], "the only word is 'smoke'"),
     "two configs": ([ROW, ROW], "given 2 times"),
-    "misspelt field": ([ROW, "--config.distil.num_epochs=2"], "--config.distil.num_epochs is not a field .*distill"),
+    "misspelt field": (
+        [ROW, "--config.distil.num_epochs=2"],
+        "--config.distil.num_epochs is not a field .*distill",
+    ),
     "group": ([ROW, "--config.distill=2"], "group of fields"),
     "wrong type": ([ROW, "--config.distill.update_steps=2.5"], "update_steps='2.5' is not a whole number"),
     "wrong number": ([ROW, "--config.distill.num_epochs=two"], "num_epochs='two' is not a number"),
@@ -89,7 +92,10 @@ MISTAKES = {
     "unknown flag": ([ROW, "--workdirr=x"], "--workdirr is not a flag .*did you mean --workdir"),
     "no value": ([ROW, "--workdir"], "--workdir has no value"),
     "wrong flag value": ([ROW, "--overwrite=perhaps"], "overwrite"),
-    "unknown choice": ([ROW, "--config.teacher.task=rotnot"], "teacher.task='rotnot' is not one of .*did you mean"),
+    "unknown choice": (
+        [ROW, "--config.teacher.task=rotnot"],
+        "teacher.task='rotnot' is not one of .*did you mean",
+    ),
     "negative number": ([ROW, "--config.distill.num_epochs=-1"], "give a number above 0"),
     "not a number": ([ROW, "--config.distill.learning_rate=nan"], "give a finite number"),
     "zero batch": ([ROW, "--config.evaluate.batch_size=0"], "give at least 1"),

@@ -55,7 +55,10 @@ def test_the_summary_averages_each_group():
 
 
 def test_the_table_puts_ours_beside_the_published_numbers():
-    entries = [entry("unimodal/cat", "unimodal", 0.61239, 0.1), entry("unimodal/dog", "unimodal", 0.61239, 0.1)]
+    entries = [
+        entry("unimodal/cat", "unimodal", 0.61239, 0.1),
+        entry("unimodal/dog", "unimodal", 0.61239, 0.1),
+    ]
     content = {
         "configurations": entries,
         "summary": results.summarise(entries),

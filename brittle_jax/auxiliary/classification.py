@@ -17,9 +17,7 @@ class Classification:
     augmentation: Augmentation
     views_per_image: int = 1
 
-    def prepare(
-        self, images: jax.Array, labels: jax.Array, keys: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
+    def prepare(self, images: jax.Array, labels: jax.Array, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Returns the images, augmented where keys are given, and their labels."""
         return images if keys is None else self.augmentation(keys, images), labels
 

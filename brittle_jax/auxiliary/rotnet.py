@@ -20,9 +20,7 @@ class RotNet:
     num_outputs: int = 4
     views_per_image: int = 4
 
-    def prepare(
-        self, images: jax.Array, labels: jax.Array, keys: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
+    def prepare(self, images: jax.Array, labels: jax.Array, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Returns all four rotations, counter-clockwise as `numpy.rot90`, and which one each is."""
         del labels
         if keys is not None:

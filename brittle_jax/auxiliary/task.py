@@ -14,9 +14,7 @@ class AuxiliaryTask(Protocol):
     views_per_image: int
     """How many inputs each image becomes."""
 
-    def prepare(
-        self, images: jax.Array, labels: jax.Array, keys: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
+    def prepare(self, images: jax.Array, labels: jax.Array, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Turns images [N, H, W, C] in [0, 1] and their labels [N] into inputs [V·N, H, W, C] and targets [V·N].
 
         Inputs are ordered view by view. `keys` [N] are random keys, one an image; None: no augmentation.

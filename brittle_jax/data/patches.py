@@ -42,9 +42,7 @@ def window_starts(length: int, size: int, max_stride: int) -> list[int]:
     return [round(i * (length - size) / (count - 1)) for i in range(count)]
 
 
-def patch_origins(
-    box: tuple[int, int, int, int], size_pixels: int, max_stride_pixels: int
-) -> list[tuple[int, int]]:
+def patch_origins(box: tuple[int, int, int, int], size_pixels: int, max_stride_pixels: int) -> list[tuple[int, int]]:
     """Returns top and left of each patch of a box, row by row, in pixels of the image; see `window_starts`."""
     top, bottom, left, right = box
     rows = window_starts(bottom - top, size_pixels, max_stride_pixels)

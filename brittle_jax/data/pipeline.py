@@ -51,9 +51,7 @@ def training_batches(
     yield from examples.batch(batch_size).to_iter_dataset(_READ)
 
 
-def evaluation_batches(
-    images: ImageSet, indices: np.ndarray, batch_size: int
-) -> Iterator[dict[str, np.ndarray]]:
+def evaluation_batches(images: ImageSet, indices: np.ndarray, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     """Yields every image once, in order; the last batch is filled up, and `mask` [N] tells which images count."""
     examples = grain.MapDataset.source(_Examples(images, indices))
     batches = examples.batch(batch_size, drop_remainder=False).to_iter_dataset(_READ)

@@ -74,15 +74,9 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
 
 
 @jax.jit
-def distillation_error(student_output: jax.Array, teacher_output: jax.Array) -> jax.Array:
-    """Squared distance of the student's output to the teacher's, summed over features: [N, F] to [N] (Eq. 1)."""
-    return jnp.square(teacher_output - student_output).sum(axis=-1)
-
-
-@jax.jit
 def distillation_score(student: NetworkFunction, teacher: NetworkFunction, images: jax.Array) -> jax.Array:
     """Anomaly score of knowledge distillation, A(x) = ‖h(x) - f(x)‖² (Eq. 1): images [N, H, W, C] to [N]."""
-    return distillation_error(student(images), teacher(images))
+    return _squared_distance(student(images), teacher(images))
 
 
 @jax.jit
@@ -112,11 +106,15 @@ def anomaly_scores(
     """All four scores [N] from one pass of each network, by the names that results.json uses."""
     teacher_output = teacher(images)
     return {
-        "kd": distillation_error(student(images), teacher_output),
+        "kd": _squared_distance(student(images), teacher_output),
         "mse": _mean_squared_deviation(teacher_output, gaussian.mean),
         "mahalanobis_diag": _diagonal_mahalanobis(teacher_output, gaussian.mean, gaussian.variance),
         "mahalanobis_full": _mahalanobis(teacher_output, gaussian),
     }
+
+
+def _squared_distance(student_output: jax.Array, teacher_output: jax.Array) -> jax.Array:
+    return jnp.square(teacher_output - student_output).sum(axis=-1)
 
 
 def _mean_squared_deviation(outputs: jax.Array, mean: jax.Array) -> jax.Array:

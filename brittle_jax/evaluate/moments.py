@@ -7,6 +7,7 @@ the Mahalanobis distance multiplies its rounding by the condition number of the 
 """
 
 import functools
+import operator
 
 import flax.struct
 import jax
@@ -83,7 +84,7 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
 def merge_device_moments(moments: Moments) -> Moments:
     """Merges totals that several devices kept, stacked along a leading axis."""
     stacked = jax.tree.map(np.asarray, moments)
-    totals = [jax.tree.map(lambda x: x[device], stacked) for device in range(len(stacked.count))]
+    totals = [jax.tree.map(operator.itemgetter(device), stacked) for device in range(len(stacked.count))]
     return functools.reduce(merge_moments, totals, empty_moments_like(totals[0]))
 
 

@@ -20,9 +20,7 @@ def batch_norm(train: bool, momentum: float, name: str | None = None) -> nn.Batc
         momentum: weight of the old running average at each step; 0 keeps the last batch's statistics alone.
     """
     axis_name = BATCH_AXIS if train else None
-    return nn.BatchNorm(
-        use_running_average=not train, momentum=momentum, epsilon=1e-5, axis_name=axis_name, name=name
-    )
+    return nn.BatchNorm(use_running_average=not train, momentum=momentum, epsilon=1e-5, axis_name=axis_name, name=name)
 
 
 class LinearHead(nn.Module):

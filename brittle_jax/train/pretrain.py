@@ -73,9 +73,7 @@ def sgd(
         ],
         [peak_step],
     )
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum, nesterov=True)
-    )
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum, nesterov=True))
 
 
 def held_out_accuracy(

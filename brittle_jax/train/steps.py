@@ -90,9 +90,7 @@ def pretrain_step(
     return _update(module, tx, state, inputs, losses)
 
 
-def batch_norm_step(
-    module: nn.Module, state: TrainState, batch: dict[str, jax.Array]
-) -> tuple[TrainState, Metrics]:
+def batch_norm_step(module: nn.Module, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
     """Averages the batch-norm statistics of one more batch into the state's; the weights stay as they are.
 
     Args:
@@ -102,7 +100,9 @@ def batch_norm_step(
     images = to_unit_range(batch["image"])
     _, updated = module.apply(state.variables, images, train=True, mutable=["batch_stats"])
     weight = 1 / (state.step + 1)
-    batch_stats = jax.tree.map(lambda mean, new: mean + weight * (new - mean), state.batch_stats, updated["batch_stats"])
+    batch_stats = jax.tree.map(
+        lambda mean, new: mean + weight * (new - mean), state.batch_stats, updated["batch_stats"]
+    )
     return state.replace(step=state.step + 1, batch_stats=batch_stats), {}
 
 

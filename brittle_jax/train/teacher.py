@@ -48,9 +48,7 @@ def is_shared(config: ml_collections.ConfigDict) -> bool:
     return config.teacher.task == "baseline" or config.teacher.data != config.data.name
 
 
-def plan_lesson(
-    config: ml_collections.ConfigDict, auxiliary: ImageSet, configuration: Configuration
-) -> Lesson:
+def plan_lesson(config: ml_collections.ConfigDict, auxiliary: ImageSet, configuration: Configuration) -> Lesson:
     """Returns which samples a teacher learns from: of the anomaly-detection data, normal training samples alone.
 
     The exception is the supervised baseline, which sees all labelled training samples by definition (Sec. 3.3).

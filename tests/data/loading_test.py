@@ -39,9 +39,7 @@ def test_parcels_are_read_as_patches_of_two_views(xray_config):
 
 
 def test_parcels_are_the_same_from_the_same_seed():
-    parcels = [
-        make_parcel(np.random.default_rng(seed), is_threat=False, side_pixels=64) for seed in (0, 0, 1)
-    ]
+    parcels = [make_parcel(np.random.default_rng(seed), is_threat=False, side_pixels=64) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(parcels[0]["top"], parcels[1]["top"])
     assert parcels[0]["top"].shape != parcels[2]["top"].shape or (parcels[0]["top"] != parcels[2]["top"]).any()
 

@@ -41,7 +41,11 @@ def test_some_configurations_can_be_chosen(cifar10):
 
 @pytest.mark.parametrize(
     ("requested", "message"),
-    [("unimodal/aeroplane", "did you mean unimodal/airplane"), ("soc", "there are multimodal"), (",", "is empty")],
+    [
+        ("unimodal/aeroplane", "did you mean unimodal/airplane"),
+        ("soc", "there are multimodal"),
+        (",", "is empty"),
+    ],
 )
 def test_unknown_configurations_are_refused(cifar10, requested, message):
     images, config = cifar10

@@ -33,7 +33,11 @@ def test_distillation_score_sums_the_squared_errors():
 
 def test_mse_and_diagonal_scores_by_hand():
     identity = jax.tree_util.Partial(lambda x: x)
-    vectors, mean, variance = jnp.array([[1.0, 2.0], [3.0, -2.0]]), jnp.array([1.0, 0.0]), jnp.array([4.0, 2.0])
+    vectors, mean, variance = (
+        jnp.array([[1.0, 2.0], [3.0, -2.0]]),
+        jnp.array([1.0, 0.0]),
+        jnp.array([4.0, 2.0]),
+    )
     np.testing.assert_allclose(detectors.mse_score(identity, mean, vectors), [2.0, 4.0])
     scores = detectors.diagonal_mahalanobis_score(identity, mean, variance, vectors)
     np.testing.assert_allclose(scores, [2.0, 3.0])

@@ -28,7 +28,8 @@ def test_published_networks_have_the_published_parameter_counts(name, side, clas
 
 @pytest.mark.reference
 @pytest.mark.parametrize(
-    ("name", "side", "batch"), [("small_resnet", 32, 4), ("small_resnet_tiny", 32, 4), ("densenet_tiny", 96, 2)]
+    ("name", "side", "batch"),
+    [("small_resnet", 32, 4), ("small_resnet_tiny", 32, 4), ("densenet_tiny", 96, 2)],
 )
 def test_forward_pass_equals_torch(torch, name, side, batch):
     check_against_torch(torch, name, side, batch)
@@ -128,7 +129,5 @@ def test_max_pool_takes_the_largest_of_each_window():
 
 
 def test_densenet_features_match_its_documentation():
-    outputs = jax.eval_shape(
-        lambda: DenseNet().init_with_output(jax.random.key(0), jnp.zeros((2, 224, 224, 3)))[0]
-    )
+    outputs = jax.eval_shape(lambda: DenseNet().init_with_output(jax.random.key(0), jnp.zeros((2, 224, 224, 3)))[0])
     assert outputs.shape == (2, 2208)

@@ -167,6 +167,4 @@ def test_measured_batch_norm_is_the_mean_over_batches(four_devices):
     np.testing.assert_allclose(
         first_layer["mean"], np.mean([x.mean(axis=(0, 1, 2)) for x in outputs], axis=0), atol=1e-5
     )
-    np.testing.assert_allclose(
-        first_layer["var"], np.mean([x.var(axis=(0, 1, 2)) for x in outputs], axis=0), atol=1e-5
-    )
+    np.testing.assert_allclose(first_layer["var"], np.mean([x.var(axis=(0, 1, 2)) for x in outputs], axis=0), atol=1e-5)

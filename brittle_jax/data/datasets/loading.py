@@ -110,9 +110,7 @@ def _prepare_once(builder: tfds.core.DatasetBuilder) -> None:
                 with contextlib.redirect_stdout(io.StringIO()):
                     builder.download_and_prepare(file_format=_ARRAY_RECORD)
     except OSError as error:
-        raise UserError(
-            f"--config.data.dir: made-up images cannot be written to {root} ({error.strerror})"
-        ) from error
+        raise UserError(f"--config.data.dir: made-up images cannot be written to {root} ({error.strerror})") from error
 
 
 def _load_parcels(config: ml_collections.ConfigDict) -> ImageSet:

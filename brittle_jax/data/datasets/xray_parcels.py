@@ -49,9 +49,7 @@ class ParcelsConfig(tfds.core.BuilderConfig):
 def parcels_config(num_normal: int, num_threat: int, side_pixels: int, seed: int) -> ParcelsConfig:
     """Returns the builder config of a set of parcels."""
     name = f"soc{num_normal}_threat{num_threat}_side{side_pixels}_seed{seed}"
-    return ParcelsConfig(
-        name=name, num_normal=num_normal, num_threat=num_threat, side_pixels=side_pixels, seed=seed
-    )
+    return ParcelsConfig(name=name, num_normal=num_normal, num_threat=num_threat, side_pixels=side_pixels, seed=seed)
 
 
 class XrayParcels(tfds.core.GeneratorBasedBuilder):

@@ -1,0 +1,265 @@
+"""The main job end to end: through the command where users go through it, small otherwise."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from brittle_jax import checkpoint, experiment
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.errors import UserError
+from brittle_jax.results import DETECTORS
+from brittle_jax.train.loop import MetricLog
+
+
+def read(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_times(results):
+    return {key: value for key, value in results.items() if key not in ("seconds", "finished_at")}
+
+
+def shrink(config):
+    """Makes a run a matter of seconds: every stage runs, nothing is learned."""
+    config.data.configurations = "unimodal/airplane" if config.data.name == "cifar10" else "all"
+    config.data.max_train_samples, config.data.max_test_samples = 16, 8
+    config.pretrain.num_epochs, config.pretrain.max_train_samples, config.pretrain.max_test_samples = (
+        1.0,
+        16,
+        8,
+    )
+    config.pretrain.batch_size = config.distill.batch_size = config.evaluate.batch_size = 16
+    config.distill.update_steps = 4
+    config.evaluate.bootstrap_samples = 20
+    return config
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """README's first command, run once for the tests below."""
+    folder = tmp_path_factory.mktemp("smoke")
+    environment = {**os.environ, "XLA_FLAGS": "", "TFDS_DATA_DIR": str(folder / "data")}
+    command = [sys.executable, "-m", "brittle_jax.main", "--config=configs/xray_rotnet.py:smoke"]
+    command.append(f"--workdir={folder / 'run'}")
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert finished.returncode == 0, finished.stderr
+    return folder / "run", finished, command, environment
+
+
+def test_smoke_learns_in_every_stage(smoke):
+    folder, *_ = smoke
+    for stage in ("pretrain soc", "distill soc"):
+        losses = [record["loss"] for record in records(folder) if record["stage"] == stage]
+        assert len(losses) >= 30
+        assert np.mean(losses[-8:]) < 0.95 * np.mean(losses[:8]), stage
+    distillation = read(folder, "results.json")["configurations"][0]["distillation"]
+    assert distillation["loss"] < distillation["mean_predictor_loss"]
+
+
+def test_smoke_writes_every_file_of_the_contract(smoke):
+    folder, *_ = smoke
+    names = {file.relative_to(folder).as_posix() for file in folder.rglob("*")}
+    assert {"results.json", "scores/soc.csv", "splits.json", "config.json", "metrics.jsonl"} <= names
+    assert any(name.startswith("tensorboard/events.out") for name in names)
+    for network in ("teacher", "student"):
+        assert checkpoint.exists(folder / "checkpoints" / "soc" / network)
+    results = read(folder, "results.json")
+    assert results["format_version"] == 1
+    assert results["row"] == "xray_rotnet" and results["word"] == "smoke"
+    assert results["teacher"] == {"task": "rotnet", "dataset": "xray"}
+    assert results["synthetic_data"] is True
+    assert results["reduced"]["network.name"] == ["densenet161", "densenet_tiny"]
+    assert results["published"]["groups"]["soc"]["auroc"]["kd"] == 0.9641
+    assert results["probe_accuracy"] is None
+    assert results["measurement"]["gradient_path"] == "student"
+    (entry,) = results["configurations"]
+    for metric in ("auroc", "auroc_interval", "average_precision", "fpr_at_95_tpr"):
+        assert entry[metric].keys() == set(DETECTORS)
+    assert entry["auroc_by_view"].keys() == {"top", "side"}
+    assert entry["brittleness"] == pytest.approx(entry["gradient_norm"] / entry["error_trace"])
+    assert results["summary"]["all"]["auroc"] == entry["auroc"]
+
+
+def test_scores_and_splits_agree_with_the_results(smoke):
+    folder, *_ = smoke
+    (entry,) = read(folder, "results.json")["configurations"]
+    with open(folder / "scores" / "soc.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    labels = [int(line["label"]) for line in lines]
+    for name in DETECTORS:
+        assert entry["auroc"][name] == pytest.approx(roc_auc_score(labels, [float(line[name]) for line in lines]))
+        low, high = entry["auroc_interval"][name]
+        assert low <= entry["auroc"][name] <= high
+    splits = read(folder, "splits.json")["soc"]
+    assert [line["id"] for line in lines] == splits["test"]
+    assert not set(splits["train"]) & set(splits["test"])
+    assert not any(sample.startswith("threat") for sample in splits["train"])
+    assert [sample.startswith("threat") for sample in splits["test"]] == [label == 1 for label in labels]
+
+
+def test_smoke_says_what_it_does(smoke):
+    _, finished, *_ = smoke
+    for text in (
+        "devices: 1 x cpu",
+        "SYNTHETIC",
+        "pretrain soc",
+        "distill soc",
+        "input gradients",
+        "REDUCED",
+    ):
+        assert text in finished.stdout
+    assert "published" in finished.stdout and "results.json" in finished.stdout
+    assert finished.stderr == ""
+
+
+def test_a_finished_workdir_is_left_as_it_is(smoke):
+    folder, _, command, environment = smoke
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+    again = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert again.returncode == 0
+    assert "is finished" in again.stdout
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
+    other = subprocess.run([*command, "--config.seed=1"], capture_output=True, text=True, env=environment)
+    assert other.returncode == 2
+    assert "belongs to a run with seed=0, not 1" in other.stderr
+
+
+def test_the_same_seed_gives_the_same_results_bit_for_bit(tmp_path, xray_config):
+    shrink(xray_config)
+    for name in ("first", "again"):
+        experiment.run(xray_config, tmp_path / name)
+    first, again = (without_times(read(tmp_path / name, "results.json")) for name in ("first", "again"))
+    assert first == again
+    scores = [(tmp_path / name / "scores" / "soc.csv").read_bytes() for name in ("first", "again")]
+    assert scores[0] == scores[1]
+
+
+def test_another_seed_gives_other_results(tmp_path, cifar10_config):
+    shrink(cifar10_config)
+    for seed in (0, 1):
+        cifar10_config.seed = seed
+        experiment.run(cifar10_config, tmp_path / str(seed))
+    entries = [read(tmp_path / str(seed), "results.json")["configurations"][0] for seed in (0, 1)]
+    assert entries[0]["brittleness"] != entries[1]["brittleness"]
+
+
+def test_an_unfinished_run_goes_on_and_ends_the_same(tmp_path, xray_config, capsys):
+    shrink(xray_config)
+    experiment.run(xray_config, tmp_path)
+    undisturbed = read(tmp_path, "results.json")
+    (tmp_path / "results.json").unlink()
+    capsys.readouterr()
+    experiment.run(xray_config, tmp_path)
+    output = capsys.readouterr().out
+    assert "teacher: finished before" in output and "student: finished before" in output
+    assert without_times(read(tmp_path, "results.json")) == without_times(undisturbed)
+
+
+@pytest.mark.parametrize("task", ["random", "baseline", "classification", "rotnet"])
+def test_every_kind_of_teacher_runs_on_pictures(tmp_path, cifar10_config, task):
+    shrink(cifar10_config)
+    cifar10_config.data.configurations = "unimodal/airplane,multimodal/cat"
+    cifar10_config.teacher.task = task
+    data = {"random": "", "classification": "fashion_mnist"}.get(task, "cifar10")
+    cifar10_config.teacher.data = data
+    experiment.run(cifar10_config, tmp_path)
+    results = read(tmp_path, "results.json")
+    assert [entry["name"] for entry in results["configurations"]] == ["unimodal/airplane", "multimodal/cat"]
+    assert results["summary"].keys() == {"unimodal", "multimodal"}
+    # One teacher serves all configurations, unless it depends on which images are normal.
+    shared = task in ("baseline", "classification")
+    assert (tmp_path / "checkpoints" / "teacher").is_dir() == shared
+    assert (tmp_path / "checkpoints" / "unimodal" / "airplane" / "teacher").is_dir() != shared
+
+
+def test_a_self_supervised_teacher_sees_normal_training_images_alone(tmp_path, cifar10_config, monkeypatch):
+    shrink(cifar10_config)
+    cifar10_config.teacher.task, cifar10_config.teacher.data = "rotnet", "cifar10"
+    seen = set()
+
+    def recording_load(name, config):
+        images = load(name, config)
+        original = images.read_image
+
+        def read_image(index):
+            if stage["name"] == "pretrain":
+                seen.add(index)
+            return original(index)
+
+        object.__setattr__(images, "read_image", read_image)
+        return images
+
+    stage = {"name": ""}
+    original_write = MetricLog.write
+
+    def write(self, name, step, metrics):
+        stage["name"] = ""  # the first record of a stage: what is read later includes the evaluation
+        original_write(self, name, step, metrics)
+
+    monkeypatch.setattr(experiment, "load", recording_load)
+    monkeypatch.setattr(MetricLog, "write", write)
+    stage["name"] = "pretrain"
+    experiment.run(cifar10_config, tmp_path)
+    images = load("cifar10", cifar10_config)
+    train = set(read(tmp_path, "splits.json")["unimodal/airplane"]["train"])
+    assert seen and {images.ids[index] for index in seen} <= train
+
+
+def test_a_student_that_did_not_learn_is_pointed_out(tmp_path, cifar10_config, capsys):
+    shrink(cifar10_config)
+    cifar10_config.distill.learning_rate = 1e-9
+    experiment.run(cifar10_config, tmp_path)
+    assert "has not learned the teacher yet" in capsys.readouterr().err
+    (entry,) = read(tmp_path, "results.json")["configurations"]
+    assert entry["distillation"]["loss"] >= entry["distillation"]["mean_predictor_loss"]
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path, cifar10_config):
+    shrink(cifar10_config)
+    cifar10_config.distill.update_steps = 8
+    cifar10_config.distill.learning_rate = 1e20
+    with warnings.catch_warnings(), pytest.raises(UserError, match="lower --config.distill.learning_rate"):
+        experiment.run(cifar10_config, tmp_path)
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("distill.batch_size", 30, "distill.batch_size=30 cannot be shared evenly by 4"),
+        ("data.configurations", "unimodal/aeroplane", "no configuration 'unimodal/aeroplane'"),
+    ],
+)
+def test_a_mistake_leaves_nothing_behind(tmp_path, cifar10_config, field, value, message):
+    cifar10_config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+        experiment.run(cifar10_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("covariance", ["ridge", "ledoit_wolf"])
+def test_the_other_covariances_run(tmp_path, cifar10_config, covariance):
+    shrink(cifar10_config)
+    cifar10_config.evaluate.covariance = covariance
+    experiment.run(cifar10_config, tmp_path)
+    (entry,) = read(tmp_path, "results.json")["configurations"]
+    assert entry["covariance"] == "inverse"
+
+
+@pytest.mark.realdata
+def test_the_real_cifar10_runs(tmp_path, cifar10_config, real_tfds):
+    shrink(cifar10_config)
+    cifar10_config.data.dir = real_tfds
+    experiment.run(cifar10_config, tmp_path)
+    assert read(tmp_path, "results.json")["synthetic_data"] is False
