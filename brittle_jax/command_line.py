@@ -1,6 +1,6 @@
 """The flags parser of every command: one line for a mistake, and exit codes that scripts can rely on.
 
-Exit codes: 0 done, 2 bad usage, configuration or input, 1 anything else.
+Exit codes: 0 done, 2 bad usage, configuration or input, 130 interrupted from the keyboard, 1 anything else.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from brittle_jax import runtime
 from brittle_jax.errors import UserError
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,9 @@ def run(main: Callable[[Arguments], None], define_flags: Callable[[flags.FlagVal
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(EXIT_USER_ERROR)
+        except KeyboardInterrupt:
+            print("interrupted: the same command goes on with the networks that are finished", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
 
     def parse_flags(argv):
         flags.FLAGS(argv[:1])  # absl wants its own flags parsed; ours live apart from them

@@ -117,6 +117,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
             hint = nearest(fields[name], list(choices))
             raise UserError(f"--config.{name}={fields[name]!r} is not one of {', '.join(map(repr, choices))}{hint}")
     _validate_ranges(fields)
+    _validate_image_size(config)
     _validate_teacher(config)
 
 
@@ -125,7 +126,7 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
         "data.image_size_pixels",
         "data.patches.size_pixels",
         "data.patches.max_stride_pixels",
-        "data.parcels.side_pixels",
+        "data.parcels.num_normal",
         "pretrain.batch_size",
         "distill.batch_size",
         "evaluate.batch_size",
@@ -138,12 +139,31 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
             continue
         if value != value or value in (float("inf"), float("-inf")):
             raise UserError(f"--config.{name}={value}: give a finite number")
-        if value < 0 or (name in above_zero and value == 0):
+        if name in above_zero and value <= 0:
             raise UserError(f"--config.{name}={value}: give a number above 0")
+        if value < 0:
+            raise UserError(f"--config.{name}={value}: give 0 or more")
         if name in at_least_one and value < 1:
             raise UserError(f"--config.{name}={value}: give at least 1")
         if name in at_most_one and value >= 1:
             raise UserError(f"--config.{name}={value}: give a number below 1")
+
+
+def _validate_image_size(config: ml_collections.ConfigDict) -> None:
+    is_parcels = config.data.name == "xray"
+    field = "data.patches.size_pixels" if is_parcels else "data.image_size_pixels"
+    side = config.data.patches.size_pixels if is_parcels else config.data.image_size_pixels
+    if config.network.name.startswith("densenet") and side < 32:
+        raise UserError(f"--config.{field}={side}: a DenseNet halves its images five times, give at least 32")
+    if config.network.name.startswith("small_resnet") and side % 8:
+        raise UserError(
+            f"--config.{field}={side}: the small ResNet halves its images three times, give a multiple of 8"
+        )
+    if is_parcels and config.data.parcels.side_pixels < 32:
+        raise UserError(f"--config.data.parcels.side_pixels={config.data.parcels.side_pixels}: give at least 32")
+    for name in ("crop_padding_pixels", "cutout_pixels"):
+        if config.pretrain[name] >= side:
+            raise UserError(f"--config.pretrain.{name}={config.pretrain[name]}: give less than {field}, {side}")
 
 
 def _validate_teacher(config: ml_collections.ConfigDict) -> None:

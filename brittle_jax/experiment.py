@@ -1,5 +1,6 @@
 """One row of the paper, from its images to its results; `run` reads as the table of contents."""
 
+import contextlib
 import pathlib
 import time
 from typing import Any
@@ -16,7 +17,7 @@ from brittle_jax.data.datasets.loading import load
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.errors import UserError
-from brittle_jax.evaluate import metrics, passes
+from brittle_jax.evaluate import passes, samples
 from brittle_jax.evaluate.brittleness import brittleness
 from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
 from brittle_jax.evaluate.moments import Moments
@@ -67,21 +68,20 @@ def run(
         console.say("SYNTHETIC DATA: the images are made up; the results say nothing about real ones")
 
     workdir.prepare(folder, config, overwrite=overwrite)
-    results.write_json(folder / "splits.json", _splits(images, configurations), indent=None)
-    log = MetricLog(folder)
+    results.write_json(folder / "splits.json", results.splits(images, configurations), indent=None)
     seconds: dict[str, float] = {}
     entries = []
-    for number, configuration in enumerate(configurations, 1):
-        console.say(
-            f"[{number}/{len(configurations)}] {configuration.name}: {len(configuration.train)} normal training "
-            f"samples, {len(configuration.test)} test samples"
-        )
-        try:
-            entry = _run_configuration(config, images, auxiliary, configuration, folder, devices, log, seconds)
-        except ValueError as error:
-            raise UserError(f"{configuration.name}: {error}") from error
-        entries.append(entry)
-    log.close()
+    with contextlib.closing(MetricLog(folder)) as log:
+        for number, configuration in enumerate(configurations, 1):
+            console.say(
+                f"[{number}/{len(configurations)}] {configuration.name}: {len(configuration.train)} normal training "
+                f"samples, {len(configuration.test)} test samples"
+            )
+            try:
+                entry = _run_configuration(config, images, auxiliary, configuration, folder, devices, log, seconds)
+            except ValueError as error:
+                raise UserError(f"{configuration.name}: {error}") from error
+            entries.append(entry)
 
     content = {
         "format_version": results.FORMAT_VERSION,
@@ -96,7 +96,7 @@ def run(
         "summary": results.summarise(entries),
         "probe_accuracy": None,  # the linear probe is not built yet
         "published": published_row(config.row),
-        "measurement": _measurement(config),
+        "measurement": results.measurement(config),
         "environment": results.environment(),
         "seconds": seconds,
         "skipped_inputs": [],
@@ -139,7 +139,11 @@ def _run_configuration(
     terms = passes.measure_brittleness(student, teacher, images, train, batch_size, devices, path=path)
     clock.stop("brittleness")
 
-    scores = _sample_scores(images, configuration, test, image_scores)
+    scores = samples.sample_scores(images, test, image_scores, configuration.test)
+    seed = derive_seed(config.seed, "bootstrap", name)
+    separations = samples.separations(
+        configuration.test_labels, scores, bootstrap_samples=config.evaluate.bootstrap_samples, seed=seed
+    )
     results.write_scores(
         folder / "scores" / f"{name}.csv", images.ids[configuration.test], configuration.test_labels, scores
     )
@@ -149,7 +153,7 @@ def _run_configuration(
         "num_train": len(configuration.train),
         "num_test_normal": int((configuration.test_labels == 0).sum()),
         "num_test_anomalous": int((configuration.test_labels == 1).sum()),
-        **_separations(config, configuration, scores),
+        **separations,
         "brittleness": brittleness(terms.gradient_norm, terms.error_trace),
         "gradient_norm": terms.gradient_norm,
         "error_trace": terms.error_trace,
@@ -162,7 +166,9 @@ def _run_configuration(
     }
     if len(images.views) > 1:
         entry["num_train_images"] = len(train)
-        entry["auroc_by_view"] = _auroc_by_view(images, configuration, test, image_scores)
+        entry["auroc_by_view"] = samples.auroc_by_view(
+            images, test, image_scores, configuration.test, configuration.test_labels
+        )
     clock.stop("metrics")
     return entry
 
@@ -186,59 +192,6 @@ def _fit(config: ml_collections.ConfigDict, moments: Moments, representations: n
     if covariance == "ledoit_wolf":
         shrinkage = ledoit_wolf_shrinkage(representations)
     return fit_gaussian(moments, covariance=covariance, shrinkage=shrinkage)
-
-
-def _sample_scores(
-    images: ImageSet, configuration: Configuration, test: np.ndarray, image_scores: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Returns each test sample's score: the largest of its images' (Sec. 3.2), over all views."""
-    return {
-        name: _largest_of_each(images.sample_of_image[test], values, configuration.test)
-        for name, values in image_scores.items()
-    }
-
-
-def _largest_of_each(sample_of_image: np.ndarray, values: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    largest = np.full(sample_of_image.max() + 1, -np.inf)
-    np.maximum.at(largest, sample_of_image, values)
-    return largest[samples]
-
-
-def _separations(
-    config: ml_collections.ConfigDict, configuration: Configuration, scores: dict[str, np.ndarray]
-) -> dict[str, dict[str, Any]]:
-    """Returns AUROC, its interval, average precision and false-positive rate: `{"auroc": {"kd": ...}, ...}`."""
-    labels = configuration.test_labels
-    by_detector = {name: metrics.separation(labels, values) for name, values in scores.items()}
-    separations = {
-        metric: {name: values[metric] for name, values in by_detector.items()}
-        for metric in ("auroc", "average_precision", "fpr_at_95_tpr")
-    }
-    seed = derive_seed(config.seed, "bootstrap", configuration.name)
-    separations["auroc_interval"] = {
-        name: metrics.auroc_interval(labels, values, num_samples=config.evaluate.bootstrap_samples, seed=seed)
-        for name, values in scores.items()
-    }
-    return separations
-
-
-def _auroc_by_view(
-    images: ImageSet, configuration: Configuration, test: np.ndarray, image_scores: dict[str, np.ndarray]
-) -> dict[str, dict[str, float]]:
-    """Returns the AUROC of one view of each parcel at a time: `{"top": {"kd": ...}, "side": {...}}`."""
-    by_view = {}
-    for view, view_name in enumerate(images.views):
-        chosen = images.view_of_image[test] == view
-        scores = _sample_scores(
-            images,
-            configuration,
-            test[chosen],
-            {name: values[chosen] for name, values in image_scores.items()},
-        )
-        by_view[view_name] = {
-            name: metrics.separation(configuration.test_labels, values)["auroc"] for name, values in scores.items()
-        }
-    return by_view
 
 
 def _distillation_check(
@@ -290,33 +243,6 @@ def _load_auxiliary(config: ml_collections.ConfigDict, images: ImageSet) -> Imag
     if config.teacher.task == "random":
         return None
     return images if config.teacher.data == config.data.name else load(config.teacher.data, config)
-
-
-def _splits(images: ImageSet, configurations: list[Configuration]) -> dict[str, Any]:
-    """Returns the ids of the samples that train and test, by configuration."""
-    return {
-        configuration.name: {
-            "train": images.ids[configuration.train].tolist(),
-            "test": images.ids[configuration.test].tolist(),
-        }
-        for configuration in configurations
-    }
-
-
-def _measurement(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the reading taken of each point that the paper leaves open; BUILD_NOTES.md gives the reasons."""
-    return {
-        "pixel_scale": "[0, 1], normalised inside the network",
-        "kd_score": "sum over features of (h - f)^2 (Eq. 1)",
-        "loss": "mean over features of (f - h)^2",
-        "gradient_path": config.evaluate.gradient_path,
-        "brittleness_numerator": "mean of per-image L2 norms, evaluation mode",
-        "brittleness_denominator": "sum of per-feature variances of f - h, ddof 1",
-        "covariance": config.evaluate.covariance,
-        "random_batch_norm": config.teacher.random_batch_norm if config.teacher.task == "random" else None,
-        "output_features": config.network.output_features or "pooled features",
-        "sample_score": "maximum over the sample's images",
-    }
 
 
 def _say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> None:

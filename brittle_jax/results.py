@@ -15,6 +15,8 @@ import ml_collections
 import numpy as np
 
 from brittle_jax.config import flatten
+from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.one_class import Configuration
 from brittle_jax.published import DETECTORS
 
 FORMAT_VERSION = 1
@@ -60,6 +62,33 @@ def changed_fields(config: ml_collections.ConfigDict, recipe: ml_collections.Con
         name: [published[name], used[name]]
         for name in published
         if name not in _NOT_OF_THE_RECIPE and used[name] != published[name]
+    }
+
+
+def splits(images: ImageSet, configurations: Sequence[Configuration]) -> dict[str, Any]:
+    """Returns the ids of the samples that train and test, by configuration."""
+    return {
+        configuration.name: {
+            "train": images.ids[configuration.train].tolist(),
+            "test": images.ids[configuration.test].tolist(),
+        }
+        for configuration in configurations
+    }
+
+
+def measurement(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the reading taken of each point that the paper leaves open; BUILD_NOTES.md gives the reasons."""
+    return {
+        "pixel_scale": "[0, 1], normalised inside the network",
+        "kd_score": "sum over features of (h - f)^2 (Eq. 1)",
+        "loss": "mean over features of (f - h)^2",
+        "gradient_path": config.evaluate.gradient_path,
+        "brittleness_numerator": "mean of per-image L2 norms, evaluation mode",
+        "brittleness_denominator": "sum of per-feature variances of f - h, ddof 1",
+        "covariance": config.evaluate.covariance,
+        "random_batch_norm": config.teacher.random_batch_norm if config.teacher.task == "random" else None,
+        "output_features": config.network.output_features or "pooled features",
+        "sample_score": "maximum over the sample's images",
     }
 
 

@@ -99,6 +99,13 @@ MISTAKES = {
     "negative number": ([ROW, "--config.distill.num_epochs=-1"], "give a number above 0"),
     "not a number": ([ROW, "--config.distill.learning_rate=nan"], "give a finite number"),
     "zero batch": ([ROW, "--config.evaluate.batch_size=0"], "give at least 1"),
+    "negative seed": ([ROW, "--config.seed=-1"], "give 0 or more"),
+    "tiny patch": ([ROW, "--config.data.patches.size_pixels=16"], "give at least 32"),
+    "odd size": (["--config=cifar10_random", "--config.data.image_size_pixels=30"], "give a multiple of 8"),
+    "cutout larger than the image": (
+        ["--config=cifar10_baseline", "--config.pretrain.cutout_pixels=40"],
+        "give less than data.image_size_pixels, 32",
+    ),
     "baseline elsewhere": ([ROW, "--config.teacher.task=baseline"], "'cifar10' only"),
     "random with data": ([ROW, "--config.teacher.task=random"], "leave it empty"),
     "no data": ([ROW, "--config.teacher.data="], "teacher.data is empty"),

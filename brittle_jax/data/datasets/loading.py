@@ -5,6 +5,7 @@ import functools
 import io
 import itertools
 import pathlib
+import sys
 
 import filelock
 import ml_collections
@@ -74,7 +75,7 @@ def _load_pictures(name: str, config: ml_collections.ConfigDict) -> ImageSet:
 
 def _stock_builder(name: str, config: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     data_dir = config.data.dir
-    if data_dir and not config.data.stand_in and not pathlib.Path(data_dir).is_dir():
+    if data_dir and not pathlib.Path(data_dir).is_dir():
         raise UserError(f"--config.data.dir={data_dir}: no such folder")
     builder = tfds.builder(name, data_dir=data_dir or None)
     if builder.is_prepared() and builder.info.file_format is not _ARRAY_RECORD:
@@ -107,6 +108,8 @@ def _prepare_once(builder: tfds.core.DatasetBuilder) -> None:
         with filelock.FileLock(root / f".{builder.name}-{builder.builder_config.name}.lock"):
             if not builder.is_prepared():
                 console.say(f"making {builder.name} ({builder.builder_config.name}), once, in {root}")
+                if not sys.stderr.isatty():
+                    tfds.disable_progress_bar()
                 with contextlib.redirect_stdout(io.StringIO()):
                     builder.download_and_prepare(file_format=_ARRAY_RECORD)
     except OSError as error:

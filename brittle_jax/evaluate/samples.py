@@ -1,0 +1,62 @@
+"""From the scores of images to those of samples, and how well these separate: for parcels, by view too."""
+
+from typing import Any
+
+import numpy as np
+
+from brittle_jax.data.image_set import ImageSet
+from brittle_jax.evaluate import metrics
+
+Scores = dict[str, np.ndarray]
+
+
+def sample_scores(images: ImageSet, indices: np.ndarray, image_scores: Scores, samples: np.ndarray) -> Scores:
+    """Returns each sample's score: the largest of its images' (Sec. 3.2).
+
+    Args:
+        indices: [M], the images that were scored.
+        image_scores: [M] each, by detector.
+        samples: [S], indices of the samples; every one has an image among `indices`.
+
+    Returns:
+        [S] each, by detector.
+    """
+
+    def largest_of_each_sample(values: np.ndarray) -> np.ndarray:
+        largest = np.full(len(images.ids), -np.inf)
+        np.maximum.at(largest, images.sample_of_image[indices], values)
+        return largest[samples]
+
+    return {name: largest_of_each_sample(values) for name, values in image_scores.items()}
+
+
+def separations(labels: np.ndarray, scores: Scores, *, bootstrap_samples: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Returns every metric of every detector: `{"auroc": {"kd": ...}, "auroc_interval": {"kd": [low, high]}, ...}`."""
+    by_detector = {name: metrics.separation(labels, values) for name, values in scores.items()}
+    by_metric = {
+        metric: {name: values[metric] for name, values in by_detector.items()}
+        for metric in ("auroc", "average_precision", "fpr_at_95_tpr")
+    }
+    intervals = {
+        name: metrics.auroc_interval(labels, values, num_samples=bootstrap_samples, seed=seed)
+        for name, values in scores.items()
+    }
+    return {**by_metric, "auroc_interval": intervals}
+
+
+def auroc_by_view(
+    images: ImageSet, indices: np.ndarray, image_scores: Scores, samples: np.ndarray, labels: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Returns the AUROC where only one view of each sample counts: `{"top": {"kd": ...}, "side": {...}}`.
+
+    Args:
+        indices, image_scores, samples: as in `sample_scores`.
+        labels: [S], 0 normal, 1 anomalous.
+    """
+    by_view = {}
+    for view, view_name in enumerate(images.views):
+        of_view = images.view_of_image[indices] == view
+        scores_of_view = {name: values[of_view] for name, values in image_scores.items()}
+        scores = sample_scores(images, indices[of_view], scores_of_view, samples)
+        by_view[view_name] = {name: metrics.separation(labels, values)["auroc"] for name, values in scores.items()}
+    return by_view

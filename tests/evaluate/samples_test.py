@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from brittle_jax.data.image_set import ImageSet
+from brittle_jax.evaluate import samples
+
+PARCELS = ImageSet(
+    name="xray",
+    classes=("soc", "threat"),
+    synthetic=True,
+    ids=np.array(["a", "b", "c", "d"]),
+    labels=np.array([0, 0, 1, 1]),
+    official_split=np.array([""] * 4),
+    sample_of_image=np.array([0, 0, 1, 1, 2, 2, 2, 3, 3]),
+    views=("top", "side"),
+    view_of_image=np.array([0, 1, 0, 1, 0, 0, 1, 0, 1]),
+    read_image=lambda index: None,
+    image_shape=(1, 1, 3),
+)
+SCORES = {"kd": np.array([-9.0, -8.0, 1.0, 3.0, 0.5, 2.0, 4.0, 2.5, 0.0])}
+EVERYTHING = np.arange(9)
+
+
+def test_sample_scores_are_the_largest_over_patches_and_views():
+    scores = samples.sample_scores(PARCELS, EVERYTHING, SCORES, np.array([2, 0, 1, 3]))
+    np.testing.assert_array_equal(scores["kd"], [4.0, -8.0, 3.0, 2.5])
+
+
+def test_sample_scores_do_not_mix_samples_when_some_are_left_out():
+    chosen = np.array([2, 3, 7, 8])
+    scores = samples.sample_scores(PARCELS, chosen, {"kd": SCORES["kd"][chosen]}, np.array([1, 3]))
+    np.testing.assert_array_equal(scores["kd"], [3.0, 2.5])
+
+
+def test_each_view_is_judged_by_its_own_patches():
+    labels = np.array([0, 0, 1, 1])
+    by_view = samples.auroc_by_view(PARCELS, EVERYTHING, SCORES, np.arange(4), labels)
+    # top: -9, 1 against 2, 2.5; side: -8, 3 against 4, 0.
+    assert by_view == {"top": {"kd": 1.0}, "side": {"kd": 0.75}}
+
+
+def test_separations_hold_every_metric_of_every_detector():
+    labels = np.array([0, 0, 1, 1])
+    scores = samples.sample_scores(PARCELS, EVERYTHING, SCORES, np.arange(4))
+    separations = samples.separations(labels, scores, bootstrap_samples=20, seed=0)
+    assert separations.keys() == {"auroc", "average_precision", "fpr_at_95_tpr", "auroc_interval"}
+    assert separations["auroc"]["kd"] == pytest.approx(0.75)
+    low, high = separations["auroc_interval"]["kd"]
+    assert 0 <= low <= 0.75 <= high <= 1
