@@ -1,4 +1,4 @@
-"""The one exception for mistakes of the person at the keyboard."""
+"""Errors that are not bugs of this program: mistakes of the person at the keyboard, and data that say nothing."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The commands print it without a traceback and exit with 2.
     """
+
+
+class DegenerateDataError(ValueError):
+    """Numbers that do not vary, or are too few, where their spread is asked for."""

@@ -16,7 +16,7 @@ from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration
-from brittle_jax.errors import UserError
+from brittle_jax.errors import DegenerateDataError, UserError
 from brittle_jax.evaluate import passes, samples
 from brittle_jax.evaluate.brittleness import brittleness
 from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
@@ -79,7 +79,7 @@ def run(
             )
             try:
                 entry = _run_configuration(config, images, auxiliary, configuration, folder, devices, log, seconds)
-            except ValueError as error:
+            except DegenerateDataError as error:
                 raise UserError(f"{configuration.name}: {error}") from error
             entries.append(entry)
 

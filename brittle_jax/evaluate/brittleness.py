@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate.moments import Moments, covariance_of, empty_moments, mean_of, update_moments
 
 NetworkFunction = Callable[[jax.Array], jax.Array]
@@ -21,10 +22,10 @@ def brittleness(gradient_norm: float, error_trace: float) -> float:
         error_trace: trace of the covariance of f(x) - h(x) over the same images, ddof 1.
 
     Raises:
-        ValueError: where the errors do not vary.
+        DegenerateDataError: where the errors do not vary.
     """
     if not error_trace > 0:
-        raise ValueError(f"brittleness needs errors that vary, their covariance has trace {error_trace}")
+        raise DegenerateDataError(f"brittleness needs errors that vary, their covariance has trace {error_trace}")
     return gradient_norm / error_trace
 
 

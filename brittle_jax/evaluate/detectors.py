@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate.moments import Moments, covariance_of, mean_of
 
 NetworkFunction = Callable[[jax.Array], jax.Array]
@@ -45,7 +46,7 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
         shrinkage: see above.
 
     Raises:
-        ValueError: for fewer than two images, or where all representations are equal.
+        DegenerateDataError: for fewer than two images, or where all representations are equal.
     """
     matrix = covariance_of(moments)
     variance = np.diagonal(matrix).copy()
@@ -61,7 +62,7 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
     kept = (eigenvalues > rounding) & (np.arange(len(matrix)) >= len(matrix) - dimensions)
     rank = int(kept.sum())
     if rank == 0 or not np.isfinite(eigenvalues).all():
-        raise ValueError("all representations of the normal images are equal: nothing can be told from them")
+        raise DegenerateDataError("all representations of the normal images are equal: nothing can be told from them")
     method = "inverse" if rank == len(matrix) else f"pseudo-inverse (rank {rank} of {len(matrix)})"
     whitening = eigenvectors[:, kept] / np.sqrt(eigenvalues[kept])
     # A feature that never varies cannot be scaled by its variance; it is left out, as the pseudo-inverse does.

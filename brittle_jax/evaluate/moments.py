@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from brittle_jax.errors import DegenerateDataError
+
 
 class Moments(flax.struct.PyTreeNode):
     """Running mean and scatter of vectors of F features.
@@ -102,10 +104,10 @@ def covariance_of(moments: Moments) -> np.ndarray:
     """Returns the covariance [F, F], or the variances [F], float64, with ddof 1.
 
     Raises:
-        ValueError: for fewer than two vectors.
+        DegenerateDataError: for fewer than two vectors.
     """
     count = float(moments.count)
     if count < 2:
-        raise ValueError(f"a covariance needs at least 2 vectors, not {count:.0f}")
+        raise DegenerateDataError(f"a covariance needs at least 2 vectors, not {count:.0f}")
     scatter = np.asarray(moments.scatter, np.float64) + np.asarray(moments.remainder, np.float64)
     return scatter / (count - 1)

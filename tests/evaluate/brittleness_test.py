@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate import brittleness as brittleness_lib
 from tests.evaluate.detectors_test import IMAGES, network
 
@@ -119,5 +120,5 @@ def test_terms_of_several_batches_equal_equation_2_written_out():
 
 
 def test_errors_that_do_not_vary_are_refused():
-    with pytest.raises(ValueError, match="errors that vary"):
+    with pytest.raises(DegenerateDataError, match="errors that vary"):
         brittleness_lib.brittleness(1.0, 0.0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn import covariance as sklearn_covariance
 
+from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate import detectors
 from brittle_jax.evaluate.moments import empty_moments, update_moments
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
@@ -98,7 +99,7 @@ def test_a_feature_that_never_varies_is_left_out():
 
 def test_representations_that_are_all_equal_are_refused():
     moments = update_moments(empty_moments(4, full=True), np.ones((10, 4), np.float32))
-    with pytest.raises(ValueError, match="all representations of the normal images are equal"):
+    with pytest.raises(DegenerateDataError, match="all representations of the normal images are equal"):
         detectors.fit_gaussian(moments)
 
 

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 
+from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate.moments import (
     covariance_of,
     empty_moments,
@@ -84,5 +85,5 @@ def test_merging_with_nothing_keeps_the_other():
 
 
 def test_covariance_of_one_vector_is_refused():
-    with pytest.raises(ValueError, match="at least 2 vectors, not 1"):
+    with pytest.raises(DegenerateDataError, match="at least 2 vectors, not 1"):
         covariance_of(update_moments(empty_moments(4, full=True), np.ones((1, 4), np.float32)))
