@@ -55,13 +55,13 @@ class Progress:
             self._last_line = now
             rate = self._done / (now - self._start)
             left = duration((self._total - self._done) / rate)
-            say(f"  {self._what}: {self._done}/{self._total}, {rate:.0f} {self._unit}s/s, {left} left {note}".rstrip())
+            say(f"  {self._what}: {self._done}/{self._total}, {rate:.3g} {self._unit}s/s, {left} left {note}".rstrip())
 
     def summarise(self) -> None:
         """Says how much was done and how fast."""
         seconds = time.monotonic() - self._start
         rate = self._done / max(seconds, 1e-9)
-        say(f"  {self._what}: {self._done} {self._unit}s in {duration(seconds)} ({rate:.0f} {self._unit}s/s)")
+        say(f"  {self._what}: {self._done} {self._unit}s in {duration(seconds)} ({rate:.3g} {self._unit}s/s)")
 
 
 def duration(seconds: float) -> str:
