@@ -1,15 +1,17 @@
 """The flags parser of every command: one line for a mistake, and exit codes that scripts can rely on.
 
-Exit codes: 0 done, 2 bad usage, configuration or input, 130 interrupted from the keyboard, 1 anything else.
+Exit codes: 0 done, 2 bad usage, configuration or input, 130 interrupted from the keyboard, 141 output that nobody
+reads, 1 anything else.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import ml_collections
 from absl import app, flags
@@ -21,6 +23,9 @@ from brittle_jax.errors import UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
+EXIT_BROKEN_PIPE = 141  # as a shell reports output that nobody reads
+
+_FIXED_FIELDS = {"row", "word"}  # they name the file that was asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,34 +43,47 @@ class Arguments:
     flags: dict[str, object]
 
 
-def run(main: Callable[[Arguments], None], define_flags: Callable[[flags.FlagValues], None]) -> None:
+def run(
+    main: Callable[[Arguments], None],
+    define_flags: Callable[[flags.FlagValues], None],
+    argv: Sequence[str] | None = None,
+) -> None:
     """Parses the command line, calls `main`, and exits with the right code.
 
     Args:
         main: the command; its module's docstring is the help text.
         define_flags: adds the command's own flags to the FlagValues that it is given.
+        argv: the command line; None: the program's.
     """
     usage = sys.modules[main.__module__].__doc__ or ""
 
-    def guarded(action, *arguments):
-        try:
-            return action(*arguments)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(EXIT_USER_ERROR)
-        except KeyboardInterrupt:
-            print("interrupted: the same command goes on with the networks that are finished", file=sys.stderr)
-            sys.exit(EXIT_INTERRUPTED)
-
     def parse_flags(argv):
         flags.FLAGS(argv[:1])  # absl wants its own flags parsed; ours live apart from them
-        return guarded(parse, argv, define_flags, usage)
+        with _exit_codes():
+            return parse(argv, define_flags, usage)
 
     def run_main(arguments):
-        runtime.set_up()
-        guarded(main, arguments)
+        with _exit_codes():
+            runtime.set_up()
+            main(arguments)
 
-    app.run(run_main, flags_parser=parse_flags)
+    app.run(run_main, argv=argv, flags_parser=parse_flags)
+
+
+@contextlib.contextmanager
+def _exit_codes() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on with the networks that are finished", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone; nothing more can be said, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_BROKEN_PIPE)
 
 
 def parse(argv: Sequence[str], define_flags: Callable[[flags.FlagValues], None], usage: str = "") -> Arguments:
@@ -87,7 +105,7 @@ def parse(argv: Sequence[str], define_flags: Callable[[flags.FlagValues], None],
     config.lock()
     try:
         own_flags([argv[0], *own_arguments])
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
         raise UserError(_one_line(error)) from None
     return Arguments(config, recipe, own_flags.flag_values_dict())
 
@@ -145,7 +163,7 @@ def _load(path_and_word: str) -> tuple[ml_collections.ConfigDict, ml_collections
     path, colon, word = path_and_word.partition(":")
     rows = sorted(file.stem for file in packaged_configs().glob("*.py"))
     file = pathlib.Path(path)
-    if not file.is_file():
+    if not os.path.isfile(file):  # unlike Path.is_file, never raises
         # configs/ROW.py outside a checkout, or just ROW: the packaged one.
         named_like_packaged = path in rows or file.parent.as_posix() == "configs"
         packaged = packaged_configs() / f"{file.stem if file.suffix == '.py' else path}.py"
@@ -153,9 +171,17 @@ def _load(path_and_word: str) -> tuple[ml_collections.ConfigDict, ml_collections
             hint = config_lib.nearest(file.stem, rows) or f" (there are {', '.join(rows)})"
             raise UserError(f"--config={path}: no such file{hint}")
         file = packaged
-    get_config = _get_config_of(file)
-    recipe = get_config(None)
-    return recipe, get_config(word) if colon else recipe.copy_and_resolve_references()
+    try:
+        get_config = _get_config_of(file)
+        recipe = get_config(None)
+        config = get_config(word) if colon else recipe.copy_and_resolve_references()
+        _check_fields(recipe)
+        _check_fields(config)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # the file is the user's own code
+        raise UserError(f"--config={file}: cannot be loaded, {type(error).__name__}: {error}") from error
+    return recipe, config
 
 
 def _get_config_of(file: pathlib.Path) -> Callable[[str | None], ml_collections.ConfigDict]:
@@ -163,20 +189,31 @@ def _get_config_of(file: pathlib.Path) -> Callable[[str | None], ml_collections.
     if spec is None:
         raise UserError(f"--config={file}: not a Python file")
     module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        get_config = module.get_config
-        if not isinstance(get_config(None), ml_collections.ConfigDict):
-            raise TypeError("get_config does not return a ConfigDict")
-    except Exception as error:
-        raise UserError(f"--config={file}: cannot be loaded, {type(error).__name__}: {error}") from error
-    return get_config
+    spec.loader.exec_module(module)
+    return module.get_config
+
+
+def _check_fields(config: ml_collections.ConfigDict) -> None:
+    """Raises where a config file's fields are not the base's, by name and type."""
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise TypeError(f"get_config returns a {type(config).__name__}, not a ConfigDict")
+    base, fields = config_lib.flatten(config_lib.get_base_config()), config_lib.flatten(config)
+    for name in fields:
+        if name not in base:
+            raise AttributeError(f"{name} is not a field{config_lib.nearest(name, list(base))}")
+    for name, default in base.items():
+        if name not in fields:
+            raise AttributeError(f"{name} is missing: start from brittle_jax.config.get_base_config()")
+        if type(fields[name]) is not type(default):
+            raise TypeError(f"{name} is {fields[name]!r}, not a {type(default).__name__}")
 
 
 def _apply_overrides(config: ml_collections.ConfigDict, arguments: list[str]) -> None:
     fields = config_lib.flatten(config)
     for argument in arguments:
         name, _, value = argument.removeprefix("--config.").partition("=")
+        if name in _FIXED_FIELDS:
+            raise UserError(f"--config.{name} cannot be set: it names the config file")
         if name not in fields:
             groups = sorted({field.rpartition(".")[0] for field in fields} - {""})
             if name in groups:
@@ -188,7 +225,7 @@ def _apply_overrides(config: ml_collections.ConfigDict, arguments: list[str]) ->
         config_flags.DEFINE_config_dict("config", config, flag_values=overrides, sys_argv=["", argument])
         try:
             overrides(["", argument])
-        except (flags.Error, TypeError, ValueError):
+        except (flags.Error, TypeError, ValueError, OverflowError):
             expected = {int: "a whole number", float: "a number", bool: "true or false"}
             kind = expected.get(type(fields[name]), f"a {type(fields[name]).__name__}")
             raise UserError(f"--config.{name}={value!r} is not {kind}") from None

@@ -1,6 +1,7 @@
 """Every setting of an experiment: its default, its unit, its meaning; and what makes a set of them valid."""
 
 import difflib
+import math
 from typing import Any
 
 import ml_collections
@@ -18,6 +19,18 @@ CHOICES = {
     "teacher.random_batch_norm": ("normal_images", "initial"),
     "evaluate.gradient_path": ("student", "both"),
     "evaluate.covariance": ("empirical", "ridge", "ledoit_wolf"),
+}
+
+
+# By the last part of a field's name: beyond these it is a slip of the finger.
+_LARGEST = {
+    "batch_size": 65_536,
+    "batch_norm_batch_size": 65_536,
+    "num_epochs": 1_000_000,
+    "update_steps": 1_000_000_000,
+    "size_pixels": 4096,
+    "image_size_pixels": 4096,
+    "side_pixels": 8192,
 }
 
 
@@ -58,6 +71,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     teacher.task = ""  # one of TEACHER_TASKS; every row names its own
     teacher.data = ""  # data set of the auxiliary task; empty for random
     teacher.random_batch_norm = "normal_images"  # running averages of a random teacher: measured, or `initial`
+    teacher.batch_norm_batch_size = 64  # images whose statistics are measured together, over all devices
 
     config.pretrain = pretrain = ml_collections.ConfigDict()
     pretrain.num_epochs = 24.0
@@ -127,6 +141,7 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
         "data.patches.size_pixels",
         "data.patches.max_stride_pixels",
         "data.parcels.num_normal",
+        "teacher.batch_norm_batch_size",
         "pretrain.batch_size",
         "distill.batch_size",
         "evaluate.batch_size",
@@ -143,6 +158,8 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
             raise UserError(f"--config.{name}={value}: give a number above 0")
         if value < 0:
             raise UserError(f"--config.{name}={value}: give 0 or more")
+        if value > _LARGEST.get(name.rpartition(".")[2], math.inf):
+            raise UserError(f"--config.{name}={value}: give at most {_LARGEST[name.rpartition('.')[2]]}")
         if name in at_least_one and value < 1:
             raise UserError(f"--config.{name}={value}: give at least 1")
         if name in at_most_one and value >= 1:
@@ -161,7 +178,7 @@ def _validate_image_size(config: ml_collections.ConfigDict) -> None:
         )
     if is_parcels and config.data.parcels.side_pixels < 32:
         raise UserError(f"--config.data.parcels.side_pixels={config.data.parcels.side_pixels}: give at least 32")
-    for name in ("crop_padding_pixels", "cutout_pixels"):
+    for name in ("crop_padding_pixels", "cutout_pixels") if config.teacher.task != "random" else ():
         if config.pretrain[name] >= side:
             raise UserError(f"--config.pretrain.{name}={config.pretrain[name]}: give less than {field}, {side}")
 

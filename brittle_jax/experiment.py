@@ -1,19 +1,20 @@
 """One row of the paper, from its images to its results; `run` reads as the table of contents."""
 
 import contextlib
+import dataclasses
 import pathlib
 import time
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from brittle_jax import __version__, checkpoint, console, results, workdir
+from brittle_jax.auxiliary import build_task
 from brittle_jax.config import validate
 from brittle_jax.data import one_class
-from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.datasets.loading import classes_of, load
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.errors import DegenerateDataError, UserError
@@ -27,7 +28,7 @@ from brittle_jax.published import published_row
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train.distill import distill_student, num_updates
 from brittle_jax.train.loop import MetricLog
-from brittle_jax.train.teacher import is_shared, obtain_teacher
+from brittle_jax.train.teacher import obtain_teacher
 
 
 def run(
@@ -48,107 +49,98 @@ def run(
         devices: that share the work; None: all of this process.
 
     Raises:
-        UserError: for a setting, data set or folder that cannot be used, before anything is written.
+        UserError: for a setting, data set or folder that cannot be used, before the folder is touched; and where
+            training diverges.
     """
     devices = devices or DeviceGroup()
-    folder = pathlib.Path(folder)
-    validate(config)
-    _check_batch_sizes(config, devices)
-    if not overwrite:
-        workdir.check(folder, config)
-        if workdir.is_finished(folder):
-            console.say(f"{folder} is finished: see {folder / 'results.json'}, or start anew with --overwrite")
-            return
+    folder = pathlib.Path(folder).expanduser()
+    _check_settings(config, devices)
+    workdir.check(folder, config, overwrite=overwrite)
+    if workdir.is_finished(folder) and not overwrite:
+        console.say(f"{folder} is finished: see {folder / 'results.json'}, or start anew with --overwrite")
+        if results.is_synthetic(folder):
+            console.say("  on SYNTHETIC data: not comparable with the published numbers")
+        return
     _say_what_runs(config, devices)
     images = load(config.data.name, config)
     auxiliary = _load_auxiliary(config, images)
     configurations = one_class.configurations(images, config)
-    is_synthetic = images.synthetic or (auxiliary is not None and auxiliary.synthetic)
-    if is_synthetic:
-        console.say("SYNTHETIC DATA: the images are made up; the results say nothing about real ones")
+    for synthetic in {each.name: each for each in (images, auxiliary) if each is not None and each.synthetic}.values():
+        console.say(f"SYNTHETIC DATA: the images of {synthetic.name} are made up; results say nothing about real ones")
 
-    workdir.prepare(folder, config, overwrite=overwrite)
-    results.write_json(folder / "splits.json", results.splits(images, configurations), indent=None)
-    seconds: dict[str, float] = {}
-    entries = []
-    with contextlib.closing(MetricLog(folder)) as log:
+    splits = results.splits(images, auxiliary, configurations)
+    with (
+        workdir.opened(folder, config, splits, overwrite=overwrite),
+        contextlib.closing(MetricLog(folder)) as log,
+    ):
+        work = _Work(config, images, auxiliary, folder, devices, log, seconds={})
+        entries = []
         for number, configuration in enumerate(configurations, 1):
             console.say(
                 f"[{number}/{len(configurations)}] {configuration.name}: {len(configuration.train)} normal training "
                 f"samples, {len(configuration.test)} test samples"
             )
             try:
-                entry = _run_configuration(config, images, auxiliary, configuration, folder, devices, log, seconds)
+                entries.append(_run_configuration(work, configuration))
             except DegenerateDataError as error:
                 raise UserError(f"{configuration.name}: {error}") from error
-            entries.append(entry)
-
-    content = {
-        "format_version": results.FORMAT_VERSION,
-        "row": config.row,
-        "word": config.word or None,
-        "dataset": config.data.name,
-        "teacher": {"task": config.teacher.task, "dataset": config.teacher.data or None},
-        "synthetic_data": is_synthetic,
-        "seed": config.seed,
-        "reduced": results.changed_fields(config, recipe or config),
-        "configurations": entries,
-        "summary": results.summarise(entries),
-        "probe_accuracy": None,  # the linear probe is not built yet
-        "published": published_row(config.row),
-        "measurement": results.measurement(config),
-        "environment": results.environment(),
-        "seconds": seconds,
-        "skipped_inputs": [],
-        "finished_at": results.now(),
-    }
-    results.write_json(folder / "results.json", content)
-    _say_results(content, folder, seconds)
+        content = _results(work, entries, recipe or config)
+        results.write_json(folder / "results.json", content)
+    _say_results(content, folder)
 
 
-def _run_configuration(
-    config: ml_collections.ConfigDict,
-    images: ImageSet,
-    auxiliary: ImageSet | None,
-    configuration: Configuration,
-    folder: pathlib.Path,
-    devices: DeviceGroup,
-    log: MetricLog,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What all configurations of a run share; `seconds` adds up by stage."""
+
+    config: ml_collections.ConfigDict
+    images: ImageSet
+    auxiliary: ImageSet | None
+    folder: pathlib.Path
+    devices: DeviceGroup
+    log: MetricLog
+    seconds: dict[str, float]
+
+    @contextlib.contextmanager
+    def timed(self, stage: str):
+        """Adds the time inside the block to a stage's seconds."""
+        start = time.monotonic()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+
+
+def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, Any]:
     """Runs one configuration and returns its entry in results.json."""
-    name, batch_size = configuration.name, config.evaluate.batch_size
-    clock = _Clock(seconds)
+    config, images, devices = work.config, work.images, work.devices
+    batch_size = config.evaluate.batch_size
     train, test = images.images_of(configuration.train), images.images_of(configuration.test)
 
-    teachers = folder / "checkpoints" / ("" if is_shared(config) else name) / "teacher"
-    teacher, description = obtain_teacher(config, images, auxiliary, configuration, teachers, devices=devices, log=log)
-    clock.stop("teacher")
+    with work.timed("pretrain"):
+        teacher, description = _obtain_teacher(work, configuration)
+    with work.timed("represent"):
+        targets, moments = passes.represent(teacher, images, train, batch_size, devices)
+        gaussian = _fit(config, moments, targets)
+    with work.timed("distill"):
+        student = _obtain_student(work, configuration, teacher, train, targets)
+    with work.timed("score"):
+        image_scores = passes.score(student, teacher, gaussian, images, test, batch_size, devices)
+    with work.timed("brittleness"):
+        terms = passes.measure_brittleness(
+            student, teacher, images, train, batch_size, devices, path=config.evaluate.gradient_path
+        )
+    with work.timed("metrics"):
+        scores = samples.sample_scores(images, test, image_scores, configuration.test)
+        separations = samples.separations(
+            configuration.test_labels,
+            scores,
+            bootstrap_samples=config.evaluate.bootstrap_samples,
+            seed=derive_seed(config.seed, "bootstrap", configuration.name),
+        )
+    scores_file = work.folder / "scores" / f"{configuration.name}.csv"
+    results.write_scores(scores_file, images.ids[configuration.test], configuration.test_labels, scores)
 
-    targets, moments = passes.represent(teacher, images, train, batch_size, devices)
-    gaussian = _fit(config, moments, targets)
-    clock.stop("represent")
-
-    student = _obtain_student(config, images, configuration, teacher, train, targets, folder, devices, log)
-    clock.stop("distill")
-
-    image_scores = passes.score(student, teacher, gaussian, images, test, batch_size, devices)
-    clock.stop("score")
-
-    path = config.evaluate.gradient_path
-    terms = passes.measure_brittleness(student, teacher, images, train, batch_size, devices, path=path)
-    clock.stop("brittleness")
-
-    scores = samples.sample_scores(images, test, image_scores, configuration.test)
-    seed = derive_seed(config.seed, "bootstrap", name)
-    separations = samples.separations(
-        configuration.test_labels, scores, bootstrap_samples=config.evaluate.bootstrap_samples, seed=seed
-    )
-    results.write_scores(
-        folder / "scores" / f"{name}.csv", images.ids[configuration.test], configuration.test_labels, scores
-    )
     entry = {
-        "name": name,
+        "name": configuration.name,
         "group": configuration.group,
         "num_train": len(configuration.train),
         "num_test_normal": int((configuration.test_labels == 0).sum()),
@@ -157,7 +149,7 @@ def _run_configuration(
         "brittleness": brittleness(terms.gradient_norm, terms.error_trace),
         "gradient_norm": terms.gradient_norm,
         "error_trace": terms.error_trace,
-        "covariance": gaussian.method,
+        "covariance": {"rank": gaussian.rank, "num_features": targets.shape[1], "num_images": len(train)},
         "teacher": description,
         "distillation": {
             "update_steps": num_updates(len(train), config.distill),
@@ -165,24 +157,44 @@ def _run_configuration(
         },
     }
     if len(images.views) > 1:
-        entry["num_train_images"] = len(train)
         entry["auroc_by_view"] = samples.auroc_by_view(
             images, test, image_scores, configuration.test, configuration.test_labels
         )
-    clock.stop("metrics")
     return entry
 
 
-def _obtain_student(config, images, configuration, teacher, indices, targets, folder, devices, log) -> Network:
-    student_folder = folder / "checkpoints" / configuration.name / "student"
-    if checkpoint.exists(student_folder):
+def _obtain_teacher(work: _Work, configuration: Configuration) -> tuple[Network, dict[str, Any]]:
+    owner = "" if one_class.teacher_is_shared(work.config) else configuration.name
+    return obtain_teacher(
+        work.config,
+        work.images,
+        work.auxiliary,
+        configuration,
+        work.folder / "checkpoints" / owner / "teacher",
+        devices=work.devices,
+        log=work.log,
+    )
+
+
+def _obtain_student(
+    work: _Work, configuration: Configuration, teacher: Network, indices: np.ndarray, targets: np.ndarray
+) -> Network:
+    folder = work.folder / "checkpoints" / configuration.name / "student"
+    if checkpoint.exists(folder):
         console.say("  student: finished before, read back")
-        variables, _ = checkpoint.restore(student_folder, teacher.variables)
+        variables, _ = checkpoint.restore(folder, teacher.variables)
         return Network(teacher.module, variables)
     student = distill_student(
-        teacher.module, images, indices, targets, config, name=configuration.name, devices=devices, log=log
+        teacher.module,
+        work.images,
+        indices,
+        targets,
+        work.config,
+        name=configuration.name,
+        devices=work.devices,
+        log=work.log,
     )
-    checkpoint.save(student_folder, student.variables, {"update_steps": num_updates(len(indices), config.distill)})
+    checkpoint.save(folder, student.variables, {"update_steps": num_updates(len(indices), work.config.distill)})
     return student
 
 
@@ -218,25 +230,17 @@ def _distillation_check(
     return {"loss": loss, "mean_predictor_loss": mean_predictor_loss}
 
 
-class _Clock:
-    """Adds the time since the last stop to a stage's seconds."""
-
-    def __init__(self, seconds: dict[str, float]):
-        self._seconds = seconds
-        self._last = time.monotonic()
-
-    def stop(self, stage: str) -> None:
-        now = time.monotonic()
-        self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
-        self._last = now
-
-
-def _check_batch_sizes(config: ml_collections.ConfigDict, devices: DeviceGroup) -> None:
+def _check_settings(config: ml_collections.ConfigDict, devices: DeviceGroup) -> None:
+    """Raises UserError for all that can be known to be wrong before any data set is read."""
+    validate(config)
+    one_class.choose(config.data.configurations, config.data.name, classes_of(config.data.name))
     devices.check_batch_size(config.distill.batch_size, "distill.batch_size")
     devices.check_batch_size(config.evaluate.batch_size, "evaluate.batch_size")
-    if config.teacher.task != "random":
-        views = 4 if config.teacher.task == "rotnet" else 1
-        devices.check_batch_size(config.pretrain.batch_size, "pretrain.batch_size", images_per_input=views)
+    if config.teacher.task == "random":
+        devices.check_batch_size(config.teacher.batch_norm_batch_size, "teacher.batch_norm_batch_size")
+    else:
+        task = build_task(config.teacher.task, config.pretrain, num_classes=1)
+        devices.check_batch_size(config.pretrain.batch_size, "pretrain.batch_size", task.views_per_image)
 
 
 def _load_auxiliary(config: ml_collections.ConfigDict, images: ImageSet) -> ImageSet | None:
@@ -245,20 +249,44 @@ def _load_auxiliary(config: ml_collections.ConfigDict, images: ImageSet) -> Imag
     return images if config.teacher.data == config.data.name else load(config.teacher.data, config)
 
 
+def _results(work: _Work, entries: list[dict[str, Any]], recipe: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the content of results.json."""
+    config = work.config
+    return {
+        "format_version": results.FORMAT_VERSION,
+        "row": config.row,
+        "word": config.word or None,
+        "dataset": config.data.name,
+        "teacher": {"task": config.teacher.task, "dataset": config.teacher.data or None},
+        "synthetic_data": work.images.synthetic or (work.auxiliary is not None and work.auxiliary.synthetic),
+        "seed": config.seed,
+        "reduced": results.changed_fields(config, recipe),
+        "configurations": entries,
+        "summary": results.summarise(entries),
+        "probe_accuracy": None,  # the linear probe is not built yet
+        "published": published_row(config.row),
+        "measurement": results.measurement(config),
+        "environment": results.environment(work.devices),
+        "seconds": work.seconds,
+        "skipped_inputs": [],
+        "finished_at": results.now(),
+    }
+
+
 def _say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> None:
     word = f" ({config.word})" if config.word else ""
-    kinds = sorted({device.device_kind for device in devices.devices})
+    kinds = sorted(set(devices.kinds))
     console.say(f"brittle_jax {__version__}: {config.row}{word}, seed {config.seed}")
-    console.say(f"devices: {devices.size} x {', '.join(kinds)} ({jax.default_backend()})")
+    console.say(f"devices: {devices.size} x {', '.join(kinds)} ({devices.platform})")
 
 
-def _say_results(content: dict[str, Any], folder: pathlib.Path, seconds: dict[str, float]) -> None:
+def _say_results(content: dict[str, Any], folder: pathlib.Path) -> None:
     console.say("")
     console.say(results.table(content))
     if content["synthetic_data"]:
         console.say("  on SYNTHETIC data: not comparable with the published numbers")
     if content["reduced"]:
         console.say(f"  REDUCED against the row's recipe: {', '.join(content['reduced'])}")
-    times = ", ".join(f"{stage} {console.duration(value)}" for stage, value in seconds.items())
+    times = ", ".join(f"{stage} {console.duration(value)}" for stage, value in content["seconds"].items())
     console.say(f"time: {times}")
     console.say(f"results: {folder / 'results.json'}; scores: {folder / 'scores'}; log: tensorboard --logdir={folder}")

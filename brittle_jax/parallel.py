@@ -6,6 +6,7 @@ functions. Both are spread over the devices here, with `jax.pmap`.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -33,6 +34,20 @@ class DeviceGroup:
     @property
     def size(self) -> int:
         return len(self.devices)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Names of the devices, such as "cpu", one each."""
+        return [device.device_kind for device in self.devices]
+
+    @property
+    def platform(self) -> str:
+        """Kind of hardware: cpu, gpu or tpu."""
+        return self.devices[0].platform
+
+    def fit_batch_size(self, batch_size: int, num_images: int) -> int:
+        """Returns the batch size, or a smaller one that still holds all images: nothing is padded without need."""
+        return min(batch_size, math.ceil(num_images / self.size) * self.size)
 
     def check_batch_size(self, batch_size: int, field: str, images_per_input: int = 1) -> None:
         """Raises UserError where a global batch, of whole images, cannot be shared evenly by the devices."""

@@ -17,6 +17,7 @@ import numpy as np
 from brittle_jax.config import flatten
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration
+from brittle_jax.parallel import DeviceGroup
 from brittle_jax.published import DETECTORS
 
 FORMAT_VERSION = 1
@@ -43,16 +44,23 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
+def is_synthetic(folder: pathlib.Path) -> bool:
+    """Returns whether a finished run was on made-up images."""
+    return json.loads((folder / "results.json").read_text())["synthetic_data"]
+
+
 def write_scores(
     path: pathlib.Path, ids: Sequence[str], labels: Sequence[int], scores: Mapping[str, np.ndarray]
 ) -> None:
     """Writes a line for each test sample: its id, label 0 normal or 1 anomalous, and every detector's score."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
+    partial = path.with_name(f"{path.name}.partial")
+    with open(partial, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "label", *scores])
         columns = [[repr(float(value)) for value in column] for column in scores.values()]
         writer.writerows(zip(ids, labels, *columns, strict=True))
+    partial.rename(path)
 
 
 def changed_fields(config: ml_collections.ConfigDict, recipe: ml_collections.ConfigDict) -> dict[str, list[Any]]:
@@ -65,19 +73,24 @@ def changed_fields(config: ml_collections.ConfigDict, recipe: ml_collections.Con
     }
 
 
-def splits(images: ImageSet, configurations: Sequence[Configuration]) -> dict[str, Any]:
-    """Returns the ids of the samples that train and test, by configuration."""
+def splits(images: ImageSet, auxiliary: ImageSet | None, configurations: Sequence[Configuration]) -> dict[str, Any]:
+    """Returns which images a run is on, and the ids of the samples that train and test, by configuration."""
     return {
-        configuration.name: {
-            "train": images.ids[configuration.train].tolist(),
-            "test": images.ids[configuration.test].tolist(),
-        }
-        for configuration in configurations
+        "images": images.identity(),
+        "auxiliary": None if auxiliary is None else auxiliary.identity(),
+        "configurations": {
+            configuration.name: {
+                "train": images.ids[configuration.train].tolist(),
+                "test": images.ids[configuration.test].tolist(),
+            }
+            for configuration in configurations
+        },
     }
 
 
 def measurement(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Returns the reading taken of each point that the paper leaves open; BUILD_NOTES.md gives the reasons."""
+    is_random = config.teacher.task == "random"
     return {
         "pixel_scale": "[0, 1], normalised inside the network",
         "kd_score": "sum over features of (h - f)^2 (Eq. 1)",
@@ -85,10 +98,17 @@ def measurement(config: ml_collections.ConfigDict) -> dict[str, Any]:
         "gradient_path": config.evaluate.gradient_path,
         "brittleness_numerator": "mean of per-image L2 norms, evaluation mode",
         "brittleness_denominator": "sum of per-feature variances of f - h, ddof 1",
+        "batch_norm": "teacher: running averages; student: batch statistics over all devices in training, running "
+        "averages in scoring",
+        "initialiser": "uniform in +-1/sqrt(fan_in), student and teacher drawn apart",
+        "epoch": "as many full batches as hold all images, cut from permutations joined",
         "covariance": config.evaluate.covariance,
-        "random_batch_norm": config.teacher.random_batch_norm if config.teacher.task == "random" else None,
+        "ridge": config.evaluate.ridge if config.evaluate.covariance == "ridge" else None,
+        "random_batch_norm": config.teacher.random_batch_norm if is_random else None,
+        "augmentation": None if is_random else "on the device; RotNet: before turning, the same in all rotations",
         "output_features": config.network.output_features or "pooled features",
         "sample_score": "maximum over the sample's images",
+        "auroc_interval": "95% bootstrap over test samples, normal and anomalous resampled apart",
     }
 
 
@@ -109,13 +129,14 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
-def environment() -> dict[str, Any]:
-    """Returns what a result may depend on beside its settings: versions and devices."""
+def environment(devices: DeviceGroup) -> dict[str, Any]:
+    """Returns what a result may depend on beside its settings: versions, devices, precision."""
     packages = ("brittle-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "grain")
     return {
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in packages},
-        "devices": [device.device_kind for device in jax.local_devices()],
+        "devices": devices.kinds,
+        "matmul_precision": jax.config.jax_default_matmul_precision,
         "platform": f"{platform.system()} {platform.machine()}",
     }
 
@@ -127,16 +148,20 @@ def now() -> str:
 
 def table(results: Mapping[str, Any]) -> str:
     """Returns ours beside the published numbers, in percent, as lines of text."""
+    published_groups = {} if results["published"] is None else results["published"]["groups"]
     lines = []
-    groups = {} if results["published"] is None else results["published"]["groups"]
-    names = [entry["name"] for entry in results["configurations"]]
     for group, ours in results["summary"].items():
-        published = groups.get(group) or groups.get(names[0])
-        title = names[0] if ours["num_configurations"] == 1 else f"{group}, mean of {ours['num_configurations']}"
-        lines.append(f"{title:<28}{'ours':>10}{'published':>12}")
+        members = [entry["name"] for entry in results["configurations"] if entry["group"] == group]
+        # The paper gives one line for a configuration of its own, or the mean over a group's.
+        published = published_groups.get(members[0]) or published_groups.get(group)
+        title = members[0] if len(members) == 1 else f"{group}, mean of {len(members)}"
+        heading = "published"
+        if group in published_groups:
+            heading += f" {group} mean"
+        lines.append(f"{title:<28}{'ours':>10}{heading:>28}")
         for name in DETECTORS:
             theirs = f"{100 * published['auroc'][name]:.2f}" if published else "-"
-            lines.append(f"  AUROC {name:<20}{100 * ours['auroc'][name]:>10.2f}{theirs:>12}")
+            lines.append(f"  AUROC {name:<20}{100 * ours['auroc'][name]:>10.2f}{theirs:>28}")
         theirs = f"{published['brittleness']:.5f}" if published else "-"
-        lines.append(f"  {'brittleness':<26}{ours['brittleness']:>10.5f}{theirs:>12}")
+        lines.append(f"  {'brittleness':<26}{ours['brittleness']:>10.5f}{theirs:>28}")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ import jax
 from absl import logging
 
 from brittle_jax import console
+from brittle_jax.parallel import DeviceGroup
 
 
 def set_up() -> None:
@@ -21,15 +22,19 @@ def _enable_compilation_cache() -> None:
     """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or the user's cache folder."""
     user_cache = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
     default = os.path.join(user_cache, "brittle_jax", "compiled")
-    folder = pathlib.Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or default).expanduser()
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or default
+    if "://" in folder:  # a bucket, which JAX reaches by itself
+        jax.config.update("jax_compilation_cache_dir", folder)
+        return
     try:
+        folder = pathlib.Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home folder
         jax.config.update("jax_compilation_cache_dir", None)
-        console.warn(f"compiled programs are not kept between runs: {folder} cannot be written ({error.strerror})")
+        console.warn(f"compiled programs are not kept between runs: {folder} cannot be written ({error})")
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
@@ -38,7 +43,7 @@ def _enable_compilation_cache() -> None:
 
 def _warn_of_idle_gpu() -> None:
     wants_cpu = "cpu" in (jax.config.jax_platforms or "")
-    if jax.default_backend() == "cpu" and not wants_cpu and has_nvidia_gpu():
+    if not wants_cpu and has_nvidia_gpu() and DeviceGroup().platform == "cpu":
         console.warn(
             "this machine has an NVIDIA GPU, but JAX runs on the CPU: pip install 'brittle-jax[cuda12]' to use it"
         )

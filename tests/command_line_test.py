@@ -1,12 +1,14 @@
+import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+import tensorflow_datasets as tfds
 
-from brittle_jax import command_line
-from brittle_jax.errors import UserError
-from brittle_jax.main import define_flags
+from brittle_jax import command_line, config, runtime
+from brittle_jax.main import define_flags, main
 
 ROW = "--config=configs/xray_rotnet.py"
 
@@ -107,32 +109,123 @@ MISTAKES = {
         "give less than data.image_size_pixels, 32",
     ),
     "baseline elsewhere": ([ROW, "--config.teacher.task=baseline"], "'cifar10' only"),
+    "row": ([ROW, "--config.row=mine"], "row cannot be set"),
+    "negated flag with a value": ([ROW, "--nooverwrite=true"], "overwrite"),
+    "batch beyond reason": ([ROW, "--config.evaluate.batch_size=1000000000000"], "give at most 65536"),
     "random with data": ([ROW, "--config.teacher.task=random"], "leave it empty"),
     "no data": ([ROW, "--config.teacher.data="], "teacher.data is empty"),
 }
 
 
+@pytest.fixture
+def run_in_process(monkeypatch, tmp_path, capsys):
+    """Runs the command here, in an empty folder; returns its exit code and what it printed to standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runtime, "set_up", lambda: None)  # its settings of JAX would outlive the test
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            command_line.run(main, define_flags, ["main", *arguments])
+        return stopped.value.code, capsys.readouterr().err
+
+    return run
+
+
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_one_line(case):
+def test_a_mistake_is_one_line_and_exit_code_2(run_in_process, tmp_path, case):
     arguments, message = MISTAKES[case]
-    with pytest.raises(UserError, match=message) as raised:
-        parse(*arguments)
-    assert "\n" not in str(raised.value)
+    code, printed = run_in_process(*arguments)
+    assert code == 2
+    assert re.fullmatch(f"error: .*{message}.*\n", printed), printed
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("def get_config(:", "cannot be loaded, SyntaxError"),
-        ("x = 1", "cannot be loaded, AttributeError"),
-        ("def get_config(word=None): return {}", "does not return a ConfigDict"),
-    ],
-)
-def test_a_broken_config_file_is_one_line(tmp_path, text, message):
+BROKEN_CONFIGS = {
+    "def get_config(:": "cannot be loaded, SyntaxError",
+    "x = 1": "cannot be loaded, AttributeError",
+    "import sys; sys.exit('bye')": "cannot be loaded, SystemExit: bye",
+    "def get_config(word=None): return {}": "get_config returns a dict, not a ConfigDict",
+    "def get_config(word=None): raise ValueError('one\\ntwo')": "ValueError: one two",
+    "def get_config(word=None): return None if word else base()": "get_config returns a NoneType",
+    "def get_config(word=None): c = base(); c.distill.num_epoch = 3; return c": "distill.num_epoch is not a field "
+    ".did you mean distill.num_epochs",
+    "def get_config(word=None): c = base(); del c.seed; return c": "seed is missing",
+    "def get_config(word=None): c = base(); c.distill.num_epochs = (1, 2); return c": "num_epochs",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN_CONFIGS)
+def test_a_broken_config_file_is_one_line_and_exit_code_2(run_in_process, tmp_path, text):
     file = tmp_path / "broken.py"
-    file.write_text(text)
-    with pytest.raises(UserError, match=message):
-        parse(f"--config={file}")
+    file.write_text(f"from brittle_jax.config import get_base_config as base\n{text}\n")
+    code, printed = run_in_process(f"--config={file}:word")
+    assert code == 2
+    assert re.fullmatch(f"error: .*{BROKEN_CONFIGS[text]}.*\n", printed), printed
+
+
+def not_prepared(folder):
+    return ["--config=cifar10_random", f"--config.data.dir={folder}"]
+
+
+def prepared_for_tensorflow(folder):
+    builder = tfds.builder("cifar10", data_dir=folder)
+    target = folder / "cifar10" / str(builder.version)
+    target.mkdir(parents=True)
+    builder.info.set_file_format("tfrecord")
+    builder.info.write_to_directory(target)
+    return not_prepared(folder)
+
+
+def cut_short(folder):
+    target = folder / "cifar10" / str(tfds.builder("cifar10", data_dir=folder).version)
+    target.mkdir(parents=True)
+    (target / "dataset_info.json").write_text('{"name": "cif')
+    (target / "features.json").write_text("{")
+    return not_prepared(folder)
+
+
+def another_configs_workdir(folder):
+    fields = config.flatten(parse(f"{ROW}:smoke").config)
+    (folder / "config.json").write_text(json.dumps({**fields, "seed": 7}))
+    return [f"{ROW}:smoke", f"--workdir={folder}"]
+
+
+MISTAKES_OF_INPUT = {
+    "data folder missing": (lambda folder: not_prepared(folder / "nothing"), "nothing: no such folder"),
+    "data not prepared": (not_prepared, "cifar10 is not in .*tfds build cifar10"),
+    "data of a kind that needs TensorFlow": (prepared_for_tensorflow, "in the format tfrecord, which only TensorFlow"),
+    "data cut short": (cut_short, "cifar10 in .* is damaged"),
+    "one class empty": (
+        lambda folder: [f"{ROW}:smoke", f"--config.data.dir={folder}", "--config.data.parcels.num_threat=0"],
+        "soc of xray has no anomalous test samples",
+    ),
+    "configuration that does not exist": (
+        lambda folder: [ROW, "--config.data.configurations=sock"],
+        "no configuration 'sock' .did you mean soc",
+    ),
+    "batch that the devices do not divide": (
+        lambda folder: [ROW, "--config.distill.batch_size=30"],
+        "distill.batch_size=30 cannot be shared evenly by 4 device",
+    ),
+    "another config's workdir": (another_configs_workdir, "belongs to a run with seed=7, not 0"),
+    "a workdir that is not a run's": (
+        lambda folder: (folder / "thesis.tex").touch() or [f"{ROW}:smoke", f"--workdir={folder}", "--overwrite"],
+        "has no config.json of a run",
+    ),
+    "a workdir that is a file": (
+        lambda folder: (folder / "file").touch() or [f"{ROW}:smoke", f"--workdir={folder / 'file'}"],
+        "is a file",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES_OF_INPUT)
+def test_a_mistake_of_input_is_one_line_and_exit_code_2(run_in_process, tmp_path, tmp_path_factory, case):
+    prepare, message = MISTAKES_OF_INPUT[case]
+    code, printed = run_in_process(*prepare(tmp_path_factory.mktemp("input")))
+    assert code == 2
+    assert re.fullmatch(f"error: .*{message}.*\n", printed), printed
+    assert list(tmp_path.iterdir()) == []  # no runs/ROW was begun
 
 
 def run(*arguments, **environment):

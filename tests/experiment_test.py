@@ -1,11 +1,13 @@
 """The main job end to end: through the command where users go through it, small otherwise."""
 
 import csv
+import dataclasses
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from brittle_jax import checkpoint, experiment
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
 from brittle_jax.results import DETECTORS
-from brittle_jax.train.loop import MetricLog
+from brittle_jax.train import teacher
 
 
 def read(folder, name):
@@ -101,7 +103,7 @@ def test_scores_and_splits_agree_with_the_results(smoke):
         assert entry["auroc"][name] == pytest.approx(roc_auc_score(labels, [float(line[name]) for line in lines]))
         low, high = entry["auroc_interval"][name]
         assert low <= entry["auroc"][name] <= high
-    splits = read(folder, "splits.json")["soc"]
+    splits = read(folder, "splits.json")["configurations"]["soc"]
     assert [line["id"] for line in lines] == splits["test"]
     assert not set(splits["train"]) & set(splits["test"])
     assert not any(sample.startswith("threat") for sample in splits["train"])
@@ -158,12 +160,26 @@ def test_an_unfinished_run_goes_on_and_ends_the_same(tmp_path, xray_config, caps
     shrink(xray_config)
     experiment.run(xray_config, tmp_path)
     undisturbed = read(tmp_path, "results.json")
-    (tmp_path / "results.json").unlink()
-    capsys.readouterr()
-    experiment.run(xray_config, tmp_path)
-    output = capsys.readouterr().out
-    assert "teacher: finished before" in output and "student: finished before" in output
-    assert without_times(read(tmp_path, "results.json")) == without_times(undisturbed)
+    student = tmp_path / "checkpoints" / "soc" / "student"
+    for lost, read_back in ((None, ["teacher", "student"]), (student, ["teacher"]), (student.parent, [])):
+        (tmp_path / "results.json").unlink()
+        if lost is not None:
+            shutil.rmtree(lost)
+        capsys.readouterr()
+        experiment.run(xray_config, tmp_path)
+        assert re.findall(r"(\w+): finished before", capsys.readouterr().out) == read_back
+        assert without_times(read(tmp_path, "results.json")) == without_times(undisturbed)
+
+
+def test_networks_trained_on_made_up_images_never_score_others(tmp_path, cifar10_config):
+    shrink(cifar10_config)
+    experiment.run(cifar10_config, tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    images = load("cifar10", cifar10_config)
+    others = dataclasses.replace(images, ids=np.char.add(images.ids, "x"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="belongs to a run on other images"):
+        patch.setattr(experiment, "load", lambda name, config: others)
+        experiment.run(cifar10_config, tmp_path / "run")
 
 
 @pytest.mark.parametrize("task", ["random", "baseline", "classification", "rotnet"])
@@ -171,6 +187,7 @@ def test_every_kind_of_teacher_runs_on_pictures(tmp_path, cifar10_config, task):
     shrink(cifar10_config)
     cifar10_config.data.configurations = "unimodal/airplane,multimodal/cat"
     cifar10_config.teacher.task = task
+    cifar10_config.teacher.batch_norm_batch_size = 16
     data = {"random": "", "classification": "fashion_mnist"}.get(task, "cifar10")
     cifar10_config.teacher.data = data
     experiment.run(cifar10_config, tmp_path)
@@ -186,34 +203,41 @@ def test_every_kind_of_teacher_runs_on_pictures(tmp_path, cifar10_config, task):
 def test_a_self_supervised_teacher_sees_normal_training_images_alone(tmp_path, cifar10_config, monkeypatch):
     shrink(cifar10_config)
     cifar10_config.teacher.task, cifar10_config.teacher.data = "rotnet", "cifar10"
-    seen = set()
+    seen, is_pretraining = set(), False
+    original_load, original_pretrain = experiment.load, teacher.pretrain_teacher
 
     def recording_load(name, config):
-        images = load(name, config)
-        original = images.read_image
+        images = original_load(name, config)
 
         def read_image(index):
-            if stage["name"] == "pretrain":
-                seen.add(index)
-            return original(index)
+            if is_pretraining:
+                seen.add(images.ids[images.sample_of_image[index]])
+            return images.read_image(index)
 
-        object.__setattr__(images, "read_image", read_image)
-        return images
+        return dataclasses.replace(images, read_image=read_image)
 
-    stage = {"name": ""}
-    original_write = MetricLog.write
-
-    def write(self, name, step, metrics):
-        stage["name"] = ""  # the first record of a stage: what is read later includes the evaluation
-        original_write(self, name, step, metrics)
+    def recording_pretrain(*arguments, **settings):
+        nonlocal is_pretraining
+        is_pretraining = True
+        network = original_pretrain(*arguments, **settings)
+        is_pretraining = False
+        return network
 
     monkeypatch.setattr(experiment, "load", recording_load)
-    monkeypatch.setattr(MetricLog, "write", write)
-    stage["name"] = "pretrain"
+    monkeypatch.setattr(teacher, "pretrain_teacher", recording_pretrain)
     experiment.run(cifar10_config, tmp_path)
-    images = load("cifar10", cifar10_config)
-    train = set(read(tmp_path, "splits.json")["unimodal/airplane"]["train"])
-    assert seen and {images.ids[index] for index in seen} <= train
+    splits = read(tmp_path, "splits.json")["configurations"]["unimodal/airplane"]
+    assert len(seen) >= 10
+    assert seen <= set(splits["train"])
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_any_batch_size_runs_on_one_device(tmp_path, cifar10_config, one_device, batch_size):
+    shrink(cifar10_config)
+    cifar10_config.teacher.batch_norm_batch_size = 16
+    cifar10_config.distill.batch_size = cifar10_config.evaluate.batch_size = batch_size
+    experiment.run(cifar10_config, tmp_path, devices=one_device)
+    assert read(tmp_path, "results.json")["configurations"][0]["num_train"] == 16
 
 
 def test_a_student_that_did_not_learn_is_pointed_out(tmp_path, cifar10_config, capsys):
@@ -225,11 +249,12 @@ def test_a_student_that_did_not_learn_is_pointed_out(tmp_path, cifar10_config, c
     assert entry["distillation"]["loss"] >= entry["distillation"]["mean_predictor_loss"]
 
 
-def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path, cifar10_config):
+@pytest.mark.parametrize("update_steps", [1, 8])
+def test_training_that_diverges_ends_the_run(tmp_path, cifar10_config, update_steps):
     shrink(cifar10_config)
-    cifar10_config.distill.update_steps = 8
-    cifar10_config.distill.learning_rate = 1e20
-    with warnings.catch_warnings(), pytest.raises(UserError, match="lower --config.distill.learning_rate"):
+    cifar10_config.distill.update_steps = update_steps
+    cifar10_config.distill.learning_rate = 1e30
+    with pytest.raises(UserError, match="lower --config.distill.learning_rate"):
         experiment.run(cifar10_config, tmp_path)
     assert not (tmp_path / "results.json").exists()
 
@@ -254,7 +279,7 @@ def test_the_other_covariances_run(tmp_path, cifar10_config, covariance):
     cifar10_config.evaluate.covariance = covariance
     experiment.run(cifar10_config, tmp_path)
     (entry,) = read(tmp_path, "results.json")["configurations"]
-    assert entry["covariance"] == "inverse"
+    assert entry["covariance"]["rank"] == entry["covariance"]["num_features"] == 128
 
 
 @pytest.mark.realdata

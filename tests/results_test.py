@@ -58,15 +58,30 @@ def test_the_table_puts_ours_beside_the_published_numbers():
     entries = [
         entry("unimodal/cat", "unimodal", 0.61239, 0.1),
         entry("unimodal/dog", "unimodal", 0.61239, 0.1),
+        entry("multimodal/dog", "multimodal", 0.5, 0.2),
     ]
     content = {
         "configurations": entries,
         "summary": results.summarise(entries),
         "published": published_row("cifar10_random"),
     }
-    lines = results.table(content).splitlines()
-    assert lines[0].split() == ["unimodal,", "mean", "of", "2", "ours", "published"]
-    assert lines[1].split() == ["AUROC", "kd", "61.24", "60.09"]
-    assert lines[-1].split() == ["brittleness", "0.10000", "0.05300"]
+    lines = [line.split() for line in results.table(content).splitlines()]
+    assert lines[0] == ["unimodal,", "mean", "of", "2", "ours", "published", "unimodal", "mean"]
+    assert lines[1] == ["AUROC", "kd", "61.24", "60.09"]
+    assert lines[5] == ["brittleness", "0.10000", "0.05300"]
+    assert lines[6] == ["multimodal/dog", "ours", "published", "multimodal", "mean"]
+    assert lines[7] == ["AUROC", "kd", "50.00", "50.98"]
     without = results.table({**content, "published": None}).splitlines()
     assert without[1].split() == ["AUROC", "kd", "61.24", "-"]
+
+
+def test_the_table_finds_a_configuration_of_its_own():
+    entries = [entry("soc", "all", 0.9, 0.1)]
+    content = {
+        "configurations": entries,
+        "summary": results.summarise(entries),
+        "published": published_row("xray_rotnet"),
+    }
+    lines = [line.split() for line in results.table(content).splitlines()]
+    assert lines[0] == ["soc", "ours", "published"]
+    assert lines[1] == ["AUROC", "kd", "90.00", "96.41"]

@@ -1,6 +1,7 @@
 """Labelled samples and the images that networks see of them, read one at a time."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ class ImageSet:
         synthetic: whether the images are made up.
         ids: [S] str, names the samples.
         labels: [S] int, index into `classes`.
-        official_split: [S] str, such as "train" or "test"; empty where the data set has no split of its own.
+        official_split: [S] str, "train" or "test"; None where the data set has no split of its own.
         sample_of_image: [N] int, index of each image's sample.
         views: names of the views of a sample; one empty name where it has no views.
         view_of_image: [N] int, index into `views`.
@@ -32,12 +33,17 @@ class ImageSet:
     synthetic: bool
     ids: np.ndarray
     labels: np.ndarray
-    official_split: np.ndarray
+    official_split: np.ndarray | None
     sample_of_image: np.ndarray
     views: Sequence[str]
     view_of_image: np.ndarray
     read_image: Callable[[int], np.ndarray]
     image_shape: tuple[int, int, int]
+
+    def identity(self) -> dict[str, str | bool | int]:
+        """Returns what tells these images from others of the same name: a made-up set from the real one."""
+        ids = hashlib.sha256("\n".join(self.ids).encode()).hexdigest()
+        return {"name": self.name, "synthetic": self.synthetic, "num_samples": len(self.ids), "sha256_of_ids": ids}
 
     def images_of(self, samples: np.ndarray) -> np.ndarray:
         """Returns the indices of the images of the given samples, in the order of the images."""

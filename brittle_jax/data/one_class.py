@@ -1,6 +1,7 @@
 """Which classes are normal, and which samples train and test: nothing else decides this."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
@@ -30,64 +31,114 @@ class Configuration:
     test_labels: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """What a teacher is pre-trained on.
+
+    Attributes:
+        images: of the auxiliary data set.
+        train: indices of the samples that it learns from.
+        held_out: indices of the samples that its accuracy is measured on.
+    """
+
+    images: ImageSet
+    train: np.ndarray
+    held_out: np.ndarray
+
+
 def configurations(images: ImageSet, config: ml_collections.ConfigDict) -> list[Configuration]:
     """Returns the configurations that `config.data` asks for, in the data set's own order.
 
     Raises:
         UserError: for a name that does not exist, or where a class has no samples.
     """
-    normal_classes = _parcel_classes(images) if images.name == "xray" else _cifar10_classes(images)
-    chosen = _choose(config.data.configurations, list(normal_classes))
+    normal_classes = choose(config.data.configurations, images.name, images.classes)
     is_train = _training_samples(images, config)
-    return [
-        _configuration(images, config, name, normal, is_train)
-        for name, normal in normal_classes.items()
-        if name in chosen
-    ]
+    return [_configuration(images, config, name, normal, is_train) for name, normal in normal_classes.items()]
 
 
-def _cifar10_classes(images: ImageSet) -> dict[str, list[int]]:
-    """Each class once as the only normal class, once as the only anomalous one."""
-    labels = range(len(images.classes))
-    unimodal = {f"unimodal/{images.classes[label]}": [label] for label in labels}
-    multimodal = {
-        f"multimodal/{images.classes[label]}": [other for other in labels if other != label] for label in labels
-    }
+def choose(requested: str, dataset: str, classes: Sequence[str]) -> dict[str, list[int]]:
+    """Returns the normal classes of each requested configuration of a data set, by name.
+
+    Args:
+        requested: comma-separated names or groups, or "all".
+
+    Raises:
+        UserError: for a name that does not exist.
+    """
+    normal_classes = _NORMAL_CLASSES[dataset](classes)
+    names, groups = list(normal_classes), sorted({_group(name) for name in normal_classes})
+    requests = split_list(requested)
+    if not requests:
+        raise UserError("--config.data.configurations is empty: name some, or all")
+    for request in requests:
+        if request not in {*names, *groups, "all"}:
+            hint = nearest(request, names) or f" (there are {', '.join([*groups, *names])})"
+            raise UserError(f"--config.data.configurations: no configuration {request!r}{hint}")
+    return {name: normal_classes[name] for name in names if {name, _group(name), "all"} & set(requests)}
+
+
+def _group(name: str) -> str:
+    return name.rpartition("/")[0] or "all"
+
+
+def _cifar10_classes(classes: Sequence[str]) -> dict[str, list[int]]:
+    """Each class once as the only normal class, once as the only anomalous one (Sec. 3.1)."""
+    labels = range(len(classes))
+    unimodal = {f"unimodal/{classes[label]}": [label] for label in labels}
+    multimodal = {f"multimodal/{classes[label]}": [other for other in labels if other != label] for label in labels}
     return unimodal | multimodal
 
 
-def _parcel_classes(images: ImageSet) -> dict[str, list[int]]:
-    return {"soc": [images.classes.index("soc")]}
+def _parcel_classes(classes: Sequence[str]) -> dict[str, list[int]]:
+    return {"soc": [classes.index("soc")]}
 
 
-def _choose(requested: str, names: list[str]) -> set[str]:
-    groups = {name.rpartition("/")[0] for name in names} - {""}
-    chosen = set()
-    for request in split_list(requested):
-        matches = {name for name in names if request in (name, name.rpartition("/")[0], "all")} or (
-            set(names) if request == "all" else set()
-        )
-        if not matches:
-            hint = nearest(request, names) or f" (there are {', '.join([*sorted(groups), *names])})"
-            raise UserError(f"--config.data.configurations: no configuration {request!r}{hint}")
-        chosen |= matches
-    if not chosen:
-        raise UserError("--config.data.configurations is empty: name some, or all")
-    return chosen
+_NORMAL_CLASSES = {"cifar10": _cifar10_classes, "xray": _parcel_classes}
 
 
 def _training_samples(images: ImageSet, config: ml_collections.ConfigDict) -> np.ndarray:
-    """Returns for each sample whether it may train: by the official split, or drawn for parcels."""
-    if images.name != "xray":
+    """Returns for each sample whether it may train: by the official split, or drawn where there is none."""
+    if images.official_split is not None:
         return images.official_split == "train"
     is_train = np.zeros(len(images.ids), bool)
-    normal = np.flatnonzero(images.labels == images.classes.index("soc"))
+    normal = np.flatnonzero(np.isin(images.labels, _parcel_classes(images.classes)["soc"]))
     # Sorted by id, so that the split does not depend on the order of the files.
     normal = normal[np.argsort(images.ids[normal])]
     rng = np.random.default_rng(derive_seed(config.seed, "split"))
     num_train = round(config.data.patches.train_fraction * len(normal))
     is_train[rng.permutation(normal)[:num_train]] = True
     return is_train
+
+
+def teacher_is_shared(config: ml_collections.ConfigDict) -> bool:
+    """Returns whether one teacher serves all configurations of a row.
+
+    A teacher that depends on which images are normal does not: a self-supervised one trained on the
+    anomaly-detection data, and a random one whose batch norm is measured on them.
+    """
+    if config.teacher.task == "random":
+        return config.teacher.random_batch_norm == "initial"
+    return config.teacher.task == "baseline" or config.teacher.data != config.data.name
+
+
+def plan_lesson(config: ml_collections.ConfigDict, auxiliary: ImageSet, configuration: Configuration) -> Lesson:
+    """Returns which samples a teacher learns from: of the anomaly-detection data, normal training samples alone.
+
+    The exception is the supervised baseline, which sees all labelled training samples by definition (Sec. 3.3).
+    """
+    if teacher_is_shared(config):
+        train = np.flatnonzero(auxiliary.official_split == "train")
+        held_out = np.flatnonzero(auxiliary.official_split == "test")
+    else:
+        train = configuration.train
+        held_out = configuration.test[configuration.test_labels == 0]
+    rng = np.random.default_rng(derive_seed(config.seed, "lesson"))
+    return Lesson(
+        auxiliary,
+        limit(train, config.pretrain.max_train_samples, rng),
+        limit(held_out, config.pretrain.max_test_samples, rng),
+    )
 
 
 def _configuration(images, config, name, normal_classes, is_train) -> Configuration:
@@ -105,5 +156,4 @@ def _configuration(images, config, name, normal_classes, is_train) -> Configurat
         raise UserError(f"configuration {name} of {images.name} has 1 normal training sample: give at least 2")
     train, normal, anomalous = samples.values()
     labels = np.repeat([0, 1], [len(normal), len(anomalous)])
-    group = name.rpartition("/")[0] or "all"
-    return Configuration(name, group, train, np.concatenate([normal, anomalous]), labels)
+    return Configuration(name, _group(name), train, np.concatenate([normal, anomalous]), labels)

@@ -13,6 +13,9 @@ from brittle_jax.parallel import padded_batches
 _READ = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
 
 
+_EPOCHS_WITHOUT_END = 2**31
+
+
 @dataclasses.dataclass(frozen=True)
 class _Examples:
     """Random access to the chosen images of a set, as Grain wants it."""
@@ -46,7 +49,8 @@ def training_batches(
         `image` [N, H, W, 3] uint8, `label` [N] int32, `position` [N] int32 into `indices`, and `epoch` [N]
         int32, how often the image came before.
     """
-    examples = grain.MapDataset.source(_Examples(images, indices)).shuffle(seed).repeat(None)
+    # Not `repeat(None)`: its length, the largest integer there is, overflows in batches of one.
+    examples = grain.MapDataset.source(_Examples(images, indices)).shuffle(seed).repeat(_EPOCHS_WITHOUT_END)
     examples = examples.map_with_index(lambda index, example: {**example, "epoch": np.int32(index // len(indices))})
     yield from examples.batch(batch_size).to_iter_dataset(_READ)
 

@@ -1,4 +1,4 @@
-"""From encoded bytes to the uint8 array that a network sees: one path for every image, whatever its class."""
+"""From encoded bytes to the uint8 array that a network sees, one path for every image; and back to bytes."""
 
 import io
 
@@ -12,6 +12,13 @@ def decode(encoded: bytes) -> np.ndarray:
     """Decodes a PNG or JPEG to [H, W, 3] uint8; grey images get three equal channels."""
     with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Encodes [H, W, 1 or 3] uint8 as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def resize(image: np.ndarray, side_pixels: int) -> np.ndarray:

@@ -19,19 +19,23 @@ NetworkFunction = Callable[[jax.Array], jax.Array]
 
 
 class Gaussian(flax.struct.PyTreeNode):
-    """What the detectors on the representation know of normal images: [F] each, but for the whitening [F, R].
+    """What the detectors on the representation know of normal images.
 
     Attributes:
-        mean: of the teacher's representations.
-        variance: of each feature.
-        whitening: maps deviations from the mean to R uncorrelated coordinates of variance 1.
-        method: how the covariance was inverted, such as "inverse" or "pseudo-inverse (rank 412 of 2208)".
+        mean: [F], of the teacher's representations.
+        variance: [F], of each feature; infinite where it never varies.
+        whitening: [F, F], maps deviations from the mean to uncorrelated coordinates of variance 1; columns of
+            directions that the pseudo-inverse leaves out are 0.
     """
 
     mean: jax.Array
     variance: jax.Array
     whitening: jax.Array
-    method: str = flax.struct.field(pytree_node=False)
+
+    @property
+    def rank(self) -> int:
+        """How many directions the full covariance counts."""
+        return int(np.asarray(self.whitening).any(axis=0).sum())
 
 
 def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: float = 0.0) -> Gaussian:
@@ -39,8 +43,8 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
 
     Args:
         moments: of the teacher's representations, with the full scatter matrix.
-        covariance: "empirical": as measured, by the pseudo-inverse where it has not full rank; "ridge": the
-            diagonal raised by `shrinkage` times the mean variance; "ledoit_wolf": the convex combination
+        covariance: "empirical": as measured, by the pseudo-inverse where there are no more images than features;
+            "ridge": the diagonal raised by `shrinkage` times the mean variance; "ledoit_wolf": the convex combination
             (1 - shrinkage) · covariance + shrinkage · mean variance · identity, with the shrinkage that
             `sklearn.covariance.ledoit_wolf_shrinkage` estimates.
         shrinkage: see above.
@@ -56,21 +60,22 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
     elif covariance == "ledoit_wolf":
         matrix = (1 - shrinkage) * matrix + shrinkage * identity
     eigenvalues, eigenvectors = np.linalg.eigh(matrix)
-    # Moments are summed in float32, so eigenvalues of this size are rounding; n images span n - 1 dimensions.
-    rounding = 4 * np.sqrt(len(matrix)) * np.finfo(np.float32).eps * variance.mean()
+    # n images span n - 1 dimensions, and below this the eigenvalues of sums in float32 are rounding (some 5e-9 of
+    # the mean variance was measured): directions in which normal images do not vary at all.
     dimensions = len(matrix) if covariance != "empirical" else min(len(matrix), int(moments.count) - 1)
-    kept = (eigenvalues > rounding) & (np.arange(len(matrix)) >= len(matrix) - dimensions)
-    rank = int(kept.sum())
-    if rank == 0 or not np.isfinite(eigenvalues).all():
-        raise DegenerateDataError("all representations of the normal images are equal: nothing can be told from them")
-    method = "inverse" if rank == len(matrix) else f"pseudo-inverse (rank {rank} of {len(matrix)})"
-    whitening = eigenvectors[:, kept] / np.sqrt(eigenvalues[kept])
+    kept = eigenvalues > np.finfo(np.float32).eps * variance.mean()
+    kept &= np.arange(len(matrix)) >= len(matrix) - dimensions
+    if not kept.any():
+        raise DegenerateDataError(
+            "all representations of the normal images are equal, nothing can be told from them: the teacher has "
+            "collapsed (lower --config.pretrain.peak_learning_rate), or the images are all the same"
+        )
+    whitening = np.where(kept, eigenvectors / np.sqrt(np.where(kept, eigenvalues, 1)), 0)
     # A feature that never varies cannot be scaled by its variance; it is left out, as the pseudo-inverse does.
     return Gaussian(
         mean=jnp.asarray(mean_of(moments), jnp.float32),
         variance=jnp.asarray(np.where(variance > 0, variance, np.inf), jnp.float32),
         whitening=jnp.asarray(whitening, jnp.float32),
-        method=method,
     )
 
 

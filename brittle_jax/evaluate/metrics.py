@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
+from brittle_jax.errors import DegenerateDataError
+
 
 def separation(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """Returns AUROC, average precision, and the false-positive rate at 95% true positives, as fractions.
@@ -12,11 +14,13 @@ def separation(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
         scores: [N], higher is more anomalous. AUROC below 0.5 is reported as it is.
 
     Raises:
-        ValueError: where a class is empty, or a score is not finite.
+        DegenerateDataError: where a class is empty, or a score is not finite.
     """
+    if not np.isfinite(scores).all():
+        raise DegenerateDataError("scores are not finite numbers: lower --config.distill.learning_rate")
     if len(np.unique(labels)) < 2:
-        raise ValueError("AUROC needs both normal and anomalous samples")
-    false_positive_rate, true_positive_rate, _ = sklearn_metrics.roc_curve(labels, scores)
+        raise DegenerateDataError("AUROC needs both normal and anomalous samples")
+    false_positive_rate, true_positive_rate, _ = sklearn_metrics.roc_curve(labels, scores, drop_intermediate=False)
     return {
         "auroc": float(sklearn_metrics.roc_auc_score(labels, scores)),
         "average_precision": float(sklearn_metrics.average_precision_score(labels, scores)),

@@ -7,6 +7,7 @@ from brittle_jax import console
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.pipeline import evaluation_batches
 from brittle_jax.data.preprocess import to_unit_range
+from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate.brittleness import BrittlenessTerms, empty_terms, update_terms
 from brittle_jax.evaluate.detectors import Gaussian, anomaly_scores
 from brittle_jax.evaluate.moments import Moments, empty_moments, merge_device_moments, update_moments
@@ -17,18 +18,27 @@ from brittle_jax.parallel import DeviceGroup
 def represent(
     network: Network, images: ImageSet, indices: np.ndarray, batch_size: int, devices: DeviceGroup
 ) -> tuple[np.ndarray, Moments]:
-    """Returns the representations [M, F] float32 of the images, and their moments with the full scatter."""
+    """Returns the representations [M, F] float32 of the images, and their moments with the full scatter.
+
+    Raises:
+        DegenerateDataError: where they are not finite.
+    """
     accumulate = devices.accumulation(_add_representations)
     outputs = jax.eval_shape(network, np.zeros((1, *images.image_shape), np.float32))
     total = devices.replicate_total(empty_moments(outputs.shape[-1], full=True))
     network = devices.replicate(network)
     representations = []
     with console.track("teacher's representations", len(indices)) as progress:
-        for batch in evaluation_batches(images, indices, batch_size):
+        for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
             total, rows = accumulate(network, total, batch)
             representations.append(rows[batch["mask"]])
             progress.update(len(representations[-1]))
-    return np.concatenate(representations), merge_device_moments(total)
+    representations = np.concatenate(representations)
+    if not np.isfinite(representations).all():
+        raise DegenerateDataError(
+            "the teacher's representations are not finite numbers: lower --config.pretrain.peak_learning_rate"
+        )
+    return representations, merge_device_moments(total)
 
 
 def score(
@@ -45,7 +55,7 @@ def score(
     model = devices.replicate((student, teacher, gaussian))
     rows = []
     with console.track("scores", len(indices)) as progress:
-        for batch in evaluation_batches(images, indices, batch_size):
+        for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
             scores = evaluate(model, batch)
             rows.append({name: values[batch["mask"]] for name, values in scores.items()})
             progress.update(int(batch["mask"].sum()))
@@ -68,7 +78,7 @@ def measure_brittleness(
     total = devices.replicate_total(empty_terms(outputs.shape[-1]))
     model = devices.replicate((student, teacher))
     with console.track("input gradients", len(indices)) as progress:
-        for batch in evaluation_batches(images, indices, batch_size):
+        for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
             total, _ = accumulate(model, total, batch)
             progress.update(int(batch["mask"].sum()))
     return BrittlenessTerms(

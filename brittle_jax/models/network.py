@@ -1,6 +1,7 @@
 """What turns images into representations: a trunk with a head, and a module together with its weights."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,5 +89,9 @@ ARCHITECTURES = {
 
 def init_variables(module: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """Draws a module's weights: `params`, and `batch_stats` with averages 0 and 1."""
-    images = jnp.zeros((1, *image_shape))
-    return dict(jax.jit(module.init)(jax.random.key(seed), images))
+    return dict(_init(module, jax.random.key(seed), image_shape))
+
+
+@functools.partial(jax.jit, static_argnames=("module", "image_shape"))
+def _init(module: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]) -> Mapping[str, Any]:
+    return module.init(key, jnp.zeros((1, *image_shape)))

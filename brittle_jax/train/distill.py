@@ -43,15 +43,17 @@ def distill_student(
         name: of the configuration; the student's random draws are keyed by it.
     """
     tx = _adam(config.distill.learning_rate)
-    seed = derive_seed(config.seed, "student", name)
-    state = devices.replicate(create_state(init_variables(module, seed, images.image_shape), tx, seed))
-    batches = training_batches(images, indices, config.distill.batch_size, seed)
+    variables = init_variables(module, derive_seed(config.seed, "student", name, "weights"), images.image_shape)
+    state = devices.replicate(create_state(variables, tx, seed=0))  # nothing is augmented, so nothing is drawn
+    order_seed = derive_seed(config.seed, "student", name, "order")
+    batches = training_batches(images, indices, config.distill.batch_size, order_seed)
     state = train(
         devices.train_step(distill_step, module, tx),
         state,
         _with_targets(batches, targets),
         num_steps=num_updates(len(indices), config.distill),
         stage=f"distill {name}",
+        rate_field="distill.learning_rate",
         log=log,
     )
     return Network(module, state.variables)

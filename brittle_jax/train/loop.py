@@ -5,6 +5,8 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from tensorboardX import SummaryWriter
 
@@ -43,6 +45,7 @@ def train(
     *,
     num_steps: int,
     stage: str,
+    rate_field: str,
     log: MetricLog,
 ) -> TrainState:
     """Runs `num_steps` updates and returns the last state.
@@ -50,8 +53,11 @@ def train(
     Metrics are read one step late, so that the device never waits for the host, and recorded as means over
     about a hundredth of the stage.
 
+    Args:
+        rate_field: the learning rate's field, named where the loss is not finite.
+
     Raises:
-        UserError: where the loss is not finite.
+        UserError: where the loss, or a weight in the end, is not finite.
     """
     record_every = max(num_steps // _RECORDS_PER_STAGE, 1)
     window: list[dict[str, float]] = []
@@ -61,25 +67,30 @@ def train(
         for number, batch in zip(range(1, num_steps + 1), batches, strict=False):
             state, metrics = step(state, batch)
             if late is not None:
-                window.append(_read(late, stage, number - 1))
+                window.append(_read(late))
+                _check_finite(window[-1]["loss"], f"{stage}: the loss at update {number - 1}", rate_field)
                 progress.update(1, f"loss {window[-1]['loss']:.4g}")
             late = metrics
             if len(window) == record_every:
                 log.write(stage, number - 1, _mean(window) | {"seconds": time.monotonic() - start})
                 window = []
-        window.append(_read(late, stage, num_steps))
+        window.append(_read(late))
+        _check_finite(window[-1]["loss"], f"{stage}: the loss at update {num_steps}", rate_field)
         progress.update(1)
         log.write(stage, num_steps, _mean(window) | {"seconds": time.monotonic() - start})
+    # The last update comes after the last loss.
+    largest_weight = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(state.variables))
+    _check_finite(largest_weight, f"{stage}: the largest weight in the end", rate_field)
     return state
 
 
-def _read(metrics: dict, stage: str, step: int) -> dict[str, float]:
-    values = {name: float(value) for name, value in metrics.items()}
-    if not np.isfinite(values["loss"]):
-        kind = stage.split()[0]
-        field = "distill.learning_rate" if kind == "distill" else "pretrain.peak_learning_rate"
-        raise UserError(f"{stage}: the loss is {values['loss']} at update {step}: lower --config.{field}")
-    return values
+def _read(metrics: dict) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _check_finite(value: float, what: str, rate_field: str) -> None:
+    if not np.isfinite(value):
+        raise UserError(f"{what} is {value}: lower --config.{rate_field}")
 
 
 def _mean(records: list[dict[str, float]]) -> dict[str, float]:

@@ -43,14 +43,18 @@ def pretrain_teacher(
     num_steps = max(round(settings.num_epochs * steps_per_epoch), 1)
     peak_step = min(round(settings.warmup_epochs * steps_per_epoch), num_steps - 1)
     tx = sgd(settings.peak_learning_rate, peak_step, num_steps, settings.momentum, settings.weight_decay)
-    seed = derive_seed(config.seed, "teacher", name)
-    state = devices.replicate(create_state(init_variables(module, seed, images.image_shape), tx, seed))
+    weights_seed, order_seed, augmentation_seed = (
+        derive_seed(config.seed, "pretrain", name, purpose) for purpose in ("weights", "order", "augmentation")
+    )
+    variables = init_variables(module, weights_seed, images.image_shape)
+    state = devices.replicate(create_state(variables, tx, augmentation_seed))
     state = train(
         devices.train_step(pretrain_step, module, tx, task),
         state,
-        training_batches(images, indices, images_per_batch, seed),
+        training_batches(images, indices, images_per_batch, order_seed),
         num_steps=num_steps,
         stage=f"pretrain {name}".strip(),
+        rate_field="pretrain.peak_learning_rate",
         log=log,
     )
     return Network(module, state.variables)
@@ -88,7 +92,7 @@ def held_out_accuracy(
     predict = devices.evaluation(_predictions, task)
     correct, total = 0, 0
     with console.track("held-out accuracy", len(indices)) as progress:
-        for batch in evaluation_batches(images, indices, batch_size):
+        for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
             is_correct = np.asarray(predict(network, batch))
             correct += int(is_correct[batch["mask"]].sum())
             total += int(batch["mask"].sum()) * task.views_per_image

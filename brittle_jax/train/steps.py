@@ -90,7 +90,23 @@ def pretrain_step(
     return _update(module, tx, state, inputs, losses)
 
 
-def batch_norm_step(module: nn.Module, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
+class BatchNormState(flax.struct.PyTreeNode):
+    """Batch-norm statistics, averaged over batches so far.
+
+    Attributes:
+        num_batches: [] int32.
+        params: of the network; they do not change.
+        batch_stats: mean over the batches of each one's mean and variance.
+    """
+
+    num_batches: jax.Array
+    params: Any
+    batch_stats: Any
+
+
+def batch_norm_step(
+    module: nn.Module, state: BatchNormState, batch: dict[str, jax.Array]
+) -> tuple[BatchNormState, Metrics]:
     """Averages the batch-norm statistics of one more batch into the state's; the weights stay as they are.
 
     Args:
@@ -98,12 +114,13 @@ def batch_norm_step(module: nn.Module, state: TrainState, batch: dict[str, jax.A
         batch: `image` [N, H, W, C] uint8.
     """
     images = to_unit_range(batch["image"])
-    _, updated = module.apply(state.variables, images, train=True, mutable=["batch_stats"])
-    weight = 1 / (state.step + 1)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    _, updated = module.apply(variables, images, train=True, mutable=["batch_stats"])
+    weight = 1 / (state.num_batches + 1)
     batch_stats = jax.tree.map(
         lambda mean, new: mean + weight * (new - mean), state.batch_stats, updated["batch_stats"]
     )
-    return state.replace(step=state.step + 1, batch_stats=batch_stats), {}
+    return state.replace(num_batches=state.num_batches + 1, batch_stats=batch_stats), {}
 
 
 def _update(module, tx, state, inputs, losses_of) -> tuple[TrainState, Metrics]:

@@ -1,6 +1,5 @@
 """Teachers: drawn at random, or pre-trained; then frozen, with the head that is distilled (Sec. 3.2)."""
 
-import dataclasses
 import math
 import pathlib
 from typing import Any
@@ -11,60 +10,15 @@ import numpy as np
 
 from brittle_jax import checkpoint, console
 from brittle_jax.auxiliary import build_task
-from brittle_jax.data.image_set import ImageSet, limit
-from brittle_jax.data.one_class import Configuration
+from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.one_class import Configuration, Lesson, plan_lesson, teacher_is_shared
 from brittle_jax.data.pipeline import training_batches
 from brittle_jax.models.network import ARCHITECTURES, Network, Representation, init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train.loop import MetricLog
 from brittle_jax.train.pretrain import held_out_accuracy, pretrain_teacher
-from brittle_jax.train.steps import TrainState, batch_norm_step
-
-
-@dataclasses.dataclass(frozen=True)
-class Lesson:
-    """What a teacher is pre-trained on.
-
-    Attributes:
-        images: of the auxiliary data set.
-        train: indices of the samples that it learns from.
-        held_out: indices of the samples that its accuracy is measured on.
-    """
-
-    images: ImageSet
-    train: np.ndarray
-    held_out: np.ndarray
-
-
-def is_shared(config: ml_collections.ConfigDict) -> bool:
-    """Returns whether one teacher serves all configurations of a row.
-
-    A teacher that depends on which images are normal does not: a self-supervised one trained on the
-    anomaly-detection data, and a random one whose batch norm is measured on them.
-    """
-    if config.teacher.task == "random":
-        return config.teacher.random_batch_norm == "initial"
-    return config.teacher.task == "baseline" or config.teacher.data != config.data.name
-
-
-def plan_lesson(config: ml_collections.ConfigDict, auxiliary: ImageSet, configuration: Configuration) -> Lesson:
-    """Returns which samples a teacher learns from: of the anomaly-detection data, normal training samples alone.
-
-    The exception is the supervised baseline, which sees all labelled training samples by definition (Sec. 3.3).
-    """
-    if is_shared(config):
-        train = np.flatnonzero(auxiliary.official_split == "train")
-        held_out = np.flatnonzero(auxiliary.official_split == "test")
-    else:
-        train = configuration.train
-        held_out = configuration.test[configuration.test_labels == 0]
-    rng = np.random.default_rng(derive_seed(config.seed, "lesson"))
-    return Lesson(
-        auxiliary,
-        limit(train, config.pretrain.max_train_samples, rng),
-        limit(held_out, config.pretrain.max_test_samples, rng),
-    )
+from brittle_jax.train.steps import BatchNormState, batch_norm_step
 
 
 def obtain_teacher(
@@ -83,10 +37,10 @@ def obtain_teacher(
         auxiliary: data set of the auxiliary task; None for a random teacher.
         folder: where the teacher is kept.
     """
-    name = "" if is_shared(config) else configuration.name
+    name = "" if teacher_is_shared(config) else configuration.name
     module = ARCHITECTURES[config.network.name].with_output(config.network.output_features)
     # The head's draw, and the whole of a random teacher, is never the student's: the purposes differ.
-    variables = init_variables(module, derive_seed(config.seed, "teacher"), images.image_shape)
+    variables = init_variables(module, derive_seed(config.seed, "teacher", "weights"), images.image_shape)
     if checkpoint.exists(folder):
         console.say("  teacher: finished before, read back")
         variables, description = checkpoint.restore(folder, variables)
@@ -132,20 +86,15 @@ def measure_batch_norm(
 ) -> dict[str, Any]:
     """Replaces the running averages of batch norm by those measured on the given images, one pass of full batches.
 
+    The statistics of `teacher.batch_norm_batch_size` images at a time are averaged; the last batch is filled up
+    from a second permutation of the images.
     A drawn network keeps averages 0 and 1 otherwise, with which its output hardly varies between images.
     """
     reporting = module.clone(trunk=module.trunk.clone(batch_norm_momentum=0.0))
-    batch_size = config.evaluate.batch_size
+    batch_size = config.teacher.batch_norm_batch_size
     num_batches = math.ceil(len(indices) / batch_size)
-    seed = derive_seed(config.seed, "batch norm")
-    state = TrainState(
-        step=np.int32(0),
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
-        opt_state=(),
-        rng=np.zeros(2, np.uint32),
-    )
-    state = devices.replicate(state)
+    seed = derive_seed(config.seed, "teacher", "batch norm order")
+    state = devices.replicate(BatchNormState(num_batches=np.int32(0), **variables))
     step = devices.train_step(batch_norm_step, reporting)
     with console.track("batch norm of the random teacher", num_batches * batch_size) as progress:
         batches = training_batches(images, indices, batch_size, seed)
@@ -153,4 +102,4 @@ def measure_batch_norm(
             state, _ = step(state, {"image": batch["image"]})
             progress.update(batch_size)
         jax.block_until_ready(state)
-    return state.variables
+    return {"params": state.params, "batch_stats": state.batch_stats}

@@ -89,3 +89,29 @@ def test_an_empty_class_is_refused(xray_config):
     xray_config.data.parcels.num_threat = 0
     with pytest.raises(UserError, match="soc of xray has no anomalous test samples"):
         one_class.configurations(load("xray", xray_config), xray_config)
+
+
+@pytest.mark.parametrize("name", ["unimodal/airplane", "multimodal/airplane"])
+def test_plan_lesson_shows_self_supervised_teachers_normal_images_alone(cifar10_config, name):
+    images = load("cifar10", cifar10_config)
+    cifar10_config.data.configurations = name
+    cifar10_config.teacher.task, cifar10_config.teacher.data = "rotnet", "cifar10"
+    (configuration,) = one_class.configurations(images, cifar10_config)
+    lesson = one_class.plan_lesson(cifar10_config, images, configuration)
+    is_airplane = images.labels == images.classes.index("airplane")
+    is_normal = is_airplane if name.startswith("unimodal") else ~is_airplane
+    assert set(lesson.train) <= set(configuration.train)
+    assert is_normal[lesson.train].all() and is_normal[lesson.held_out].all()
+    assert not set(lesson.train) & set(lesson.held_out)
+    assert not one_class.teacher_is_shared(cifar10_config)
+
+
+@pytest.mark.parametrize(("task", "data"), [("baseline", "cifar10"), ("classification", "fashion_mnist")])
+def test_plan_lesson_shows_supervised_teachers_the_whole_training_split(cifar10_config, task, data):
+    cifar10_config.teacher.task, cifar10_config.teacher.data = task, data
+    cifar10_config.pretrain.max_train_samples = cifar10_config.pretrain.max_test_samples = 0
+    auxiliary = load(data, cifar10_config)
+    lesson = one_class.plan_lesson(cifar10_config, auxiliary, None)
+    np.testing.assert_array_equal(lesson.train, np.flatnonzero(auxiliary.official_split == "train"))
+    np.testing.assert_array_equal(lesson.held_out, np.flatnonzero(auxiliary.official_split == "test"))
+    assert one_class.teacher_is_shared(cifar10_config)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate import metrics
 
 
@@ -37,8 +38,13 @@ def test_auroc_below_one_half_is_not_flipped():
 
 
 def test_one_class_is_refused():
-    with pytest.raises(ValueError, match="both normal and anomalous"):
+    with pytest.raises(DegenerateDataError, match="both normal and anomalous"):
         metrics.separation(np.zeros(3), np.arange(3.0))
+
+
+def test_scores_that_are_not_numbers_are_refused():
+    with pytest.raises(DegenerateDataError, match="not finite"):
+        metrics.separation(np.array([0, 1]), np.array([0.0, np.nan]))
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -57,3 +63,9 @@ def test_interval_equals_a_bootstrap_with_scikit_learn(ties):
 def test_interval_of_perfect_scores_is_a_point():
     labels = np.repeat([0, 1], 10)
     assert metrics.auroc_interval(labels, labels.astype(float), num_samples=50, seed=0) == (1.0, 1.0)
+
+
+def test_false_positive_rate_counts_every_tie():
+    # Twenty ranks, each of one normal and one anomalous sample: 19 of 20 anomalous ones cost 19 of 20 normal ones.
+    ranks = np.repeat(np.arange(20.0), 2)
+    assert metrics.separation(np.tile([0, 1], 20), ranks)["fpr_at_95_tpr"] == pytest.approx(0.95)

@@ -10,7 +10,7 @@ from brittle_jax.auxiliary.rotnet import RotNet
 from brittle_jax.models.network import ARCHITECTURES, init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.train.pretrain import sgd
-from brittle_jax.train.steps import batch_norm_step, create_state, distill_step, pretrain_step
+from brittle_jax.train.steps import BatchNormState, batch_norm_step, create_state, distill_step, pretrain_step
 
 AUGMENTATION = Augmentation(crop_padding_pixels=4, flip=True, cutout_pixels=8)
 # Plain gradient descent: Adam divides by the gradient's size, which would magnify rounding where it is near 0.
@@ -152,7 +152,7 @@ def test_measured_batch_norm_is_the_mean_over_batches(four_devices):
     module = STUDENT.clone(trunk=STUDENT.trunk.clone(batch_norm_momentum=0.0))
     variables = init_variables(STUDENT, 0, (32, 32, 3))
     batches = [{"image": batch(seed=seed)["image"]} for seed in range(3)]
-    state = four_devices.replicate(create_state(variables, optax.identity(), 0))
+    state = four_devices.replicate(BatchNormState(num_batches=np.int32(0), **variables))
     for one in batches:
         state, _ = four_devices.train_step(batch_norm_step, module)(state, one)
     normalised = [(one["image"] / 255 - np.array(STUDENT.mean)) / np.array(STUDENT.std) for one in batches]

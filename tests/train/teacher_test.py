@@ -42,7 +42,7 @@ def test_measured_averages_are_those_of_the_normal_training_images(cifar10_confi
     module = ARCHITECTURES["small_resnet_tiny"].with_output(16)
     variables = init_variables(module, 0, images.image_shape)
     indices = np.arange(32)
-    cifar10_config.evaluate.batch_size = 16
+    cifar10_config.teacher.batch_norm_batch_size = 16
     measured = teacher_lib.measure_batch_norm(module, variables, images, indices, cifar10_config, four_devices)
     # The first layer's mean does not depend on how the images fall into batches.
     pictures = np.stack([images.read_image(index) for index in indices]) / 255
@@ -87,31 +87,6 @@ def test_a_teacher_is_read_back_from_its_folder(cifar10_config, images, tmp_path
     assert isinstance(again, Network) and again.module == first.module
     for one, other in zip(jax.tree.leaves(first.variables), jax.tree.leaves(again.variables), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize("name", ["unimodal/airplane", "multimodal/airplane"])
-def test_plan_lesson_shows_self_supervised_teachers_normal_images_alone(cifar10_config, images, name):
-    cifar10_config.data.configurations = name
-    cifar10_config.teacher.task, cifar10_config.teacher.data = "rotnet", "cifar10"
-    (configuration,) = one_class.configurations(images, cifar10_config)
-    lesson = teacher_lib.plan_lesson(cifar10_config, images, configuration)
-    is_airplane = images.labels == images.classes.index("airplane")
-    is_normal = is_airplane if name.startswith("unimodal") else ~is_airplane
-    assert set(lesson.train) <= set(configuration.train)
-    assert is_normal[lesson.train].all() and is_normal[lesson.held_out].all()
-    assert not set(lesson.train) & set(lesson.held_out)
-    assert not teacher_lib.is_shared(cifar10_config)
-
-
-@pytest.mark.parametrize(("task", "data"), [("baseline", "cifar10"), ("classification", "fashion_mnist")])
-def test_plan_lesson_shows_supervised_teachers_the_whole_training_split(cifar10_config, task, data):
-    cifar10_config.teacher.task, cifar10_config.teacher.data = task, data
-    cifar10_config.pretrain.max_train_samples = cifar10_config.pretrain.max_test_samples = 0
-    auxiliary = load(data, cifar10_config)
-    lesson = teacher_lib.plan_lesson(cifar10_config, auxiliary, None)
-    np.testing.assert_array_equal(lesson.train, np.flatnonzero(auxiliary.official_split == "train"))
-    np.testing.assert_array_equal(lesson.held_out, np.flatnonzero(auxiliary.official_split == "test"))
-    assert teacher_lib.is_shared(cifar10_config)
 
 
 def test_updates_follow_epochs_unless_they_are_set(cifar10_config):

@@ -4,8 +4,10 @@ import contextlib
 import functools
 import io
 import itertools
+import os
 import pathlib
 import sys
+from collections.abc import Iterator, Sequence
 
 import filelock
 import ml_collections
@@ -14,13 +16,14 @@ import tensorflow_datasets as tfds
 
 from brittle_jax import console
 from brittle_jax.data import patches, preprocess
-from brittle_jax.data.datasets.stand_in import StandIn
-from brittle_jax.data.datasets.xray_parcels import VIEWS, XrayParcels, parcels_config
+from brittle_jax.data.datasets.stand_in import CLASS_NAMES, StandIn
+from brittle_jax.data.datasets.xray_parcels import CLASSES, VIEWS, XrayParcels, parcels_config
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.errors import UserError
 
 _AS_BYTES = tfds.decode.SkipDecoding()  # `preprocess.decode` decodes every image of every data set
 _ARRAY_RECORD = tfds.core.FileFormat.ARRAY_RECORD  # the one format that is read without TensorFlow
+_CHUNK = 512  # examples
 _SPLITS = ("train", "test")
 
 
@@ -35,6 +38,11 @@ def load(name: str, config: ml_collections.ConfigDict) -> ImageSet:
     return _load_pictures(name, config)
 
 
+def classes_of(name: str) -> Sequence[str]:
+    """Returns the classes of an anomaly-detection data set without reading it."""
+    return CLASSES if name == "xray" else CLASS_NAMES[name]
+
+
 def _load_pictures(name: str, config: ml_collections.ConfigDict) -> ImageSet:
     """Loads a stock data set of labelled pictures, each resized to the size that networks see."""
     side = config.data.image_size_pixels
@@ -46,12 +54,9 @@ def _load_pictures(name: str, config: ml_collections.ConfigDict) -> ImageSet:
         builder = StandIn(data_dir=builder.data_dir_root, config=name)
         _prepare_once(builder)
         synthetic = True
-    sources = [builder.as_data_source(split, decoders={"image": _AS_BYTES}) for split in _SPLITS]
-    ids, labels = [], []
-    for split, source in zip(_SPLITS, sources, strict=True):
-        for index, example in enumerate(source.__getitems__(range(len(source)))):
-            labels.append(example["label"])
-            ids.append(example["id"].decode() if "id" in example else f"{split}_{index:05d}")
+    sources = [_source(builder, split, ["image"]) for split in _SPLITS]
+    tables = [_ids_and_labels(source, split) for source, split in zip(sources, _SPLITS, strict=True)]
+    ids, labels = (np.concatenate(parts) for parts in zip(*tables, strict=True))
     num_train = len(sources[0])
 
     def read_image(index: int) -> np.ndarray:
@@ -62,8 +67,8 @@ def _load_pictures(name: str, config: ml_collections.ConfigDict) -> ImageSet:
         name=name,
         classes=tuple(builder.info.features["label"].names),
         synthetic=synthetic,
-        ids=np.asarray(ids),
-        labels=np.asarray(labels),
+        ids=ids,
+        labels=labels,
         official_split=np.repeat(_SPLITS, [len(source) for source in sources]),
         sample_of_image=np.arange(len(ids)),
         views=("",),
@@ -74,16 +79,52 @@ def _load_pictures(name: str, config: ml_collections.ConfigDict) -> ImageSet:
 
 
 def _stock_builder(name: str, config: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
-    data_dir = config.data.dir
+    data_dir = _data_dir(config)
     if data_dir and not pathlib.Path(data_dir).is_dir():
         raise UserError(f"--config.data.dir={data_dir}: no such folder")
-    builder = tfds.builder(name, data_dir=data_dir or None)
+    with _reporting_damage(name, data_dir):
+        builder = tfds.builder(name, data_dir=data_dir)
     if builder.is_prepared() and builder.info.file_format is not _ARRAY_RECORD:
         raise UserError(
             f"{builder.data_dir} is in the format {builder.info.file_format.value}, which only TensorFlow reads: "
             f"prepare it again as array_record ({_prepare_command(builder)})"
         )
     return builder
+
+
+def _data_dir(config: ml_collections.ConfigDict) -> str | None:
+    return os.path.expanduser(config.data.dir) or None
+
+
+def _source(builder: tfds.core.DatasetBuilder, split: str, images: Sequence[str]) -> Sequence[dict]:
+    """Opens a split whose images stay encoded."""
+    with _reporting_damage(builder.name, builder.data_dir_root):
+        source = builder.as_data_source(split, decoders={name: _AS_BYTES for name in images})
+        source[0], source[len(source) - 1]  # files that were cut short fail here, before anything is trained
+    return source
+
+
+def _ids_and_labels(source: Sequence[dict], prefix: str) -> tuple[np.ndarray, np.ndarray]:
+    """Reads ids and labels, a chunk at a time, so that the images of a chunk alone are in memory."""
+    ids, labels = [], []
+    for start in range(0, len(source), _CHUNK):
+        for example in source.__getitems__(range(start, min(start + _CHUNK, len(source)))):
+            ids.append(example["id"].decode() if "id" in example else f"{prefix}_{len(ids):05d}")
+            labels.append(example["label"])
+    return np.asarray(ids), np.asarray(labels)
+
+
+@contextlib.contextmanager
+def _reporting_damage(name: str, data_dir: str | None) -> Iterator[None]:
+    """Turns whatever tfds and its readers raise on broken files into one line."""
+    try:
+        yield
+    except Exception as error:  # AssertionError, ParseError, RuntimeError, ...: there is no common class
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{name} in {data_dir or 'the default tfds folder'} is damaged: delete its folder and prepare it again "
+            f"({type(error).__name__}: {reason})"
+        ) from error
 
 
 def _not_found(builder: tfds.core.DatasetBuilder) -> str:
@@ -119,9 +160,10 @@ def _prepare_once(builder: tfds.core.DatasetBuilder) -> None:
 def _load_parcels(config: ml_collections.ConfigDict) -> ImageSet:
     """Loads parcels as the patches of their views (Sec. 3.1)."""
     settings = config.data.patches
-    builder = XrayParcels(data_dir=config.data.dir or None, config=parcels_config(**config.data.parcels))
+    builder = XrayParcels(data_dir=_data_dir(config), config=parcels_config(**config.data.parcels))
     _prepare_once(builder)
-    source = builder.as_data_source("parcels", decoders={view: _AS_BYTES for view in VIEWS})
+    source = _source(builder, "parcels", VIEWS)
+    ids, labels = _ids_and_labels(source, "parcel")
 
     @functools.lru_cache(maxsize=16)  # patches of one view are often read one after the other
     def read_view(parcel: int, view: int) -> tuple[np.ndarray, tuple[int, int, int, int]]:
@@ -140,14 +182,13 @@ def _load_parcels(config: ml_collections.ConfigDict) -> ImageSet:
         image, box = read_view(parcel, view)
         return patches.cut_patch(image, box, origin, settings.size_pixels)
 
-    examples = source.__getitems__(range(len(source)))
     return ImageSet(
         name="xray",
         classes=builder.info.features["label"].names,
         synthetic=True,
-        ids=np.asarray([example["id"].decode() for example in examples]),
-        labels=np.asarray([example["label"] for example in examples]),
-        official_split=np.full(len(examples), ""),
+        ids=ids,
+        labels=labels,
+        official_split=None,
         sample_of_image=where[:, 0],
         views=VIEWS,
         view_of_image=where[:, 1],

@@ -1,10 +1,9 @@
 """Made-up pictures in the format and size of a data set that is not there, for smoke runs and tests. Synthetic."""
 
-import io
-
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
+
+from brittle_jax.data.preprocess import encode_png
 
 # The classes and [H, W, C] of each data set that can be stood in for, as tfds has them.
 CLASS_NAMES = {
@@ -63,10 +62,3 @@ def _grating(rng: np.random.Generator, label: int, shape: tuple[int, int, int]) 
     image = colour * (0.5 + 0.3 * np.sin(phase))[..., None] + 0.3 * (1 - y)[..., None]
     noisy = image + rng.normal(0, 0.03, shape)
     return np.round(255 * noisy.clip(0, 1)).astype(np.uint8)
-
-
-def encode_png(image: np.ndarray) -> bytes:
-    """Encodes [H, W, 1 or 3] uint8 as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(buffer, "PNG")
-    return buffer.getvalue()

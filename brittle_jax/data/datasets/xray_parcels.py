@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 import tensorflow_datasets as tfds
 
-from brittle_jax.data.datasets.stand_in import encode_png
+from brittle_jax.data.preprocess import encode_png
 
 VIEWS = ("top", "side")
 CLASSES = ("soc", "threat")
