@@ -254,7 +254,7 @@ def test_training_that_diverges_ends_the_run(tmp_path, cifar10_config, update_st
     shrink(cifar10_config)
     cifar10_config.distill.update_steps = update_steps
     cifar10_config.distill.learning_rate = 1e30
-    with pytest.raises(UserError, match="lower --config.distill.learning_rate"):
+    with pytest.raises(UserError, match="lower --config.distill.learning_rate$"):
         experiment.run(cifar10_config, tmp_path)
     assert not (tmp_path / "results.json").exists()
 

@@ -50,7 +50,11 @@ def score(
     batch_size: int,
     devices: DeviceGroup,
 ) -> dict[str, np.ndarray]:
-    """Returns the scores [M] of all four detectors, by name; see `detectors.anomaly_scores`."""
+    """Returns the scores [M] of all four detectors, by name; see `detectors.anomaly_scores`.
+
+    Raises:
+        DegenerateDataError: where a score is not finite.
+    """
     evaluate = devices.evaluation(_scores)
     model = devices.replicate((student, teacher, gaussian))
     rows = []
@@ -59,7 +63,11 @@ def score(
             scores = evaluate(model, batch)
             rows.append({name: values[batch["mask"]] for name, values in scores.items()})
             progress.update(int(batch["mask"].sum()))
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    scores = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    for name, values in scores.items():
+        if not np.isfinite(values).all():
+            raise DegenerateDataError(f"scores of {name} are not finite: lower --config.distill.learning_rate")
+    return scores
 
 
 def measure_brittleness(
@@ -80,6 +88,7 @@ def measure_brittleness(
     with console.track("input gradients", len(indices)) as progress:
         for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
             total, _ = accumulate(model, total, batch)
+            jax.block_until_ready(total)  # else the rate that is shown would be that of handing work out
             progress.update(int(batch["mask"].sum()))
     return BrittlenessTerms(
         gradient_norms=merge_device_moments(total.gradient_norms), errors=merge_device_moments(total.errors)
