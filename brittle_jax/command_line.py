@@ -167,7 +167,7 @@ def _load(path_and_word: str) -> tuple[ml_collections.ConfigDict, ml_collections
         # configs/ROW.py outside a checkout, or just ROW: the packaged one.
         named_like_packaged = path in rows or file.parent.as_posix() == "configs"
         packaged = packaged_configs() / f"{file.stem if file.suffix == '.py' else path}.py"
-        if not (named_like_packaged and packaged.is_file()):
+        if not (named_like_packaged and os.path.isfile(packaged)):
             hint = config_lib.nearest(file.stem, rows) or f" (there are {', '.join(rows)})"
             raise UserError(f"--config={path}: no such file{hint}")
         file = packaged
