@@ -59,7 +59,7 @@ def _reduce_training(config: ml_collections.ConfigDict) -> None:
     config.pretrain.peak_learning_rate = 0.05
     config.pretrain.max_train_samples = 192
     config.pretrain.max_test_samples = 64
-    config.distill.num_epochs = 20.0
+    config.distill.num_epochs = 30.0
     config.distill.batch_size = 32
-    config.distill.learning_rate = 2e-3
+    config.distill.learning_rate = 1e-2
     config.evaluate.bootstrap_samples = 200
