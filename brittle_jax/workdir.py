@@ -18,7 +18,7 @@ from brittle_jax.results import write_json
 # The images may have moved, and a row may have been given another name, without it being another run.
 _NOT_COMPARED = {"data.dir", "row", "word"}
 # What a run writes: nothing else is ever deleted.
-_FILES = ("results.json", "splits.json", "metrics.jsonl", ".lock", "config.json")
+_FILES = ("results.json", "splits.json", "metrics.jsonl", "config.json")
 _FOLDERS = ("scores", "checkpoints", "tensorboard", "report")
 
 
@@ -92,8 +92,7 @@ def _drop_run(folder: pathlib.Path) -> None:
     for name in _FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in _FILES:
-        if name != ".lock":
-            (folder / name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
 
 
 def _read_config(folder: pathlib.Path, like: dict[str, object]) -> dict[str, object]:
@@ -109,5 +108,6 @@ def _read_config(folder: pathlib.Path, like: dict[str, object]) -> dict[str, obj
 def _reporting_os_errors(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise UserError(f"--workdir={str(folder)[:200]} cannot be used: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a file of the run is damaged
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--workdir={str(folder)[:200]} cannot be used: {reason}") from error

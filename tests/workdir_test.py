@@ -84,3 +84,10 @@ def test_a_file_is_refused(tmp_path, cifar10_config, inner):
 def test_a_name_that_is_too_long_is_refused(tmp_path, cifar10_config):
     with pytest.raises(UserError, match="cannot be used: File name too long"):
         begin(tmp_path / ("x" * 300), cifar10_config)
+
+
+def test_a_damaged_file_of_a_run_is_refused(tmp_path, cifar10_config):
+    begin(tmp_path, cifar10_config)
+    (tmp_path / "splits.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be used: Expecting property name"):
+        begin(tmp_path, cifar10_config)

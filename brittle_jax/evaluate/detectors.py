@@ -60,8 +60,8 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
     elif covariance == "ledoit_wolf":
         matrix = (1 - shrinkage) * matrix + shrinkage * identity
     eigenvalues, eigenvectors = np.linalg.eigh(matrix)
-    # n images span n - 1 dimensions, and below this the eigenvalues of sums in float32 are rounding (some 5e-9 of
-    # the mean variance was measured): directions in which normal images do not vary at all.
+    # n images span n - 1 dimensions, and eigenvalues below the resolution of sums in float32 are rounding:
+    # directions in which normal images do not vary at all.
     dimensions = len(matrix) if covariance != "empirical" else min(len(matrix), int(moments.count) - 1)
     kept = eigenvalues > np.finfo(np.float32).eps * variance.mean()
     kept &= np.arange(len(matrix)) >= len(matrix) - dimensions
