@@ -1,18 +1,33 @@
 """What a person at the terminal sees while waiting."""
 
 import contextlib
+import contextvars
+import io
 import sys
 import time
 from collections.abc import Iterator
+from typing import TextIO
 
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 20.0
+_output: contextvars.ContextVar[TextIO | None] = contextvars.ContextVar("output", default=None)
 
 
 def say(message: str) -> None:
     """Prints a line to standard output at once."""
-    print(message, flush=True)
+    print(message, file=_output.get(), flush=True)
+
+
+@contextlib.contextmanager
+def libraries_silenced() -> Iterator[None]:
+    """Drops what others print to standard output, and keeps what `say` does."""
+    token = _output.set(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        _output.reset(token)
 
 
 def warn(message: str) -> None:

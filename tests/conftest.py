@@ -33,6 +33,16 @@ def torch():
 
 
 @pytest.fixture(scope="session")
+def xraydb():
+    """Tables of X-ray coefficients; skipped or required as PyTorch is."""
+    if os.environ.get("BRITTLE_JAX_REQUIRE_REFERENCE"):
+        import xraydb
+
+        return xraydb
+    return pytest.importorskip("xraydb")
+
+
+@pytest.fixture(scope="session")
 def four_devices() -> DeviceGroup:
     return DeviceGroup(tuple(jax.devices()))
 

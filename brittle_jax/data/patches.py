@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 
+Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; bottom and right exclusive
+
 WHITE = 255  # uint8 value of air, with which crops smaller than a patch are filled up
 
 
-def remove_air(image: np.ndarray, air_level: float, margin_pixels: int) -> tuple[int, int, int, int]:
+def remove_air(image: np.ndarray, air_level: float, margin_pixels: int) -> Box:
     """Finds the box around what is not air.
 
     Args:
@@ -16,17 +18,16 @@ def remove_air(image: np.ndarray, air_level: float, margin_pixels: int) -> tuple
         margin_pixels: air that is left on each side, as far as the image goes.
 
     Returns:
-        top, bottom, left, right of the box in pixels (bottom and right exclusive); the whole image where all
-        of it is air.
+        The box; the whole image where all of it is air.
     """
     solid = (image <= air_level * 255).any(axis=-1)
     rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
     if not len(rows):
-        return 0, image.shape[0], 0, image.shape[1]
+        return 0, 0, image.shape[0], image.shape[1]
     top, left = (max(int(line[0]) - margin_pixels, 0) for line in (rows, columns))
     bottom = min(int(rows[-1]) + 1 + margin_pixels, image.shape[0])
     right = min(int(columns[-1]) + 1 + margin_pixels, image.shape[1])
-    return top, bottom, left, right
+    return top, left, bottom, right
 
 
 def window_starts(length: int, size: int, max_stride: int) -> list[int]:
@@ -42,20 +43,18 @@ def window_starts(length: int, size: int, max_stride: int) -> list[int]:
     return [round(i * (length - size) / (count - 1)) for i in range(count)]
 
 
-def patch_origins(box: tuple[int, int, int, int], size_pixels: int, max_stride_pixels: int) -> list[tuple[int, int]]:
+def patch_origins(box: Box, size_pixels: int, max_stride_pixels: int) -> list[tuple[int, int]]:
     """Returns top and left of each patch of a box, row by row, in pixels of the image; see `window_starts`."""
-    top, bottom, left, right = box
+    top, left, bottom, right = box
     rows = window_starts(bottom - top, size_pixels, max_stride_pixels)
     columns = window_starts(right - left, size_pixels, max_stride_pixels)
     return [(top + row, left + column) for row in rows for column in columns]
 
 
-def cut_patch(
-    image: np.ndarray, box: tuple[int, int, int, int], origin: tuple[int, int], size_pixels: int
-) -> np.ndarray:
+def cut_patch(image: np.ndarray, box: Box, origin: tuple[int, int], size_pixels: int) -> np.ndarray:
     """Cuts one patch [size_pixels, size_pixels, 3] uint8 out of an image; what lies outside the box is air."""
     patch = np.full((size_pixels, size_pixels, image.shape[-1]), WHITE, image.dtype)
-    (top, bottom, left, right), (row, column) = box, origin
+    (top, left, bottom, right), (row, column) = box, origin
     first_row, last_row = max(row, top), min(row + size_pixels, bottom)
     first_column, last_column = max(column, left), min(column + size_pixels, right)
     patch[first_row - row : last_row - row, first_column - column : last_column - column] = image[

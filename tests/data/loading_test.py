@@ -8,7 +8,7 @@ from PIL import Image
 
 from brittle_jax.data import preprocess
 from brittle_jax.data.datasets.loading import load
-from brittle_jax.data.datasets.xray_parcels import make_parcel
+from brittle_jax.data.datasets.xray_parcels import XrayParcels, make_example, parcels_config
 from brittle_jax.errors import UserError
 from tests.conftest import REAL_DATA
 
@@ -38,18 +38,24 @@ def test_parcels_are_read_as_patches_of_two_views(xray_config):
     assert (np.bincount(images.labels) == [20, 6]).all()
 
 
-def test_parcels_are_the_same_from_the_same_seed():
-    parcels = [make_parcel(np.random.default_rng(seed), is_threat=False, side_pixels=64) for seed in (0, 0, 1)]
-    np.testing.assert_array_equal(parcels[0]["top"], parcels[1]["top"])
-    assert parcels[0]["top"].shape != parcels[2]["top"].shape or (parcels[0]["top"] != parcels[2]["top"]).any()
+def test_an_example_is_the_same_from_the_same_seed():
+    first, again, other = (make_example("threat", index, 64, 0) for index in (0, 0, 1))
+    assert first["top"] == again["top"] != other["top"]
+    assert {(entry["part"], entry["view"]) for entry in first["parts"]} == {
+        (part, view) for part in ("slide", "barrel", "frame", "magazine") for view in ("top", "side")
+    }
 
 
-def test_views_of_a_parcel_look_along_different_axes():
-    views = make_parcel(np.random.default_rng(0), is_threat=True, side_pixels=200)
-    top, side = views["top"], views["side"]
-    assert top.shape[1] == side.shape[1]  # they share the belt's axis
-    dark_columns = [np.flatnonzero((view < 200).any(axis=(0, 2))) for view in (top, side)]
-    assert abs(int(dark_columns[0][0]) - int(dark_columns[1][0])) <= 2  # and see the same things on it
+def test_examples_are_stored_as_they_are_made(xray_config):
+    load("xray", xray_config)
+    builder = XrayParcels(data_dir=xray_config.data.dir, config=parcels_config(**xray_config.data.parcels))
+    stored = builder.as_data_source("parcels", decoders={"top": tfds.decode.SkipDecoding()})
+    made = make_example("threat", 5, xray_config.data.parcels.side_pixels, xray_config.data.parcels.seed)
+    last = stored[len(stored) - 1]
+    assert last["id"].decode() == made["id"] == "threat_00005"
+    assert last["top"] == made["top"]
+    np.testing.assert_array_equal(last["parts"]["box"], [entry["box"] for entry in made["parts"]])
+    assert len(stored[0]["parts"]["box"]) == 0
 
 
 def test_a_missing_folder_is_refused(cifar10_config):

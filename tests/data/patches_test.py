@@ -6,17 +6,17 @@ import pytest
 from brittle_jax.data import patches
 
 
-def parcel(height=60, width=80, box=(10, 40, 20, 70)):
+def parcel(height=60, width=80, box=(10, 20, 40, 70)):
     image = np.full((height, width, 3), 250, np.uint8)
-    top, bottom, left, right = box
+    top, left, bottom, right = box
     image[top:bottom, left:right] = [200, 100, 50]
     return image
 
 
 def test_air_is_removed_up_to_the_margin():
-    assert patches.remove_air(parcel(), 0.92, 0) == (10, 40, 20, 70)
-    assert patches.remove_air(parcel(), 0.92, 4) == (6, 44, 16, 74)
-    assert patches.remove_air(parcel(), 0.92, 15) == (0, 55, 5, 80)
+    assert patches.remove_air(parcel(), 0.92, 0) == (10, 20, 40, 70)
+    assert patches.remove_air(parcel(), 0.92, 4) == (6, 16, 44, 74)
+    assert patches.remove_air(parcel(), 0.92, 15) == (0, 5, 55, 80)
 
 
 def test_one_dark_channel_is_not_air():
@@ -26,7 +26,7 @@ def test_one_dark_channel_is_not_air():
 
 
 def test_an_image_of_air_is_kept_whole():
-    assert patches.remove_air(np.full((7, 9, 3), 255, np.uint8), 0.92, 2) == (0, 7, 0, 9)
+    assert patches.remove_air(np.full((7, 9, 3), 255, np.uint8), 0.92, 2) == (0, 0, 7, 9)
 
 
 @pytest.mark.parametrize("length", [224, 225, 336, 337, 400, 447, 448, 449, 1000])
@@ -52,7 +52,7 @@ def test_a_short_axis_gets_one_window_with_the_axis_in_its_middle():
 
 
 def test_patches_are_cut_row_by_row_and_filled_with_air_outside_the_box():
-    image, box = parcel(), (10, 40, 20, 70)
+    image, box = parcel(), (10, 20, 40, 70)
     origins = patches.patch_origins(box, 32, 16)
     rows, columns = patches.window_starts(30, 32, 16), patches.window_starts(50, 32, 16)
     assert origins == [(10 + row, 20 + column) for row in rows for column in columns]
@@ -64,5 +64,5 @@ def test_patches_are_cut_row_by_row_and_filled_with_air_outside_the_box():
 
 def test_an_inner_patch_is_the_image_itself():
     image = np.random.default_rng(0).integers(0, 200, (100, 120, 3), np.uint8)
-    patch = patches.cut_patch(image, (0, 100, 0, 120), (30, 40), 32)
+    patch = patches.cut_patch(image, (0, 0, 100, 120), (30, 40), 32)
     np.testing.assert_array_equal(patch, image[30:62, 40:72])

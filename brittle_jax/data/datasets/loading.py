@@ -1,8 +1,8 @@
 """Loads a data set by name as an ImageSet, preparing it first where it can be made here."""
 
+import concurrent.futures
 import contextlib
 import functools
-import io
 import itertools
 import os
 import pathlib
@@ -151,7 +151,7 @@ def _prepare_once(builder: tfds.core.DatasetBuilder) -> None:
                 console.say(f"making {builder.name} ({builder.builder_config.name}), once, in {root}")
                 if not sys.stderr.isatty():
                     tfds.disable_progress_bar()
-                with contextlib.redirect_stdout(io.StringIO()):
+                with console.libraries_silenced():
                     builder.download_and_prepare(file_format=_ARRAY_RECORD)
     except OSError as error:
         raise UserError(f"--config.data.dir: made-up images cannot be written to {root} ({error.strerror})") from error
@@ -166,21 +166,28 @@ def _load_parcels(config: ml_collections.ConfigDict) -> ImageSet:
     ids, labels = _ids_and_labels(source, "parcel")
 
     @functools.lru_cache(maxsize=16)  # patches of one view are often read one after the other
-    def read_view(parcel: int, view: int) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-        image = preprocess.decode(source[parcel][VIEWS[view]])
-        return image, patches.remove_air(image, settings.air_level, settings.margin_pixels)
+    def read_view(parcel: int, view: int) -> np.ndarray:
+        return preprocess.decode(source[parcel][VIEWS[view]])
 
-    where = []  # parcel, view, top and left of every patch
-    for parcel, view in itertools.product(range(len(source)), range(len(VIEWS))):
-        _, box = read_view(parcel, view)
-        origins = patches.patch_origins(box, settings.size_pixels, settings.max_stride_pixels)
-        where.extend((parcel, view, *origin) for origin in origins)
+    def find_box(parcel_and_view: tuple[int, int]) -> patches.Box:
+        return patches.remove_air(read_view(*parcel_and_view), settings.air_level, settings.margin_pixels)
+
+    views = list(itertools.product(range(len(source)), range(len(VIEWS))))
+    boxes, where = {}, []  # of each view; parcel, view, top and left of every patch
+    with (
+        concurrent.futures.ThreadPoolExecutor() as pool,  # decoding releases the interpreter lock
+        console.track("patches of the parcels", len(views), unit="view") as progress,
+    ):
+        for view, box in zip(views, pool.map(find_box, views), strict=True):
+            boxes[view] = box
+            origins = patches.patch_origins(box, settings.size_pixels, settings.max_stride_pixels)
+            where.extend((*view, *origin) for origin in origins)
+            progress.update(1)
     where = np.asarray(where)
 
     def read_patch(index: int) -> np.ndarray:
         parcel, view, *origin = where[index].tolist()
-        image, box = read_view(parcel, view)
-        return patches.cut_patch(image, box, origin, settings.size_pixels)
+        return patches.cut_patch(read_view(parcel, view), boxes[parcel, view], origin, settings.size_pixels)
 
     return ImageSet(
         name="xray",

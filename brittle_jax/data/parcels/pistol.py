@@ -1,0 +1,84 @@
+"""The threat: a pistol of steel and polymer, whole or taken apart, as solids around the origin, sizes in cm.
+
+Its own axes: x along the barrel to the muzzle, y across, z up; the origin lies at the rear of the trigger guard.
+"""
+
+import numpy as np
+
+from brittle_jax.data.parcels.objects import Random, Thing, hollow_box, tube
+from brittle_jax.data.parcels.solids import Solid, box, cylinder, turn
+
+PARTS = ("slide", "barrel", "frame", "magazine")  # as it is taken apart for cleaning
+
+
+def pistol(rng: Random) -> dict[str, Thing]:
+    """Draws a pistol and returns the solids of each of its `PARTS`, in their places."""
+    scale = rng.uniform(0.85, 1.1)
+    lean = turn(1, rng.uniform(12, 22))  # the grip slopes to the rear, and the magazine in it
+    parts = {
+        "slide": _slide(rng),
+        "barrel": _barrel(rng),
+        "frame": _frame(lean),
+        "magazine": _magazine(rng, lean),
+    }
+    return {name: [_scaled(solid, scale, name) for solid in solids] for name, solids in parts.items()}
+
+
+def _slide(rng: Random) -> Thing:
+    length = rng.uniform(16, 19)
+    at = np.array([3.0, 0, 4.0])
+    return [
+        box([length, 2.6, 2.8], "steel", at),
+        box([length, 1.6, 1.7], "air", at - [0, 0, 0.5], displaces="steel"),
+        box([2.5, 2.2, 1.7], "steel", at - [0.25 * length, 0, 0.5], displaces="air"),  # breech block
+        box([0.4, 0.3, 0.5], "steel", at + [0.46 * length, 0, 1.6]),  # sights
+        box([0.6, 1.2, 0.5], "steel", at + [-0.46 * length, 0, 1.6]),
+    ]
+
+
+def _barrel(rng: Random) -> Thing:
+    length = rng.uniform(10, 12)
+    at = np.array([6.0, 0, 4.0])
+    return [
+        *tube(1.5, 0.3, length, "steel", at=at, along=0),
+        *tube(0.9, 0.12, 0.7 * length, "steel", at=at - [0, 0, 1.3], along=0),  # recoil spring
+    ]
+
+
+def _frame(lean: np.ndarray) -> Thing:
+    grip = lean @ [0, 0, -4.5] + [-3.2, 0, 1.0]
+    return [
+        box([16, 2.6, 2.2], "polymer", [3, 0, 1.6]),
+        box([14, 1.4, 1.2], "air", [3, 0, 1.9], displaces="polymer"),
+        box([6, 0.5, 0.6], "steel", [-1, 0, 1.9], displaces="air"),  # rails and trigger group
+        box([5.2, 3.0, 11], "polymer", grip, rotation=lean),
+        box([3.9, 2.2, 11], "air", grip, rotation=lean, displaces="polymer"),  # magazine well
+        *tube(4.6, 0.45, 1.2, "polymer", at=[2.0, 0, -1.2], along=1),  # trigger guard
+        box([0.5, 0.7, 2.2], "steel", [1.6, 0, -0.4], rotation=turn(1, -15)),  # trigger
+    ]
+
+
+def _magazine(rng: Random, lean: np.ndarray) -> Thing:
+    middle = lean @ [0, 0, -4.5] + [-3.2, 0, 1.0]
+    cartridges = []
+    for number in range(rng.integers(0, 9)):
+        at = middle + lean @ [0, 0, 4.6 - 1.05 * number]
+        turned = lean @ turn(1, 90)
+        cartridges.append(Solid("cylinder", np.array([0.48, 0.48, 1.45]), "copper", at, turned, displaces="air"))
+    return [
+        *hollow_box([3.6, 2.0, 11.5], 0.09, "steel", middle, rotation=lean),
+        *cartridges,
+        box([4.6, 2.8, 0.7], "polymer", middle + lean @ [0, 0, -6.0], rotation=lean),  # floor plate
+    ]
+
+
+def _scaled(solid: Solid, scale: float, part: str) -> Solid:
+    return Solid(
+        solid.shape,
+        scale * np.asarray(solid.half_size),
+        solid.material,
+        scale * solid.centre,
+        solid.rotation,
+        solid.displaces,
+        part,
+    )
