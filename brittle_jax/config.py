@@ -56,6 +56,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     patches.air_level = 0.92  # in [0, 1]; a pixel is air where all its channels are above this
     patches.margin_pixels = 8  # air left around a parcel
     patches.train_fraction = 0.8  # of the stream-of-commerce parcels; the rest is tested
+    patches.baseline_threat_fraction = 0.5  # of the threats train the supervised baseline; the rest is tested
 
     config.data.parcels = parcels = ml_collections.ConfigDict()  # the embedded, synthetic parcels
     parcels.num_normal = 5000  # stream-of-commerce parcels
@@ -148,7 +149,12 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
         "evaluate.bootstrap_samples",
     )
     above_zero = ("pretrain.num_epochs", "distill.num_epochs", "distill.learning_rate")
-    at_most_one = ("data.patches.air_level", "data.patches.train_fraction", "pretrain.momentum")
+    below_one = (
+        "data.patches.air_level",
+        "data.patches.train_fraction",
+        "data.patches.baseline_threat_fraction",
+        "pretrain.momentum",
+    )
     for name, value in fields.items():
         if isinstance(value, str | bool):
             continue
@@ -162,7 +168,7 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
             raise UserError(f"--config.{name}={value}: give at most {_LARGEST[name.rpartition('.')[2]]}")
         if name in at_least_one and value < 1:
             raise UserError(f"--config.{name}={value}: give at least 1")
-        if name in at_most_one and value >= 1:
+        if name in below_one and value >= 1:
             raise UserError(f"--config.{name}={value}: give a number below 1")
 
 
@@ -189,8 +195,11 @@ def _validate_teacher(config: ml_collections.ConfigDict) -> None:
         raise UserError(f"--config.teacher.data={data!r}: a random teacher has no data set, leave it empty")
     if task != "random" and not data:
         raise UserError(f"--config.teacher.data is empty: name the data set that the {task} teacher is pre-trained on")
-    if task == "baseline" and (data != config.data.name or data != "cifar10"):
-        raise UserError("--config.teacher.task='baseline' is available for data.name and teacher.data 'cifar10' only")
+    if task == "baseline" and data != config.data.name:
+        raise UserError(
+            f"--config.teacher.data={data!r}: the supervised baseline learns the anomaly-detection data itself, "
+            f"give {config.data.name!r}"
+        )
     if task == "classification" and data == config.data.name:
         raise UserError(
             "--config.teacher.task='classification' on the anomaly-detection data itself would see anomalies: "

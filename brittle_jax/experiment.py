@@ -74,7 +74,7 @@ def run(
         contextlib.closing(MetricLog(folder)) as log,
     ):
         work = _Work(config, images, auxiliary, folder, devices, log, seconds={})
-        entries = []
+        entries, references = [], []
         for number, configuration in enumerate(configurations, 1):
             console.say(
                 f"[{number}/{len(configurations)}] {configuration.name}: {len(configuration.train)} normal training "
@@ -82,9 +82,12 @@ def run(
             )
             try:
                 entries.append(_run_configuration(work, configuration))
+                if (reference := one_class.random_reference(config)) is not None:
+                    console.say(f"  {configuration.name} with a random teacher, on the same test samples")
+                    references.append(_run_reference(work, reference, configuration))
             except DegenerateDataError as error:
                 raise UserError(f"{configuration.name}: {error}") from error
-        content = _results(work, entries, recipe or config)
+        content = _results(work, entries, references, recipe or config)
         results.write_json(folder / "results.json", content)
     _say_results(content, folder)
 
@@ -161,6 +164,12 @@ def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, A
             images, test, image_scores, configuration.test, configuration.test_labels
         )
     return entry
+
+
+def _run_reference(work: _Work, reference: ml_collections.ConfigDict, configuration: Configuration) -> dict[str, Any]:
+    """Runs a configuration again with the reference's teacher; its files carry `/random` in their names."""
+    work = dataclasses.replace(work, config=reference, auxiliary=None)
+    return _run_configuration(work, dataclasses.replace(configuration, name=f"{configuration.name}/random"))
 
 
 def _obtain_teacher(work: _Work, configuration: Configuration) -> tuple[Network, dict[str, Any]]:
@@ -249,7 +258,9 @@ def _load_auxiliary(config: ml_collections.ConfigDict, images: ImageSet) -> Imag
     return images if config.teacher.data == config.data.name else load(config.teacher.data, config)
 
 
-def _results(work: _Work, entries: list[dict[str, Any]], recipe: ml_collections.ConfigDict) -> dict[str, Any]:
+def _results(
+    work: _Work, entries: list[dict[str, Any]], references: list[dict[str, Any]], recipe: ml_collections.ConfigDict
+) -> dict[str, Any]:
     """Returns the content of results.json."""
     config = work.config
     return {
@@ -263,6 +274,7 @@ def _results(work: _Work, entries: list[dict[str, Any]], recipe: ml_collections.
         "reduced": results.changed_fields(config, recipe),
         "configurations": entries,
         "summary": results.summarise(entries),
+        "random_on_same_test": references,
         "probe_accuracy": None,  # the linear probe is not built yet
         "published": published_row(config.row),
         "measurement": results.measurement(config),

@@ -164,4 +164,7 @@ def table(results: Mapping[str, Any]) -> str:
             lines.append(f"  AUROC {name:<20}{100 * ours['auroc'][name]:>10.2f}{theirs:>28}")
         theirs = f"{published['brittleness']:.5f}" if published else "-"
         lines.append(f"  {'brittleness':<26}{ours['brittleness']:>10.5f}{theirs:>28}")
+    for reference in results["random_on_same_test"]:
+        aurocs = ", ".join(f"{name} {100 * reference['auroc'][name]:.2f}" for name in DETECTORS)
+        lines.append(f"  a random teacher on the same test samples: {aurocs}")
     return "\n".join(lines)

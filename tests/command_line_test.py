@@ -108,7 +108,10 @@ MISTAKES = {
         ["--config=cifar10_baseline", "--config.pretrain.cutout_pixels=40"],
         "give less than data.image_size_pixels, 32",
     ),
-    "baseline elsewhere": ([ROW, "--config.teacher.task=baseline"], "'cifar10' only"),
+    "baseline elsewhere": (
+        ["--config=cifar10_baseline", "--config.teacher.data=fashion_mnist"],
+        "the supervised baseline learns the anomaly-detection data itself, give 'cifar10'",
+    ),
     "row": ([ROW, "--config.row=mine"], "row cannot be set"),
     "negated flag with a value": ([ROW, "--nooverwrite=true"], "overwrite"),
     "batch beyond reason": ([ROW, "--config.evaluate.batch_size=1000000000000"], "give at most 65536"),

@@ -24,6 +24,7 @@ def test_these_rows_are_there():
         "cifar10_fmnist_classification",
         "cifar10_fmnist_rotnet",
         "cifar10_random",
+        "xray_baseline",
         "xray_random",
         "xray_rotnet",
     ]

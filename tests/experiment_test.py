@@ -200,6 +200,23 @@ def test_every_kind_of_teacher_runs_on_pictures(tmp_path, cifar10_config, task):
     assert (tmp_path / "checkpoints" / "unimodal" / "airplane" / "teacher").is_dir() != shared
 
 
+def test_the_xray_baseline_runs_with_a_random_teacher_on_the_same_test(tmp_path, xray_config):
+    xray_config.row, xray_config.teacher.task = "xray_baseline", "baseline"
+    shrink(xray_config)
+    experiment.run(xray_config, str(tmp_path))
+    results = read(tmp_path, "results.json")
+    (entry,), (reference,) = results["configurations"], results["random_on_same_test"]
+    assert 0 <= entry["teacher"]["held_out_auroc"] <= 1
+    assert reference["name"] == "soc/random"
+    assert reference["teacher"] == {}
+    assert entry["auroc"] != reference["auroc"]
+    tests = [
+        [row["id"] for row in csv.DictReader((tmp_path / "scores" / name).read_text().splitlines())]
+        for name in ("soc.csv", "soc/random.csv")
+    ]
+    assert tests[0] == tests[1] == read(tmp_path, "splits.json")["configurations"]["soc"]["test"]
+
+
 def test_a_self_supervised_teacher_sees_normal_training_images_alone(tmp_path, cifar10_config, monkeypatch):
     shrink(cifar10_config)
     cifar10_config.teacher.task, cifar10_config.teacher.data = "rotnet", "cifar10"

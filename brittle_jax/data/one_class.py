@@ -98,17 +98,36 @@ _NORMAL_CLASSES = {"cifar10": _cifar10_classes, "xray": _parcel_classes}
 
 
 def _training_samples(images: ImageSet, config: ml_collections.ConfigDict) -> np.ndarray:
-    """Returns for each sample whether it may train: by the official split, or drawn where there is none."""
+    """Returns for each sample whether it may train: by the official split, or drawn where there is none.
+
+    A drawn split keeps all anomalous samples for the test, but for a share that the supervised baseline learns from.
+    """
     if images.official_split is not None:
         return images.official_split == "train"
     is_train = np.zeros(len(images.ids), bool)
-    normal = np.flatnonzero(np.isin(images.labels, _parcel_classes(images.classes)["soc"]))
-    # Sorted by id, so that the split does not depend on the order of the files.
-    normal = normal[np.argsort(images.ids[normal])]
-    rng = np.random.default_rng(derive_seed(config.seed, "split"))
-    num_train = round(config.data.patches.train_fraction * len(normal))
-    is_train[rng.permutation(normal)[:num_train]] = True
+    is_normal = np.isin(images.labels, _parcel_classes(images.classes)["soc"])
+    fractions = {"split": (is_normal, config.data.patches.train_fraction)}
+    if config.teacher.task == "baseline":
+        fractions["baseline split"] = (~is_normal, config.data.patches.baseline_threat_fraction)
+    for purpose, (members, fraction) in fractions.items():
+        samples = np.flatnonzero(members)
+        samples = samples[np.argsort(images.ids[samples])]  # so that the order of the files does not matter
+        rng = np.random.default_rng(derive_seed(config.seed, purpose))
+        is_train[rng.permutation(samples)[: round(fraction * len(samples))]] = True
     return is_train
+
+
+def random_reference(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict | None:
+    """Returns the settings of a random teacher to run beside a row's own, or None where the row stands for itself.
+
+    The supervised baseline learns from some anomalous samples where the data set has no split of its own; its test
+    is then smaller than every other teacher's, and random on the same test makes it comparable.
+    """
+    if config.teacher.task != "baseline" or config.data.name != "xray":
+        return None
+    config = config.copy_and_resolve_references()
+    config.teacher.task, config.teacher.data = "random", ""
+    return config
 
 
 def teacher_is_shared(config: ml_collections.ConfigDict) -> bool:
@@ -128,8 +147,8 @@ def plan_lesson(config: ml_collections.ConfigDict, auxiliary: ImageSet, configur
     The exception is the supervised baseline, which sees all labelled training samples by definition (Sec. 3.3).
     """
     if teacher_is_shared(config):
-        train = np.flatnonzero(auxiliary.official_split == "train")
-        held_out = np.flatnonzero(auxiliary.official_split == "test")
+        is_train = _training_samples(auxiliary, config)
+        train, held_out = np.flatnonzero(is_train), np.flatnonzero(~is_train)
     else:
         train = configuration.train
         held_out = configuration.test[configuration.test_labels == 0]

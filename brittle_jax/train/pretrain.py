@@ -13,6 +13,8 @@ from brittle_jax.auxiliary.task import AuxiliaryTask
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.pipeline import evaluation_batches, training_batches
 from brittle_jax.data.preprocess import to_unit_range
+from brittle_jax.evaluate.metrics import separation
+from brittle_jax.evaluate.samples import sample_scores
 from brittle_jax.models.network import Network, Representation, init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
@@ -98,6 +100,29 @@ def held_out_accuracy(
             total += int(batch["mask"].sum()) * task.views_per_image
             progress.update(int(batch["mask"].sum()))
     return correct / total
+
+
+def held_out_auroc(
+    network: Network, images: ImageSet, indices: np.ndarray, batch_size: int, devices: DeviceGroup
+) -> float:
+    """Returns how well a classifier of two classes tells the second from the first, a sample at a time.
+
+    A sample's score is the largest of its images' log odds, as it is in anomaly detection.
+    """
+    log_odds = devices.evaluation(_log_odds)
+    rows = []
+    with console.track("held-out AUROC", len(indices)) as progress:
+        for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
+            rows.append(np.asarray(log_odds(network, batch))[batch["mask"]])
+            progress.update(len(rows[-1]))
+    held_out = np.unique(images.sample_of_image[indices])
+    scores = sample_scores(images, indices, {"supervised": np.concatenate(rows)}, held_out)["supervised"]
+    return separation(images.labels[held_out], scores)["auroc"]
+
+
+def _log_odds(network: Network, batch: dict[str, jax.Array]) -> jax.Array:
+    outputs = network(to_unit_range(batch["image"]))
+    return outputs[:, 1] - outputs[:, 0]
 
 
 def _predictions(task: AuxiliaryTask, network: Network, batch: dict[str, jax.Array]) -> jax.Array:

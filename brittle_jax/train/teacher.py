@@ -17,7 +17,7 @@ from brittle_jax.models.network import ARCHITECTURES, Network, Representation, i
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train.loop import MetricLog
-from brittle_jax.train.pretrain import held_out_accuracy, pretrain_teacher
+from brittle_jax.train.pretrain import held_out_accuracy, held_out_auroc, pretrain_teacher
 from brittle_jax.train.steps import BatchNormState, batch_norm_step
 
 
@@ -73,6 +73,10 @@ def _pretrain(
         "num_held_out_samples": len(lesson.held_out),
         "held_out_accuracy": accuracy,
     }
+    if config.teacher.task == "baseline" and len(lesson.images.classes) == 2:
+        auroc = held_out_auroc(network, lesson.images, held_out, config.evaluate.batch_size, devices)
+        console.say(f"  held-out AUROC of the supervised teacher's own classifier: {100 * auroc:.2f}")
+        description["held_out_auroc"] = auroc
     return dict(network.variables), description
 
 

@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from brittle_jax.data import preprocess
+from brittle_jax.data.datasets import xray_parcels
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.data.datasets.xray_parcels import XrayParcels, make_example, parcels_config
 from brittle_jax.errors import UserError
@@ -46,10 +47,19 @@ def test_an_example_is_the_same_from_the_same_seed():
     }
 
 
+def test_parcels_in_many_splits_stay_in_order(xray_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(xray_parcels, "_SPLIT_BYTES", 10 * 3 * 96**2)  # ten parcels each
+    xray_config.data.dir = str(tmp_path)
+    images = load("xray", xray_config)
+    assert len(list(tmp_path.rglob("*.array_record*"))) == 3
+    expected = [f"soc_{number:05d}" for number in range(20)] + [f"threat_{number:05d}" for number in range(6)]
+    assert images.ids.tolist() == expected
+
+
 def test_examples_are_stored_as_they_are_made(xray_config):
     load("xray", xray_config)
     builder = XrayParcels(data_dir=xray_config.data.dir, config=parcels_config(**xray_config.data.parcels))
-    stored = builder.as_data_source("parcels", decoders={"top": tfds.decode.SkipDecoding()})
+    stored = builder.as_data_source("all", decoders={"top": tfds.decode.SkipDecoding()})
     made = make_example("threat", 5, xray_config.data.parcels.side_pixels, xray_config.data.parcels.seed)
     last = stored[len(stored) - 1]
     assert last["id"].decode() == made["id"] == "threat_00005"

@@ -115,3 +115,26 @@ def test_plan_lesson_shows_supervised_teachers_the_whole_training_split(cifar10_
     np.testing.assert_array_equal(lesson.train, np.flatnonzero(auxiliary.official_split == "train"))
     np.testing.assert_array_equal(lesson.held_out, np.flatnonzero(auxiliary.official_split == "test"))
     assert one_class.teacher_is_shared(cifar10_config)
+
+
+def test_the_baseline_learns_from_half_of_the_threats_and_is_tested_on_the_other(xray_config):
+    images = load("xray", xray_config)
+    (usual,) = one_class.configurations(images, xray_config)
+    xray_config.teacher.task = "baseline"
+    (configuration,) = one_class.configurations(images, xray_config)
+    lesson = one_class.plan_lesson(xray_config, images, configuration)
+    np.testing.assert_array_equal(configuration.train, usual.train)  # the student never sees a threat
+    assert np.bincount(configuration.test_labels).tolist() == [4, 3]
+    assert np.bincount(images.labels[lesson.train]).tolist() == [16, 3]
+    assert not set(lesson.train) & set(configuration.test)
+    assert set(configuration.test) <= set(usual.test)
+
+
+def test_random_reference_is_for_rows_whose_test_is_smaller(xray_config):
+    assert one_class.random_reference(xray_config) is None
+    xray_config.teacher.task = "baseline"
+    reference = one_class.random_reference(xray_config)
+    assert (reference.teacher.task, reference.teacher.data) == ("random", "")
+    assert xray_config.teacher.task == "baseline"
+    xray_config.data.name = "cifar10"
+    assert one_class.random_reference(xray_config) is None

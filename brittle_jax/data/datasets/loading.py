@@ -162,7 +162,7 @@ def _load_parcels(config: ml_collections.ConfigDict) -> ImageSet:
     settings = config.data.patches
     builder = XrayParcels(data_dir=_data_dir(config), config=parcels_config(**config.data.parcels))
     _prepare_once(builder)
-    source = _source(builder, "parcels", VIEWS)
+    source = _source(builder, "all", VIEWS)
     ids, labels = _ids_and_labels(source, "parcel")
 
     @functools.lru_cache(maxsize=16)  # patches of one view are often read one after the other

@@ -17,6 +17,8 @@ from brittle_jax.data.preprocess import encode_png
 
 VIEWS = tuple(FANS)
 CLASSES = ("soc", "threat")  # stream of commerce: normal
+_SPLIT_BYTES = 6e8
+_BYTES_PER_SQUARE = 3  # of both views' PNGs, for each pixel of a square of the longest side; a generous estimate
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -68,19 +70,32 @@ class XrayParcels(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        return {"parcels": self._generate_examples()}
+        config = self.builder_config
+        # tfds holds a whole split in memory, and beyond 1 GB wants TensorFlow: many splits, read together as "all".
+        size = max(int(_SPLIT_BYTES / (_BYTES_PER_SQUARE * config.side_pixels**2)), 1)
+        num_splits = -(-(config.num_normal + config.num_threat) // size)
+        examples = self._make_examples()
+        # They are filled one after the other; the last takes what is left, and so ends the making.
+        sizes = [size] * (num_splits - 1) + [None]
+        return {f"block{number:05d}": self._generate_examples(examples, size) for number, size in enumerate(sizes)}
 
-    def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(
+        self, examples: Iterator[dict[str, Any]], count: int | None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        for example in itertools.islice(examples, count):
+            yield example["id"], example
+
+    def _make_examples(self) -> Iterator[dict[str, Any]]:
+        """Makes all parcels, normal ones first, in processes of their own; yields them in order."""
         config = self.builder_config
         counts = dict(zip(CLASSES, (config.num_normal, config.num_threat), strict=True))
         wanted = [(name, index) for name, count in counts.items() for index in range(count)]
-        # In processes of their own; a parcel depends on its name and number alone, and they come back in order.
         workers = joblib.Parallel(n_jobs=-1, return_as="generator", batch_size=4, idle_worker_timeout=10)
-        made = workers(joblib.delayed(make_example)(*parcel, config.side_pixels, config.seed) for parcel in wanted)
+        made = workers(joblib.delayed(make_example)(*each, config.side_pixels, config.seed) for each in wanted)
         with console.track("parcels", len(wanted), unit="parcel") as progress:
             for example in made:
                 progress.update(1)
-                yield example["id"], example
+                yield example
 
 
 def make_example(class_name: str, index: int, side_pixels: int, seed: int) -> dict[str, Any]:

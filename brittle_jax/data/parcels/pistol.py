@@ -6,7 +6,7 @@ Its own axes: x along the barrel to the muzzle, y across, z up; the origin lies 
 import numpy as np
 
 from brittle_jax.data.parcels.objects import Random, Thing, hollow_box, tube
-from brittle_jax.data.parcels.solids import Solid, box, cylinder, turn
+from brittle_jax.data.parcels.solids import Solid, box, turn
 
 PARTS = ("slide", "barrel", "frame", "magazine")  # as it is taken apart for cleaning
 
