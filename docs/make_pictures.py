@@ -8,20 +8,20 @@ from PIL import Image
 from brittle_jax.data.parcels.packing import pack
 from brittle_jax.data.parcels.scanner import scan
 
-PARCELS_PER_CLASS = 4
-SIDE_PIXELS = 230
-GAP_PIXELS = 10
+_PER_CLASS = 4
+_SIDE_PIXELS = 230
+_GAP_PIXELS = 10
 
 
 def parcels() -> Image.Image:
     """Returns a sheet of parcels, the top view above the side view: a row of normal ones, a row of threats."""
     rows = [
-        [_both_views(np.random.default_rng([0, int(is_threat), index]), is_threat) for index in range(PARCELS_PER_CLASS)]
+        [_both_views(np.random.default_rng([0, int(is_threat), index]), is_threat) for index in range(_PER_CLASS)]
         for is_threat in (False, True)
     ]
-    width = max(parcel.shape[1] for row in rows for parcel in row) + GAP_PIXELS
-    heights = [max(parcel.shape[0] for parcel in row) + GAP_PIXELS for row in rows]
-    sheet = np.full((sum(heights), width * PARCELS_PER_CLASS, 3), 255, np.uint8)
+    width = max(parcel.shape[1] for row in rows for parcel in row) + _GAP_PIXELS
+    heights = [max(parcel.shape[0] for parcel in row) + _GAP_PIXELS for row in rows]
+    sheet = np.full((sum(heights), width * _PER_CLASS, 3), 255, np.uint8)
     for row, top in zip(rows, np.cumsum([0, *heights]), strict=False):
         for column, parcel in enumerate(row):
             left = column * width
@@ -30,7 +30,7 @@ def parcels() -> Image.Image:
 
 
 def _both_views(rng: np.random.Generator, is_threat: bool) -> np.ndarray:
-    scans = scan(rng, pack(rng, is_threat=is_threat), side_pixels=SIDE_PIXELS)
+    scans = scan(rng, pack(rng, is_threat=is_threat), side_pixels=_SIDE_PIXELS)
     views = [view.image for view in scans.values()]
     width = max(view.shape[1] for view in views)
     return np.concatenate([np.pad(view, ((0, 0), (0, width - view.shape[1]), (0, 0)), mode="edge") for view in views])
