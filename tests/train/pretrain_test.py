@@ -14,8 +14,8 @@ def by_brightness(weight, images):
 
 @pytest.mark.parametrize(("weight", "expected"), [(1.0, 0.75), (-1.0, 0.375)])
 def test_held_out_auroc_takes_the_largest_log_odds_of_each_sample(one_device, weight, expected):
-    # Two images a sample. Brighter is the second class: largest 30, 60 against 50, 70, so three of four pairs are in
-    # order. Turned round, the darkest counts: 10, 20 against 20, 15 from the dark end, one of four pairs in order and one a tie.
+    # Two images a sample, brighter is the second class. Largest: 30, 60 against 50, 70, three of four pairs in order.
+    # Turned round the darkest counts: 10, 20 against 20, 15, one of four pairs in order and one a tie.
     pixels = np.array([[10, 30], [60, 20], [50, 20], [15, 70]], np.uint8).ravel()
     images = ImageSet(
         name="made",
