@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import pathlib
-import time
 from typing import Any
 
 import ml_collections
@@ -25,7 +24,10 @@ from brittle_jax.evaluate.moments import Moments
 from brittle_jax.models.network import Network
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.published import published_row
+from brittle_jax.report.examples import collect_examples
+from brittle_jax.report.page import write_page
 from brittle_jax.seeding import derive_seed
+from brittle_jax.stages import Stages
 from brittle_jax.train.distill import distill_student, num_updates
 from brittle_jax.train.loop import MetricLog
 from brittle_jax.train.teacher import obtain_teacher
@@ -62,8 +64,10 @@ def run(
             console.say("  on SYNTHETIC data: not comparable with the published numbers")
         return
     _say_what_runs(config, devices)
-    images = load(config.data.name, config)
-    auxiliary = _load_auxiliary(config, images)
+    stages = Stages(devices)
+    with stages.measured("data"):
+        images = load(config.data.name, config)
+        auxiliary = _load_auxiliary(config, images)
     configurations = one_class.configurations(images, config)
     for synthetic in {each.name: each for each in (images, auxiliary) if each is not None and each.synthetic}.values():
         console.say(f"SYNTHETIC DATA: the images of {synthetic.name} are made up; results say nothing about real ones")
@@ -73,7 +77,7 @@ def run(
         workdir.opened(folder, config, splits, overwrite=overwrite),
         contextlib.closing(MetricLog(folder)) as log,
     ):
-        work = _Work(config, images, auxiliary, folder, devices, log, seconds={})
+        work = _Work(config, images, auxiliary, folder, devices, log, stages)
         entries, references = [], []
         for number, configuration in enumerate(configurations, 1):
             console.say(
@@ -88,13 +92,14 @@ def run(
             except DegenerateDataError as error:
                 raise UserError(f"{configuration.name}: {error}") from error
         content = _results(work, entries, references, recipe or config)
-        results.write_json(folder / "results.json", content)
+        write_page(folder, content)
+        results.write_json(folder / "results.json", content)  # last: with it the run is finished
     _say_results(content, folder)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Work:
-    """What all configurations of a run share; `seconds` adds up by stage."""
+    """What all configurations of a run share."""
 
     config: ml_collections.ConfigDict
     images: ImageSet
@@ -102,36 +107,29 @@ class _Work:
     folder: pathlib.Path
     devices: DeviceGroup
     log: MetricLog
-    seconds: dict[str, float]
-
-    @contextlib.contextmanager
-    def timed(self, stage: str):
-        """Adds the time inside the block to a stage's seconds."""
-        start = time.monotonic()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+    stages: Stages
 
 
 def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, Any]:
     """Runs one configuration and returns its entry in results.json."""
-    config, images, devices = work.config, work.images, work.devices
+    config, images, devices, measured = work.config, work.images, work.devices, work.stages.measured
     batch_size = config.evaluate.batch_size
     train, test = images.images_of(configuration.train), images.images_of(configuration.test)
 
-    with work.timed("pretrain"):
+    with measured("pretrain"):
         teacher, description = _obtain_teacher(work, configuration)
-    with work.timed("represent"):
+    with measured("represent"):
         targets, moments = passes.represent(teacher, images, train, batch_size, devices)
         gaussian = _fit(config, moments, targets)
-    with work.timed("distill"):
+    with measured("distill"):
         student = _obtain_student(work, configuration, teacher, train, targets)
-    with work.timed("score"):
+    with measured("score"):
         image_scores = passes.score(student, teacher, gaussian, images, test, batch_size, devices)
-    with work.timed("brittleness"):
+    with measured("brittleness"):
         terms = passes.measure_brittleness(
             student, teacher, images, train, batch_size, devices, path=config.evaluate.gradient_path
         )
-    with work.timed("metrics"):
+    with measured("metrics"):
         scores = samples.sample_scores(images, test, image_scores, configuration.test)
         separations = samples.separations(
             configuration.test_labels,
@@ -139,8 +137,11 @@ def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, A
             bootstrap_samples=config.evaluate.bootstrap_samples,
             seed=derive_seed(config.seed, "bootstrap", configuration.name),
         )
+    with measured("examples"):
+        examples = collect_examples(images, configuration, test, image_scores, scores)
     scores_file = work.folder / "scores" / f"{configuration.name}.csv"
     results.write_scores(scores_file, images.ids[configuration.test], configuration.test_labels, scores)
+    results.write_json(work.folder / "examples" / f"{configuration.name}.json", examples)
 
     entry = {
         "name": configuration.name,
@@ -279,7 +280,9 @@ def _results(
         "published": published_row(config.row),
         "measurement": results.measurement(config),
         "environment": results.environment(work.devices),
-        "seconds": work.seconds,
+        "seconds": work.stages.seconds,
+        "peak_memory_mib": work.stages.peak_memory_mib,
+        "peak_device_memory_mib": work.stages.peak_device_memory_mib,
         "skipped_inputs": [],
         "finished_at": results.now(),
     }
@@ -301,4 +304,5 @@ def _say_results(content: dict[str, Any], folder: pathlib.Path) -> None:
         console.say(f"  REDUCED against the row's recipe: {', '.join(content['reduced'])}")
     times = ", ".join(f"{stage} {console.duration(value)}" for stage, value in content["seconds"].items())
     console.say(f"time: {times}")
+    console.say(f"page: {folder / 'report' / 'index.html'}")
     console.say(f"results: {folder / 'results.json'}; scores: {folder / 'scores'}; log: tensorboard --logdir={folder}")

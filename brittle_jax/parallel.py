@@ -59,6 +59,12 @@ class DeviceGroup:
                 f"use {max(batch_size // unit, 1) * unit}"
             )
 
+    def peak_memory_mib(self) -> int | None:
+        """Returns the highest memory in use so far on the fullest device; None where devices do not count it."""
+        statistics = [device.memory_stats() for device in self.devices]
+        peaks = [each["peak_bytes_in_use"] for each in statistics if each and "peak_bytes_in_use" in each]
+        return max(peaks) // 2**20 if peaks else None
+
     def replicate(self, tree: Any) -> Any:
         """Puts a whole copy of each array on every device."""
         sharding = NamedSharding(Mesh(np.asarray(self.devices), ("device",)), PartitionSpec())

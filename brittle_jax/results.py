@@ -8,7 +8,7 @@ import math
 import pathlib
 import platform
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -27,6 +27,7 @@ _NOT_OF_THE_RECIPE = {"row", "word", "seed", "data.dir", "data.stand_in"}
 
 def write_json(path: pathlib.Path, content: Any, indent: int | None = 1) -> None:
     """Writes JSON in one move, so that a file is whole or not there; what is not a number becomes null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps(_jsonable(content), indent=indent, allow_nan=False) + "\n")
     partial.rename(path)
@@ -146,25 +147,69 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def table(results: Mapping[str, Any]) -> str:
-    """Returns ours beside the published numbers, in percent, as lines of text."""
+class Comparison(NamedTuple):
+    """One group's numbers beside the published ones, as text: AUROC in percent with two decimals, as in the paper."""
+
+    title: str
+    published_title: str
+    lines: list[tuple[str, str, str, str]]  # detector or "brittleness", ours, published, difference; "-": none
+
+
+def compare(results: Mapping[str, Any]) -> list[Comparison]:
+    """Puts ours beside the published numbers, group by group."""
     published_groups = {} if results["published"] is None else results["published"]["groups"]
-    lines = []
+    comparisons = []
     for group, ours in results["summary"].items():
         members = [entry["name"] for entry in results["configurations"] if entry["group"] == group]
         # The paper gives one line for a configuration of its own, or the mean over a group's.
-        published = published_groups.get(members[0]) or published_groups.get(group)
+        theirs = published_groups.get(members[0]) or published_groups.get(group) or {"auroc": {}}
+        lines = [
+            _line(name, ours["auroc"][name], theirs["auroc"].get(name), decimals=2, factor=100) for name in DETECTORS
+        ]
+        lines.append(_line("brittleness", ours["brittleness"], theirs.get("brittleness"), decimals=5))
         title = members[0] if len(members) == 1 else f"{group}, mean of {len(members)}"
-        heading = "published"
-        if group in published_groups:
-            heading += f" {group} mean"
-        lines.append(f"{title:<28}{'ours':>10}{heading:>28}")
-        for name in DETECTORS:
-            theirs = f"{100 * published['auroc'][name]:.2f}" if published else "-"
-            lines.append(f"  AUROC {name:<20}{100 * ours['auroc'][name]:>10.2f}{theirs:>28}")
-        theirs = f"{published['brittleness']:.5f}" if published else "-"
-        lines.append(f"  {'brittleness':<26}{ours['brittleness']:>10.5f}{theirs:>28}")
+        published_title = f"published {group} mean" if group in published_groups else "published"
+        comparisons.append(Comparison(title, published_title, lines))
+    return comparisons
+
+
+def _line(name: str, ours: float, theirs: float | None, *, decimals: int, factor: int = 1) -> tuple[str, str, str, str]:
+    ours_text = f"{factor * ours:.{decimals}f}"
+    if theirs is None:
+        return name, ours_text, "-", "-"
+    return name, ours_text, f"{factor * theirs:.{decimals}f}", f"{factor * (ours - theirs):+.{decimals}f}"
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Returns ours beside the published numbers, in percent, as lines of text."""
+    lines = []
+    for comparison in compare(results):
+        lines.append(f"{comparison.title:<28}{'ours':>10}{comparison.published_title:>28}")
+        for name, ours, theirs, _ in comparison.lines:
+            label = f"AUROC {name}" if name in DETECTORS else name
+            lines.append(f"  {label:<26}{ours:>10}{theirs:>28}")
     for reference in results["random_on_same_test"]:
         aurocs = ", ".join(f"{name} {100 * reference['auroc'][name]:.2f}" for name in DETECTORS)
         lines.append(f"  a random teacher on the same test samples: {aurocs}")
     return "\n".join(lines)
+
+
+def read_scores(path: pathlib.Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Reads the labels [S] and each detector's scores [S] that `write_scores` wrote."""
+    with open(path, newline="") as file:
+        header, *rows = csv.reader(file)
+    _, labels, *columns = zip(*rows, strict=True)
+    scores = {name: np.asarray(column, float) for name, column in zip(header[2:], columns, strict=True)}
+    return np.asarray(labels, int), scores
+
+
+def read_metrics(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
+    """Reads the records of metrics.jsonl by stage; of a stage that was started again, those of the last time."""
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        records = stages.setdefault(record["stage"], [])
+        if records and record["step"] <= records[-1]["step"]:
+            records.clear()
+        records.append(record)
+    return stages

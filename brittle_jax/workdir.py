@@ -19,7 +19,7 @@ from brittle_jax.results import write_json
 _NOT_COMPARED = {"data.dir", "row", "word"}
 # What a run writes: nothing else is ever deleted.
 _FILES = ("results.json", "splits.json", "metrics.jsonl", "config.json")
-_FOLDERS = ("scores", "checkpoints", "tensorboard", "report")
+_FOLDERS = ("scores", "checkpoints", "tensorboard", "examples", "report")
 
 
 def is_finished(folder: pathlib.Path) -> bool:

@@ -29,7 +29,8 @@ def records(folder):
 
 
 def without_times(results):
-    return {key: value for key, value in results.items() if key not in ("seconds", "finished_at")}
+    of_the_moment = ("seconds", "peak_memory_mib", "peak_device_memory_mib", "finished_at")
+    return {key: value for key, value in results.items() if key not in of_the_moment}
 
 
 def shrink(config):
@@ -73,6 +74,7 @@ def test_smoke_writes_every_file_of_the_contract(smoke):
     folder, *_ = smoke
     names = {file.relative_to(folder).as_posix() for file in folder.rglob("*")}
     assert {"results.json", "scores/soc.csv", "splits.json", "config.json", "metrics.jsonl"} <= names
+    assert {"report/index.html", "examples/soc.json"} <= names
     assert any(name.startswith("tensorboard/events.out") for name in names)
     for network in ("teacher", "student"):
         assert checkpoint.exists(folder / "checkpoints" / "soc" / network)
@@ -91,6 +93,9 @@ def test_smoke_writes_every_file_of_the_contract(smoke):
     assert entry["auroc_by_view"].keys() == {"top", "side"}
     assert entry["brittleness"] == pytest.approx(entry["gradient_norm"] / entry["error_trace"])
     assert results["summary"]["all"]["auroc"] == entry["auroc"]
+    stages = ["data", "pretrain", "represent", "distill", "score", "brittleness", "metrics", "examples"]
+    assert list(results["seconds"]) == list(results["peak_memory_mib"]) == stages
+    assert 100 < results["peak_memory_mib"]["data"] <= results["peak_memory_mib"]["brittleness"] < 8000
 
 
 def test_scores_and_splits_agree_with_the_results(smoke):
@@ -108,6 +113,19 @@ def test_scores_and_splits_agree_with_the_results(smoke):
     assert not set(splits["train"]) & set(splits["test"])
     assert not any(sample.startswith("threat") for sample in splits["train"])
     assert [sample.startswith("threat") for sample in splits["test"]] == [label == 1 for label in labels]
+
+
+def test_the_page_frames_the_patch_that_decided(smoke):
+    folder, *_ = smoke
+    with open(folder / "scores" / "soc.csv", newline="") as file:
+        kd = {line["id"]: float(line["kd"]) for line in csv.DictReader(file)}
+    examples = read(folder, "examples/soc.json")
+    assert examples["groups"]["Most anomalous"] == sorted(kd, key=kd.get, reverse=True)[:6]
+    page = (folder / "report" / "index.html").read_text()
+    for sample, content in examples["samples"].items():
+        assert content["scores"]["kd"] == kd[sample]
+        assert sum(view["deciding_box"] is not None for view in content["views"]) == 1
+        assert all(view["picture"] in page for view in content["views"])
 
 
 def test_smoke_says_what_it_does(smoke):

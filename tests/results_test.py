@@ -87,3 +87,24 @@ def test_the_table_finds_a_configuration_of_its_own():
     lines = [line.split() for line in results.table(content).splitlines()]
     assert lines[0] == ["soc", "ours", "published"]
     assert lines[1] == ["AUROC", "kd", "90.00", "96.41"]
+
+
+def test_scores_are_read_as_they_were_written(tmp_path):
+    scores = {"kd": np.array([0.1, 1 / 3], np.float32), "mse": np.array([1e-9, 2.0])}
+    results.write_scores(tmp_path / "cat.csv", ["a,\nb", '"c'], [0, 1], scores)
+    labels, read = results.read_scores(tmp_path / "cat.csv")
+    np.testing.assert_array_equal(labels, [0, 1])
+    assert list(read) == ["kd", "mse"]
+    for name, values in scores.items():
+        np.testing.assert_array_equal(read[name], values)
+
+
+def test_a_stage_that_was_started_again_counts_once(tmp_path):
+    lines = [("a", 1, 9.0), ("a", 2, 8.0), ("b", 1, 7.0), ("a", 1, 6.0), ("a", 2, 5.0), ("a", 3, 4.0)]
+    text = "".join(json.dumps({"stage": stage, "step": step, "loss": loss}) + "\n" for stage, step, loss in lines)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    stages = results.read_metrics(tmp_path)
+    assert {stage: [record["loss"] for record in records] for stage, records in stages.items()} == {
+        "a": [6.0, 5.0, 4.0],
+        "b": [7.0],
+    }

@@ -26,6 +26,9 @@ class ImageSet:
         view_of_image: [N] int, index into `views`.
         read_image: index of an image to [H, W, 3] uint8, all of one size.
         image_shape: (H, W, 3).
+        read_view: indices of a sample and a view to the whole picture, [height, width, 3] uint8, as people look at it.
+        box_of_image: [N, 4] int, the part of its view that each image is: top, left, bottom, right in pixels, beyond
+            the picture where that is too small; None where every image is its whole view.
     """
 
     name: str
@@ -39,6 +42,8 @@ class ImageSet:
     view_of_image: np.ndarray
     read_image: Callable[[int], np.ndarray]
     image_shape: tuple[int, int, int]
+    read_view: Callable[[int, int], np.ndarray]
+    box_of_image: np.ndarray | None
 
     def identity(self) -> dict[str, str | bool | int]:
         """Returns what tells these images from others of the same name: a made-up set from the real one."""

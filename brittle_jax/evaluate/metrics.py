@@ -26,6 +26,43 @@ def separation(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     }
 
 
+def roc_band(
+    labels: np.ndarray, scores: np.ndarray, *, num_samples: int, seed: int, level: float = 0.95
+) -> dict[str, np.ndarray]:
+    """Returns the ROC curve on a grid of 101 false-positive rates, with a bootstrap interval at each.
+
+    The curve is a step function: at a rate stands the largest true-positive rate that is reached without exceeding it.
+    Normal and anomalous samples are resampled apart, as in `auroc_interval`.
+
+    Args:
+        labels, scores, num_samples, seed, level: as in `auroc_interval`.
+
+    Returns:
+        [101] each: `false_positive_rate`, `true_positive_rate`, `low`, `high`, as fractions.
+    """
+    rates = np.linspace(0, 1, 101)
+
+    def curve(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
+        # So many normal samples may lie above the threshold; the threshold is the highest one that may not.
+        allowed = np.floor(rates * len(normal) + 1e-9).astype(int)
+        thresholds = np.append(np.sort(normal)[::-1], -np.inf)[allowed]
+        return 1 - np.searchsorted(np.sort(anomalous), thresholds, side="right") / len(anomalous)
+
+    rng = np.random.default_rng(seed)
+    normal, anomalous = scores[labels == 0], scores[labels == 1]
+    resampled = [
+        curve(rng.choice(normal, len(normal)), rng.choice(anomalous, len(anomalous))) for _ in range(num_samples)
+    ]
+    tail = 50 * (1 - level)
+    low, high = np.percentile(resampled, [tail, 100 - tail], axis=0)
+    return {
+        "false_positive_rate": rates,
+        "true_positive_rate": curve(normal, anomalous),
+        "low": low,
+        "high": high,
+    }
+
+
 def auroc_interval(
     labels: np.ndarray, scores: np.ndarray, *, num_samples: int, seed: int, level: float = 0.95
 ) -> tuple[float, float]:

@@ -30,6 +30,19 @@ def sample_scores(images: ImageSet, indices: np.ndarray, image_scores: Scores, s
     return {name: largest_of_each_sample(values) for name, values in image_scores.items()}
 
 
+def deciding_images(images: ImageSet, indices: np.ndarray, values: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Returns for each sample the index of the image with the largest value, which is the sample's score.
+
+    Args:
+        indices, samples: as in `sample_scores`.
+        values: [M], one detector's scores of the images.
+    """
+    ascending = indices[np.argsort(values, kind="stable")]
+    deciding = np.full(len(images.ids), -1)
+    deciding[images.sample_of_image[ascending]] = ascending  # of several, the last and largest stays
+    return deciding[samples]
+
+
 def separations(labels: np.ndarray, scores: Scores, *, bootstrap_samples: int, seed: int) -> dict[str, dict[str, Any]]:
     """Returns every metric of every detector: `{"auroc": {"kd": ...}, "auroc_interval": {"kd": [low, high]}, ...}`."""
     by_detector = {name: metrics.separation(labels, values) for name, values in scores.items()}

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate import metrics
@@ -64,3 +64,33 @@ def test_false_positive_rate_counts_every_tie():
     # Twenty ranks, each of one normal and one anomalous sample: 19 of 20 anomalous ones cost 19 of 20 normal ones.
     ranks = np.repeat(np.arange(20.0), 2)
     assert metrics.separation(np.tile([0, 1], 20), ranks)["fpr_at_95_tpr"] == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_roc_band_holds_scikit_learns_curve(ties):
+    labels, scores = sample(150, ties=ties)
+    band = metrics.roc_band(labels, scores, num_samples=200, seed=0)
+    false_positives, true_positives, _ = roc_curve(labels, scores, drop_intermediate=False)
+    reached = [true_positives[false_positives <= rate + 1e-9].max() for rate in band["false_positive_rate"]]
+    np.testing.assert_allclose(band["true_positive_rate"], reached, atol=1e-12)
+    assert (band["low"] <= band["true_positive_rate"]).all() and (band["true_positive_rate"] <= band["high"]).all()
+
+
+def test_the_roc_band_by_hand():
+    labels = np.array([0, 0, 1, 1, 1])
+    scores = np.array([1.0, 3.0, 0.0, 2.0, 4.0])
+    band = metrics.roc_band(labels, scores, num_samples=10, seed=0)
+    expected = {0.0: 1 / 3, 0.49: 1 / 3, 0.5: 2 / 3, 0.99: 2 / 3, 1.0: 1.0}
+    for rate, reached in expected.items():
+        assert band["true_positive_rate"][round(100 * rate)] == pytest.approx(reached)
+
+
+def test_the_roc_band_is_as_wide_as_a_binomial_share():
+    # Anomalous scores far apart from normal ones on one side: the share found at the threshold is a binomial's.
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([np.zeros(50), np.where(np.arange(400) < 240, 1.0, -1.0) + rng.uniform(0, 0.1, 400)])
+    band = metrics.roc_band(np.repeat([0, 1], [50, 400]), scores, num_samples=4000, seed=0)
+    deviation = np.sqrt(0.6 * 0.4 / 400)
+    np.testing.assert_allclose(
+        [band["low"][0], band["high"][0]], [0.6 - 1.96 * deviation, 0.6 + 1.96 * deviation], atol=0.005
+    )

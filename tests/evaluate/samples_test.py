@@ -16,6 +16,8 @@ PARCELS = ImageSet(
     view_of_image=np.array([0, 1, 0, 1, 0, 0, 1, 0, 1]),
     read_image=lambda index: None,
     image_shape=(1, 1, 3),
+    read_view=lambda sample, view: None,
+    box_of_image=None,
 )
 SCORES = {"kd": np.array([-9.0, -8.0, 1.0, 3.0, 0.5, 2.0, 4.0, 2.5, 0.0])}
 EVERYTHING = np.arange(9)
@@ -30,6 +32,15 @@ def test_sample_scores_do_not_mix_samples_when_some_are_left_out():
     chosen = np.array([2, 3, 7, 8])
     scores = samples.sample_scores(PARCELS, chosen, {"kd": SCORES["kd"][chosen]}, np.array([1, 3]))
     np.testing.assert_array_equal(scores["kd"], [3.0, 2.5])
+
+
+def test_the_deciding_image_is_the_one_with_the_samples_score():
+    chosen = np.array([8, 2, 3, 7, 6, 4])  # in any order, and not all
+    values = SCORES["kd"][chosen]
+    deciding = samples.deciding_images(PARCELS, chosen, values, np.array([1, 3, 2]))
+    np.testing.assert_array_equal(deciding, [3, 7, 6])
+    scores = samples.sample_scores(PARCELS, chosen, {"kd": values}, np.array([1, 3, 2]))
+    np.testing.assert_array_equal(SCORES["kd"][deciding], scores["kd"])
 
 
 def test_each_view_is_judged_by_its_own_patches():

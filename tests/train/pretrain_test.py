@@ -29,6 +29,8 @@ def test_held_out_auroc_takes_the_largest_log_odds_of_each_sample(one_device, we
         view_of_image=np.zeros(8, int),
         read_image=lambda index: np.full((4, 4, 3), pixels[index], np.uint8),
         image_shape=(4, 4, 3),
+        read_view=lambda sample, view: None,
+        box_of_image=None,
     )
     network = jax.tree_util.Partial(by_brightness, jnp.float32(weight))
     assert held_out_auroc(network, images, np.arange(8), 3, one_device) == pytest.approx(expected)

@@ -59,9 +59,9 @@ def _load_pictures(name: str, config: ml_collections.ConfigDict) -> ImageSet:
     ids, labels = (np.concatenate(parts) for parts in zip(*tables, strict=True))
     num_train = len(sources[0])
 
-    def read_image(index: int) -> np.ndarray:
+    def read_picture(index: int, view: int = 0) -> np.ndarray:
         source, offset = (sources[0], 0) if index < num_train else (sources[1], num_train)
-        return preprocess.resize(preprocess.decode(source[index - offset]["image"]), side)
+        return preprocess.decode(source[index - offset]["image"])
 
     return ImageSet(
         name=name,
@@ -73,8 +73,10 @@ def _load_pictures(name: str, config: ml_collections.ConfigDict) -> ImageSet:
         sample_of_image=np.arange(len(ids)),
         views=("",),
         view_of_image=np.zeros(len(ids), int),
-        read_image=read_image,
+        read_image=lambda index: preprocess.resize(read_picture(index), side),
         image_shape=(side, side, 3),
+        read_view=read_picture,
+        box_of_image=None,
     )
 
 
@@ -201,4 +203,6 @@ def _load_parcels(config: ml_collections.ConfigDict) -> ImageSet:
         view_of_image=where[:, 1],
         read_image=read_patch,
         image_shape=(settings.size_pixels, settings.size_pixels, 3),
+        read_view=read_view,
+        box_of_image=np.concatenate([where[:, 2:], where[:, 2:] + settings.size_pixels], axis=1),
     )

@@ -1,0 +1,90 @@
+"""The test samples that say most about a detector: its extremes, and where it is most wrong; as pictures for a page."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.one_class import Configuration
+from brittle_jax.evaluate.samples import Scores, deciding_images
+
+DETECTOR = "kd"  # the method's own score chooses
+_PER_GROUP = 6
+_LARGEST_SIDE_PIXELS = 320
+_SMALL_PIXELS = 96  # pictures up to this side are kept as they are
+
+
+def choose_examples(labels: np.ndarray, scores: np.ndarray, per_group: int = _PER_GROUP) -> dict[str, list[int]]:
+    """Returns positions of the most and least anomalous samples, and of the worst mistakes, worst first.
+
+    Args:
+        labels: [S], 0 normal, 1 anomalous.
+        scores: [S], higher is more anomalous.
+        per_group: at most so many in each group.
+    """
+    ascending = np.argsort(scores, kind="stable")
+    descending = ascending[::-1]
+    groups = {
+        "Most anomalous": descending,
+        "Least anomalous": ascending,
+        "Normal, and yet scored highest": descending[labels[descending] == 0],
+        "Anomalous, and yet scored lowest": ascending[labels[ascending] == 1],
+    }
+    return {title: members[:per_group].tolist() for title, members in groups.items()}
+
+
+def collect_examples(
+    images: ImageSet, configuration: Configuration, indices: np.ndarray, image_scores: Scores, scores: Scores
+) -> dict[str, Any]:
+    """Returns the chosen test samples with their scores and pictures, ready for JSON.
+
+    Args:
+        indices: [M], the images that were scored.
+        image_scores: [M] each, by detector.
+        scores: [S] each, by detector: those of the configuration's test samples.
+
+    Returns:
+        `{"groups": {title: [id, ...]}, "samples": {id: {"label": 0, "scores": {...}, "views": [...]}}}`; a view has
+        `name`, `picture` (a data URI), `size` (height, width in pixels) and `deciding_box` (where the score comes
+        from: top, left, bottom, right, within the picture; null in views that did not decide, and without patches).
+    """
+    groups = choose_examples(configuration.test_labels, scores[DETECTOR])
+    deciding = deciding_images(images, indices, image_scores[DETECTOR], configuration.test)
+    samples = {}
+    for position in sorted({position for members in groups.values() for position in members}):
+        samples[str(images.ids[configuration.test[position]])] = {
+            "label": int(configuration.test_labels[position]),
+            "class": images.classes[images.labels[configuration.test[position]]],
+            "scores": {name: float(values[position]) for name, values in scores.items()},
+            "views": _views(images, configuration.test[position], deciding[position]),
+        }
+    ids = images.ids[configuration.test]
+    return {"groups": {title: ids[members].tolist() for title, members in groups.items()}, "samples": samples}
+
+
+def _views(images: ImageSet, sample: int, deciding: int) -> list[dict[str, Any]]:
+    views = []
+    for view, name in enumerate(images.views):
+        picture = images.read_view(sample, view)
+        height, width = picture.shape[:2]
+        box = None
+        if images.box_of_image is not None and images.view_of_image[deciding] == view:
+            box = np.clip(images.box_of_image[deciding], 0, [height, width, height, width]).tolist()
+        views.append({"name": name, "picture": data_uri(picture), "size": [height, width], "deciding_box": box})
+    return views
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """Returns [H, W, 3] uint8 as a data URI: small pictures as they are, larger ones as JPEG of a few KB."""
+    image, buffer = Image.fromarray(picture), io.BytesIO()
+    if max(image.size) <= _SMALL_PIXELS:
+        kind = "png"
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        kind = "jpeg"
+        image.thumbnail((_LARGEST_SIDE_PIXELS, _LARGEST_SIDE_PIXELS))
+        image.save(buffer, "JPEG", quality=80, optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

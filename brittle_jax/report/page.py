@@ -1,0 +1,99 @@
+"""The page of a row: one file that needs nothing beside it, made from what the run wrote to its folder."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+from brittle_jax import __version__, console, results
+from brittle_jax.evaluate.metrics import roc_band
+from brittle_jax.report import figures
+
+_DETECTORS = {
+    "kd": "KD",
+    "mse": "MSE",
+    "mahalanobis_diag": "Mahalanobis, diagonal",
+    "mahalanobis_full": "Mahalanobis, full",
+}
+_BAND_SAMPLES = 200
+
+
+def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path:
+    """Writes report/index.html, and returns where it is.
+
+    Args:
+        folder: of a run, with its scores, examples and metrics.
+        content: of its results.json.
+    """
+    stages = results.read_metrics(folder)
+    own = [*content["configurations"], *content["random_on_same_test"]]
+    names = {entry["name"] for entry in own}
+    text = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            results=content,
+            comparisons=results.compare(content),
+            is_comparable=not (content["synthetic_data"] or content["reduced"]),
+            overview=figures.auroc_overview(own, _DETECTORS),
+            configurations=[_configuration(folder, entry, stages) for entry in own],
+            shared_curves=_curves({stage: records for stage, records in stages.items() if _owner(stage) not in names}),
+            detectors=_DETECTORS,
+            version=__version__,
+        )
+    )
+    path = folder / "report" / "index.html"
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.rename(path)
+    return path
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("brittle_jax", "report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["percent"] = lambda fraction: f"{100 * fraction:.2f}"
+    environment.filters["duration"] = console.duration
+    environment.filters["words"] = lambda name: name.replace("_", " ")
+    return environment
+
+
+def _configuration(folder: pathlib.Path, entry: Mapping[str, Any], stages: Mapping[str, list]) -> dict[str, Any]:
+    name = entry["name"]
+    labels, scores = results.read_scores(folder / "scores" / f"{name}.csv")
+    cards = []
+    for detector, title in _DETECTORS.items():
+        band = roc_band(labels, scores[detector], num_samples=_BAND_SAMPLES, seed=0)
+        auroc, interval = entry["auroc"][detector], entry["auroc_interval"][detector]
+        cards.append(
+            {
+                "title": title,
+                "auroc": auroc,
+                "interval": interval,
+                "histogram": figures.score_histogram(labels, scores[detector], title),
+                "roc": figures.roc_curve(band, title, auroc, interval),
+            }
+        )
+    return {
+        "entry": entry,
+        "cards": cards,
+        "examples": json.loads((folder / "examples" / f"{name}.json").read_text()),
+        "curves": _curves({stage: records for stage, records in stages.items() if _owner(stage) == name}),
+    }
+
+
+def _owner(stage: str) -> str:
+    """Returns the configuration of a stage such as "distill unimodal/airplane"; empty where all share it."""
+    return stage.partition(" ")[2]
+
+
+def _curves(stages: Mapping[str, list]) -> list[dict[str, Any]]:
+    return [{"stage": stage, "plot": figures.training_curve(records, stage)} for stage, records in stages.items()]

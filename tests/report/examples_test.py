@@ -1,0 +1,76 @@
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.one_class import Configuration
+from brittle_jax.report.examples import choose_examples, collect_examples, data_uri
+
+
+def test_extremes_and_mistakes_are_chosen_worst_first():
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    scores = np.array([0.1, 0.9, 0.5, 0.2, 0.8, 0.7])
+    assert choose_examples(labels, scores, per_group=2) == {
+        "Most anomalous": [1, 4],
+        "Least anomalous": [0, 3],
+        "Normal, and yet scored highest": [1, 2],
+        "Anomalous, and yet scored lowest": [3, 5],
+    }
+
+
+def read(uri):
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def test_small_pictures_are_kept_exactly():
+    picture = np.random.default_rng(0).integers(0, 256, (32, 20, 3), np.uint8)
+    uri = data_uri(picture)
+    assert uri.startswith("data:image/png;base64,")
+    np.testing.assert_array_equal(np.asarray(read(uri)), picture)
+
+
+def test_large_pictures_are_made_smaller_and_keep_their_shape():
+    uri = data_uri(np.full((900, 600, 3), 200, np.uint8))
+    assert uri.startswith("data:image/jpeg;base64,")
+    image = read(uri)
+    assert image.size == (213, 320)
+    assert np.abs(np.asarray(image).astype(int) - 200).max() <= 3
+
+
+@pytest.fixture
+def parcels():
+    """Two parcels, two views each of 40 by 60 pixels, two patches of 48 a view, wider than the picture is high."""
+    boxes = np.array([[-4, 0, 44, 48], [-4, 12, 44, 60]])
+    return ImageSet(
+        name="xray",
+        classes=("soc", "threat"),
+        synthetic=True,
+        ids=np.array(["a", "b"]),
+        labels=np.array([0, 1]),
+        official_split=None,
+        sample_of_image=np.repeat([0, 1], 4),
+        views=("top", "side"),
+        view_of_image=np.tile([0, 0, 1, 1], 2),
+        read_image=lambda index: np.zeros((48, 48, 3), np.uint8),
+        image_shape=(48, 48, 3),
+        read_view=lambda sample, view: np.full((40, 60, 3), 100 * sample + view, np.uint8),
+        box_of_image=np.tile(boxes, (4, 1)),
+    )
+
+
+def test_the_deciding_patch_is_framed_in_its_own_view_and_inside_the_picture(parcels):
+    image_scores = {"kd": np.array([1.0, 4.0, 2.0, 3.0, 1.0, 2.0, 9.0, 3.0])}
+    configuration = Configuration("soc", "all", np.array([]), np.array([0, 1]), np.array([0, 1]))
+    scores = {"kd": np.array([4.0, 9.0])}
+    examples = collect_examples(parcels, configuration, np.arange(8), image_scores, scores)
+    assert examples["groups"]["Most anomalous"] == ["b", "a"]
+    a, b = examples["samples"]["a"], examples["samples"]["b"]
+    assert (a["label"], a["class"], a["scores"]) == (0, "soc", {"kd": 4.0})
+    assert [view["deciding_box"] for view in a["views"]] == [[0, 12, 40, 60], None]
+    assert [view["deciding_box"] for view in b["views"]] == [None, [0, 0, 40, 48]]
+    assert [view["name"] for view in b["views"]] == ["top", "side"]
+    assert all(view["size"] == [40, 60] for view in b["views"])
+    assert [np.asarray(read(view["picture"])).mean() for view in b["views"]] == [100, 101]

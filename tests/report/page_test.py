@@ -1,0 +1,205 @@
+"""The page, made from a folder as a run writes it; what is in it is read with a parser."""
+
+import html.parser
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from brittle_jax import results
+from brittle_jax.evaluate.metrics import auroc_interval, separation
+from brittle_jax.published import published_row
+from brittle_jax.report.page import write_page
+from brittle_jax.results import DETECTORS
+
+_VOID = {"meta", "link", "br", "hr", "img", "input"}
+_EVIL = '<script>alert("x")</script>'
+
+
+class Page(html.parser.HTMLParser):
+    """Reads a page, and makes sure that every element is closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def write_run(folder, names=("unimodal/airplane", "multimodal/cat"), **changes):
+    """Writes the files of a run with made-up scores, and returns its results."""
+    rng = np.random.default_rng(0)
+    entries, lines = [], [{"stage": "pretrain", "step": 1, "loss": 2.0}, {"stage": "pretrain", "step": 2, "loss": 1.0}]
+    for name in names:
+        labels = np.repeat([0, 1], [30, 20])
+        scores = {detector: rng.normal(size=50) + labels for detector in DETECTORS}
+        ids = [f"{_EVIL}{index}" for index in range(50)]
+        results.write_scores(folder / "scores" / f"{name}.csv", ids, labels, scores)
+        entry = {"name": name, "group": name.partition("/")[0] if "/" in name else "all", "num_train": 40}
+        entry |= {"num_test_normal": 30, "num_test_anomalous": 20, "teacher": {"held_out_accuracy": 0.876543}}
+        entry |= {"brittleness": 0.025, "gradient_norm": 0.1, "error_trace": 4.0}
+        entry |= {"distillation": {"loss": 0.1, "mean_predictor_loss": 0.2}}
+        entry["auroc"] = {each: separation(labels, values)["auroc"] for each, values in scores.items()}
+        entry["auroc_interval"] = {
+            each: auroc_interval(labels, values, num_samples=20, seed=0) for each, values in scores.items()
+        }
+        entries.append(entry)
+        view = {"name": "", "picture": "data:image/png;base64,AA==", "size": [32, 32], "deciding_box": [2, 3, 20, 21]}
+        sample = {"label": 1, "class": "cat", "scores": {each: 1.5 for each in DETECTORS}, "views": [view]}
+        results.write_json(
+            folder / "examples" / f"{name}.json", {"groups": {"Most anomalous": ids[:1]}, "samples": {ids[0]: sample}}
+        )
+        lines += [{"stage": f"distill {name}", "step": step, "loss": 1 / step} for step in (1, 2)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    content = {
+        "row": "cifar10_fmnist_rotnet",
+        "dataset": "cifar10",
+        "teacher": {"task": "rotnet", "dataset": "fashion_mnist"},
+        "synthetic_data": False,
+        "seed": 0,
+        "reduced": {},
+        "configurations": entries,
+        "summary": results.summarise(entries),
+        "random_on_same_test": [],
+        "published": published_row("cifar10_fmnist_rotnet"),
+        "measurement": {"pixel_scale": "[0, 1]", "ridge": None},
+        "environment": {"python": "3.11", "devices": ["cpu"]},
+        "seconds": {"distill": 125.0},
+        "peak_memory_mib": {"distill": 512},
+        "peak_device_memory_mib": {"distill": None},
+        "finished_at": "2021-04-21T00:00:00+00:00",
+    }
+    return content | changes
+
+
+def read_page(folder, content):
+    return Page(write_page(folder, content).read_text(encoding="utf-8"))
+
+
+def test_the_page_needs_nothing_beside_it_and_asks_no_network(tmp_path):
+    page = read_page(tmp_path, write_run(tmp_path))
+    assert sorted(file.name for file in (tmp_path / "report").iterdir()) == ["index.html"]
+    targets = [
+        value
+        for _, attributes in page.elements
+        for name, value in attributes.items()
+        if name in ("src", "href", "xlink:href", "action", "srcset", "data", "poster")
+    ]
+    assert targets and all(target.startswith(("#", "data:")) for target in targets)
+    css = (tmp_path / "report" / "index.html").read_text().partition("</style>")[0]
+    assert "@import" not in css and "url(" not in css and "http" not in css
+
+
+def test_inner_links_and_ids_fit(tmp_path):
+    page = read_page(tmp_path, write_run(tmp_path, reduced={"distill.num_epochs": [20, 2]}))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    wanted = {
+        value[1:] for _, attributes in page.elements for value in attributes.values() if value and value[0] == "#"
+    }
+    text = (tmp_path / "report" / "index.html").read_text()
+    wanted |= set(re.findall(r"url\(#([^)]*)\)", text))
+    assert wanted <= set(ids)
+    assert "reduced" in wanted
+    referred = [each for each in ids if each in wanted]
+    assert len(referred) == len(set(referred))
+
+
+def test_every_picture_says_what_it_shows(tmp_path):
+    page = read_page(tmp_path, write_run(tmp_path))
+    pictures = page.all("svg")
+    assert len(pictures) == 1 + 2 * (1 + 2 * len(DETECTORS) + 1) + 1  # overview; sample, plots, student; shared teacher
+    assert all(picture["role"] == "img" and len(picture["aria-label"]) > 10 for picture in pictures)
+    (frame, *_) = [rect for rect in page.all("rect") if rect.get("class") == "frame"]
+    assert (frame["x"], frame["y"], frame["width"], frame["height"]) == ("3", "2", "18", "18")
+    assert any("pixels 3 to 21 across and 2 to 20 down" in picture["aria-label"] for picture in pictures)
+
+
+def test_the_numbers_stand_beside_the_published_ones(tmp_path):
+    content = write_run(tmp_path)
+    page = read_page(tmp_path, content)
+    theirs = content["published"]["groups"]["unimodal"]["auroc"]["kd"]
+    ours = content["summary"]["unimodal"]["auroc"]["kd"]
+    assert f"KD {100 * ours:.2f} {100 * theirs:.2f} {100 * (ours - theirs):+.2f}" in page.text
+    assert "brittleness 0.02500 " in page.text
+    low, high = content["configurations"][0]["auroc_interval"]["mse"]
+    assert f"[{100 * low:.2f}, {100 * high:.2f}]" in page.text
+    assert "held-out accuracy at its own task: 87.65%" in page.text
+    assert "2 min 05 s 512 MiB" in page.text
+    assert "pixel scale [0, 1]" in page.text and "ridge" not in page.text
+
+
+@pytest.mark.parametrize("is_synthetic", [False, True])
+@pytest.mark.parametrize("reduced", [{}, {"distill.num_epochs": [20, 2]}])
+def test_what_is_synthetic_or_reduced_never_stands_there_without_a_mark(tmp_path, is_synthetic, reduced):
+    page = read_page(tmp_path, write_run(tmp_path, synthetic_data=is_synthetic, reduced=reduced))
+    marks = [attributes for attributes in page.all("span") if attributes.get("class") == "mark"]
+    groups = 2
+    assert len(marks) == groups * (is_synthetic + bool(reduced) + (is_synthetic or bool(reduced)))
+    assert ("Synthetic data." in page.text) == is_synthetic
+    assert ("distill.num_epochs 20 2" in page.text) == bool(reduced)
+
+
+def test_a_row_without_published_numbers_has_a_page(tmp_path):
+    page = read_page(tmp_path, write_run(tmp_path, published=None))
+    assert "Published:" not in page.text
+
+
+def test_names_from_the_data_are_not_taken_for_markup(tmp_path):
+    page = read_page(tmp_path, write_run(tmp_path))
+    assert f"{_EVIL}0" in page.text
+    assert len(page.all("script")) == 1
+
+
+def test_views_and_a_student_that_did_not_learn_are_shown(tmp_path):
+    content = write_run(tmp_path, names=("soc",))
+    (entry,) = content["configurations"]
+    entry["auroc_by_view"] = {"top": {each: 0.6 for each in DETECTORS}, "side": {each: 0.4 for each in DETECTORS}}
+    entry["distillation"]["mean_predictor_loss"] = 0.05
+    page = read_page(tmp_path, content)
+    assert "60.00 40.00" in page.text
+    assert "has not learned the teacher" in page.text
+
+
+def test_scores_that_are_all_equal_have_a_page(tmp_path):
+    content = write_run(tmp_path, names=("soc",))
+    labels, scores = results.read_scores(tmp_path / "scores" / "soc.csv")
+    equal = {name: np.ones_like(values) for name, values in scores.items()}
+    results.write_scores(tmp_path / "scores" / "soc.csv", [str(index) for index in range(50)], labels, equal)
+    read_page(tmp_path, content)
+
+
+def test_the_same_run_gives_the_same_page(tmp_path):
+    content = write_run(tmp_path)
+    pages = [write_page(tmp_path, content).read_bytes() for _ in range(2)]
+    assert pages[0] == pages[1]
+
+
+def test_plots_touch_no_global_state_of_matplotlib(tmp_path):
+    script = "import sys; from brittle_jax.report import figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
