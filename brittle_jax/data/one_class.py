@@ -108,7 +108,13 @@ def _training_samples(images: ImageSet, config: ml_collections.ConfigDict) -> np
     is_normal = np.isin(images.labels, _parcel_classes(images.classes)["soc"])
     fractions = {"split": (is_normal, config.data.patches.train_fraction)}
     if config.teacher.task == "baseline":
-        fractions["baseline split"] = (~is_normal, config.data.patches.baseline_threat_fraction)
+        share = config.data.patches.baseline_threat_fraction
+        if not round(share * np.sum(~is_normal)):
+            raise UserError(
+                f"--config.data.patches.baseline_threat_fraction={share} of {np.sum(~is_normal)} threat(s) leaves the "
+                "supervised baseline none to learn from: raise it, or --config.data.parcels.num_threat"
+            )
+        fractions["baseline split"] = (~is_normal, share)
     for purpose, (members, fraction) in fractions.items():
         samples = np.flatnonzero(members)
         samples = samples[np.argsort(images.ids[samples])]  # so that the order of the files does not matter

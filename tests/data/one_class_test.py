@@ -76,6 +76,14 @@ def test_parcels_are_split_by_parcel_and_all_threats_test(xray_config):
     assert set(images.view_of_image[train_images]) == {0, 1}
 
 
+def test_a_supervised_baseline_without_a_threat_to_learn_from_is_refused(xray_config):
+    xray_config.teacher.task = "baseline"
+    images = load("xray", xray_config)
+    xray_config.data.patches.baseline_threat_fraction = 0.05
+    with pytest.raises(UserError, match="fraction=0.05 of 6 threat.* leaves the supervised baseline none"):
+        one_class.configurations(images, xray_config)
+
+
 def test_the_split_depends_on_the_seed_alone(xray_config):
     images = load("xray", xray_config)
     first, again = (one_class.configurations(images, xray_config)[0] for _ in range(2))
