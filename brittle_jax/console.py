@@ -76,7 +76,8 @@ class Progress:
         """Says how much was done and how fast."""
         seconds = time.monotonic() - self._start
         rate = self._done / max(seconds, 1e-9)
-        say(f"  {self._what}: {self._done} {self._unit}s in {duration(seconds)} ({rate:.3g} {self._unit}s/s)")
+        units = self._unit + "s" * (self._done != 1)
+        say(f"  {self._what}: {self._done} {units} in {duration(seconds)} ({rate:.3g} {self._unit}s/s)")
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,17 @@
-"""Makes the pictures of the README: `python docs/make_pictures.py`."""
+"""Makes the pictures of the README, and a sheet of parcels to look at critically.
 
+python docs/make_pictures.py parcels                   # docs/parcels.jpg
+python docs/make_pictures.py sheet --out=sheet.png     # twenty normal parcels, then twenty threats
+python docs/make_pictures.py page --run=runs/ROW       # docs/page.jpg, of a finished run, with Chromium
+"""
+
+import argparse
+import io
 import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
 
 import numpy as np
 from PIL import Image
@@ -8,34 +19,69 @@ from PIL import Image
 from brittle_jax.data.parcels.packing import pack
 from brittle_jax.data.parcels.scanner import scan
 
-_PER_CLASS = 4
-_SIDE_PIXELS = 230
 _GAP_PIXELS = 10
+_DOCS = pathlib.Path(__file__).parent
 
 
-def parcels() -> Image.Image:
-    """Returns a sheet of parcels, the top view above the side view: a row of normal ones, a row of threats."""
-    rows = [
-        [_both_views(np.random.default_rng([0, int(is_threat), index]), is_threat) for index in range(_PER_CLASS)]
+def parcels(*, per_class: int, columns: int, side_pixels: int) -> Image.Image:
+    """Returns a sheet of parcels, the top view above the side view: normal ones first, then threats."""
+    cells = [
+        _both_views(np.random.default_rng([0, int(is_threat), index]), is_threat, side_pixels)
         for is_threat in (False, True)
+        for index in range(per_class)
     ]
-    width = max(parcel.shape[1] for row in rows for parcel in row) + _GAP_PIXELS
-    heights = [max(parcel.shape[0] for parcel in row) + _GAP_PIXELS for row in rows]
-    sheet = np.full((sum(heights), width * _PER_CLASS, 3), 255, np.uint8)
-    for row, top in zip(rows, np.cumsum([0, *heights]), strict=False):
-        for column, parcel in enumerate(row):
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    width = max(cell.shape[1] for cell in cells) + _GAP_PIXELS
+    tops = np.cumsum([0, *(max(cell.shape[0] for cell in row) + _GAP_PIXELS for row in rows)])
+    sheet = np.full((tops[-1], width * columns, 3), 255, np.uint8)
+    for row, top in zip(rows, tops, strict=False):
+        for column, cell in enumerate(row):
             left = column * width
-            sheet[top : top + parcel.shape[0], left : left + parcel.shape[1]] = parcel
+            sheet[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
     return Image.fromarray(sheet)
 
 
-def _both_views(rng: np.random.Generator, is_threat: bool) -> np.ndarray:
-    scans = scan(rng, pack(rng, is_threat=is_threat), side_pixels=_SIDE_PIXELS)
+def _both_views(rng: np.random.Generator, is_threat: bool, side_pixels: int) -> np.ndarray:
+    scans = scan(rng, pack(rng, is_threat=is_threat), side_pixels=side_pixels)
     views = [view.image for view in scans.values()]
     width = max(view.shape[1] for view in views)
     return np.concatenate([np.pad(view, ((0, 0), (0, width - view.shape[1]), (0, 0)), mode="edge") for view in views])
 
 
+def page(run: pathlib.Path, *, width: int, height: int) -> Image.Image:
+    """Returns the top of a run's page as Chromium draws it, in pixels."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        sys.exit("chromium is not installed: it draws the page")
+    with tempfile.TemporaryDirectory() as folder:
+        picture = pathlib.Path(folder) / "page.png"
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}"]
+        target = (run / "report" / "index.html").resolve().as_uri()
+        subprocess.run(
+            [browser, *options, f"--window-size={width},{height}", f"--screenshot={picture}", target],
+            check=True,
+            capture_output=True,
+        )
+        return Image.open(io.BytesIO(picture.read_bytes())).convert("RGB")
+
+
+def main() -> None:
+    """Reads the command line and writes one picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("parcels", "sheet", "page"))
+    parser.add_argument("--run", type=pathlib.Path, help="folder of the run whose page is drawn")
+    parser.add_argument("--out", type=pathlib.Path, help="where the picture goes")
+    arguments = parser.parse_args()
+    if arguments.what == "page":
+        if arguments.run is None:
+            parser.error("page needs --run=FOLDER")
+        picture = page(arguments.run, width=1100, height=1500)
+    elif arguments.what == "sheet":
+        picture = parcels(per_class=20, columns=10, side_pixels=230)
+    else:
+        picture = parcels(per_class=4, columns=4, side_pixels=230)
+    picture.save(arguments.out or _DOCS / f"{arguments.what}.jpg", quality=85, optimize=True)
+
+
 if __name__ == "__main__":
-    folder = pathlib.Path(__file__).parent
-    parcels().save(folder / "parcels.jpg", quality=85, optimize=True)
+    main()

@@ -25,7 +25,6 @@ _STYLE = {
     "axes.spines.right": False,
     "xtick.color": _INK,
     "ytick.color": _INK,
-    "figure.constrained_layout.use": True,
 }
 _WIDTH, _HEIGHT, _POINTS_PER_INCH = 250, 180, 72
 _MARKERS = "os^D"
@@ -39,9 +38,11 @@ def auroc_overview(entries: Sequence[Mapping[str, Any]], detectors: Mapping[str,
         entries: of results.json's configurations.
         detectors: their titles by name.
     """
-    height = 80 + (14 * len(detectors) + 8) * len(entries)
+    line_height = 14 if len(entries) < 5 else 8
+    height = 80 + (len(detectors) + 1) * line_height * len(entries)
+    names = [entry["name"] for entry in entries]
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(_WIDTH + 60, height)
+        figure, axes = _figure(_WIDTH + 60, height, left=14 + 5 * max(map(len, names)), top=46)
         step = 1 / (len(detectors) + 1)
         for line, (name, title) in enumerate(detectors.items()):
             aurocs = np.array([100 * entry["auroc"][name] for entry in entries])
@@ -52,14 +53,14 @@ def auroc_overview(entries: Sequence[Mapping[str, Any]], detectors: Mapping[str,
                 xerr=np.abs(bounds - aurocs),
                 fmt=_MARKERS[line],
                 color=_INK,
-                markersize=5,
+                markersize=line_height / 3,
                 elinewidth=1,
                 label=title,
             )
         axes.axvline(50, color=_INK, linewidth=0.6, linestyle=":")
-        axes.set(yticks=range(len(entries)), yticklabels=[entry["name"] for entry in entries])
+        axes.set(yticks=range(len(entries)), yticklabels=names)
         axes.set(xlabel="AUROC, %, with its 95% interval", ylim=(len(entries) - 0.5, -0.5))
-        figure.legend(loc="outside upper right", frameon=False, ncols=2)
+        figure.legend(loc="upper right", frameon=False, ncols=2)
         best = max(entries, key=lambda entry: entry["auroc"]["kd"])
         return _svg(
             figure,
@@ -125,9 +126,13 @@ def training_curve(records: Sequence[Mapping[str, Any]], stage: str) -> Markup:
         )
 
 
-def _figure(width: int = _WIDTH, height: int = _HEIGHT) -> tuple[Figure, Axes]:
+def _figure(width: int = _WIDTH, height: int = _HEIGHT, left: int = 44, top: int = 8) -> tuple[Figure, Axes]:
+    """Returns a figure and its axes, with fixed margins in points: automatic ones take as long as the drawing."""
     figure = Figure(figsize=(width / _POINTS_PER_INCH, height / _POINTS_PER_INCH))
-    return figure, figure.subplots()
+    right, bottom = 8, 34
+    return figure, figure.add_axes(
+        (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
+    )
 
 
 def _svg(figure: Figure, description: str) -> Markup:

@@ -30,6 +30,11 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
     stages = results.read_metrics(folder)
     own = [*content["configurations"], *content["random_on_same_test"]]
     names = {entry["name"] for entry in own}
+    configurations = []
+    with console.track("page", len(own), unit="configuration") as progress:
+        for entry in own:
+            configurations.append(_configuration(folder, entry, stages))
+            progress.update(1)
     text = (
         _environment()
         .get_template("page.html")
@@ -38,7 +43,7 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
             comparisons=results.compare(content),
             is_comparable=not (content["synthetic_data"] or content["reduced"]),
             overview=figures.auroc_overview(own, _DETECTORS),
-            configurations=[_configuration(folder, entry, stages) for entry in own],
+            configurations=configurations,
             shared_curves=_curves({stage: records for stage, records in stages.items() if _owner(stage) not in names}),
             detectors=_DETECTORS,
             version=__version__,
