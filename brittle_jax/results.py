@@ -207,7 +207,10 @@ def read_metrics(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
     """Reads the records of metrics.jsonl by stage; of a stage that was started again, those of the last time."""
     stages: dict[str, list[dict[str, Any]]] = {}
     for line in (folder / "metrics.jsonl").read_text().splitlines():
-        record = json.loads(line)
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # cut off where the run was killed; its stage was started again
         records = stages.setdefault(record["stage"], [])
         if records and record["step"] <= records[-1]["step"]:
             records.clear()

@@ -7,6 +7,7 @@ import pytest
 from brittle_jax import results
 from brittle_jax.published import published_row
 from brittle_jax.recipes import small_resnet_row
+from brittle_jax.train.loop import MetricLog
 
 
 def entry(name, group, kd, brittleness):
@@ -108,3 +109,12 @@ def test_a_stage_that_was_started_again_counts_once(tmp_path):
         "a": [6.0, 5.0, 4.0],
         "b": [7.0],
     }
+
+
+def test_a_line_that_a_killed_run_left_half_written_costs_only_itself(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"stage": "a", "step": 1, "loss": 2.0}\n{"stage": "a", "st')
+    log = MetricLog(tmp_path)
+    log.write("a", 1, {"loss": 3.0})
+    log.write("a", 2, {"loss": 4.0})
+    log.close()
+    assert [record["loss"] for record in results.read_metrics(tmp_path)["a"]] == [3.0, 4.0]

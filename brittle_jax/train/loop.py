@@ -22,7 +22,11 @@ class MetricLog:
     """Writes metrics to `metrics.jsonl` and as TensorBoard events, under `DIR/tensorboard`."""
 
     def __init__(self, workdir: pathlib.Path):
-        self._file = open(workdir / "metrics.jsonl", "a")
+        path = workdir / "metrics.jsonl"
+        was_cut_off = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
+        self._file = open(path, "a")
+        if was_cut_off:
+            self._file.write("\n")  # the line that a killed run left is lost, the next one is not
         self._events = SummaryWriter(str(workdir / "tensorboard"))
 
     def write(self, stage: str, step: int, metrics: dict[str, float]) -> None:
