@@ -10,13 +10,14 @@ from brittle_jax.errors import UserError
 
 DATASETS = ("cifar10", "xray")
 AUXILIARY_DATASETS = ("cifar10", "fashion_mnist", "xray")
-TEACHER_TASKS = ("random", "baseline", "classification", "rotnet")
+TEACHER_TASKS = ("random", "baseline", "classification", "rotnet", "autoencoder", "denoising", "simclr")
 CHOICES = {
     "data.name": DATASETS,
     "network.name": ("small_resnet", "small_resnet_tiny", "densenet161", "densenet_tiny"),
     "teacher.task": TEACHER_TASKS,
     "teacher.data": ("", *AUXILIARY_DATASETS),
     "teacher.random_batch_norm": ("normal_images", "initial"),
+    "pretrain.optimizer": ("sgd", "adam"),
     "evaluate.gradient_path": ("student", "both"),
     "evaluate.covariance": ("empirical", "ridge", "ledoit_wolf"),
 }
@@ -76,14 +77,18 @@ def get_base_config() -> ml_collections.ConfigDict:
 
     config.pretrain = pretrain = ml_collections.ConfigDict()
     pretrain.num_epochs = 24.0
-    pretrain.warmup_epochs = 5.0  # the rate rises from 0 to its peak, then falls to 0, both linearly
+    pretrain.optimizer = "sgd"  # with Nesterov momentum and a one-cycle rate; or `adam`, at a constant rate
+    pretrain.warmup_epochs = 5.0  # of sgd: the rate rises from 0 to its peak, then falls to 0, both linearly
     pretrain.batch_size = 512  # images that enter the network, over all devices
-    pretrain.peak_learning_rate = 0.4  # of SGD with Nesterov momentum
-    pretrain.momentum = 0.9
-    pretrain.weight_decay = 5e-4  # added to the gradient, of every parameter
+    pretrain.peak_learning_rate = 0.4  # of sgd; the constant rate of adam
+    pretrain.momentum = 0.9  # of sgd
+    pretrain.weight_decay = 5e-4  # of sgd: added to the gradient, of every parameter
     pretrain.crop_padding_pixels = 4  # reflected border before a random crop; 0: no crop
     pretrain.flip = True  # mirror half of the images (RotNet never does)
     pretrain.cutout_pixels = 8  # side of the square that is blanked; 0: none
+    pretrain.noise_deviation = 0.1  # of denoising: standard deviation of the noise on pixels in [0, 1]
+    pretrain.temperature = 0.5  # of simclr
+    pretrain.colour_strength = 0.5  # of simclr's colour jitter
     pretrain.max_train_samples = 0  # use so many training samples; 0: all
     pretrain.max_test_samples = 0  # measure the held-out accuracy on so many; 0: all
 
@@ -205,5 +210,15 @@ def _validate_teacher(config: ml_collections.ConfigDict) -> None:
             "--config.teacher.task='classification' on the anomaly-detection data itself would see anomalies: "
             "use teacher.task='baseline' for that, or another teacher.data"
         )
+    if task in ("autoencoder", "denoising"):
+        if not config.network.name.startswith("small_resnet"):
+            raise UserError(
+                f"--config.teacher.task={task!r} has no decoder for --config.network.name={config.network.name!r}: "
+                "give small_resnet"
+            )
+        if not config.network.output_features:
+            raise UserError(
+                f"--config.network.output_features=0: give the width of the bottleneck of the {task} teacher"
+            )
     if (data == "xray") != (config.data.name == "xray") and data:
         raise UserError(f"--config.teacher.data={data!r} does not go with --config.data.name={config.data.name!r}")

@@ -56,7 +56,8 @@ def test_a_row_builds_its_networks(row, word):
     architecture = ARCHITECTURES[loaded.network.name]
     modules = [architecture.with_output(loaded.network.output_features)]
     if loaded.teacher.task != "random":
-        modules.append(architecture.with_classifier(build_task(loaded.teacher.task, loaded.pretrain, 10).num_outputs))
+        task = build_task(loaded.teacher.task, loaded.pretrain, 10)
+        modules.append(task.build_module(architecture, loaded.network.output_features, images.shape[1:]))
     for module in modules:
         outputs, _ = jax.eval_shape(lambda module=module: module.init_with_output(jax.random.key(0), images))
         assert outputs.shape[0] == 2

@@ -1,7 +1,7 @@
 """Auxiliary tasks that teachers are pre-trained on (Sec. A.1), one module each.
 
-A task says what a batch becomes, how many outputs it needs, and what its loss and accuracy are: see
-`auxiliary.task.AuxiliaryTask`. A new task is one new module and one line in `TASKS`.
+A task says what a batch becomes, what network it needs, and what its loss is: see `auxiliary.task.AuxiliaryTask`.
+A new task is one new module and one line in `TASKS`.
 """
 
 from collections.abc import Callable
@@ -9,19 +9,28 @@ from collections.abc import Callable
 import ml_collections
 
 from brittle_jax.auxiliary.augmentation import Augmentation
+from brittle_jax.auxiliary.autoencoder import Reconstruction
 from brittle_jax.auxiliary.classification import Classification
 from brittle_jax.auxiliary.rotnet import RotNet
+from brittle_jax.auxiliary.simclr import SimCLR
 from brittle_jax.auxiliary.task import AuxiliaryTask
 
-# Each is made from the number of classes of its data set, and the augmentation.
-TASKS: dict[str, Callable[[int, Augmentation], AuxiliaryTask]] = {
-    "classification": Classification,
-    "baseline": Classification,  # of the anomaly-detection data, anomalous classes included (Sec. 3.3)
-    "rotnet": lambda num_classes, augmentation: RotNet(augmentation),
+# Each is made from `config.pretrain` and the number of classes of its data set.
+TASKS: dict[str, Callable[[ml_collections.ConfigDict, int], AuxiliaryTask]] = {
+    "classification": lambda pretrain, num_classes: Classification(num_classes, _augmentation(pretrain)),
+    # Of the anomaly-detection data, anomalous classes included (Sec. 3.3).
+    "baseline": lambda pretrain, num_classes: Classification(num_classes, _augmentation(pretrain)),
+    "rotnet": lambda pretrain, num_classes: RotNet(_augmentation(pretrain)),
+    "autoencoder": lambda pretrain, num_classes: Reconstruction(noise_deviation=0.0),
+    "denoising": lambda pretrain, num_classes: Reconstruction(pretrain.noise_deviation),
+    "simclr": lambda pretrain, num_classes: SimCLR(pretrain.temperature, pretrain.colour_strength),
 }
 
 
 def build_task(name: str, pretrain: ml_collections.ConfigDict, num_classes: int) -> AuxiliaryTask:
     """Returns the task that a teacher called `name` learns, on a data set with so many classes."""
-    augmentation = Augmentation(pretrain.crop_padding_pixels, pretrain.flip, pretrain.cutout_pixels)
-    return TASKS[name](num_classes, augmentation)
+    return TASKS[name](pretrain, num_classes)
+
+
+def _augmentation(pretrain: ml_collections.ConfigDict) -> Augmentation:
+    return Augmentation(pretrain.crop_padding_pixels, pretrain.flip, pretrain.cutout_pixels)

@@ -40,3 +40,14 @@ class LinearHead(nn.Module):
             self.features, use_bias=self.use_bias, kernel_init=kernel_init, bias_init=bias_init, name="linear"
         )
         return dense(pooled) * self.scale
+
+
+class ProjectionHead(nn.Module):
+    """Two linear layers with a ReLU between: [N, F] to [N, features]; the hidden layer is as wide as the input."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, pooled: jax.Array) -> jax.Array:
+        hidden = nn.relu(LinearHead(pooled.shape[-1], use_bias=True, name="hidden")(pooled))
+        return LinearHead(self.features, name="output")(hidden)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from brittle_jax.models.densenet import DenseNet
-from brittle_jax.models.layers import LinearHead
-from brittle_jax.models.resnet import SmallResNet
+from brittle_jax.models.layers import LinearHead, ProjectionHead
+from brittle_jax.models.resnet import SmallResNet, SmallResNetDecoder
 
 
 class Representation(nn.Module):
@@ -31,9 +31,27 @@ class Representation(nn.Module):
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Maps images [N, H, W, C] float32 in [0, 1] to [N, F]."""
-        mean, std = (jnp.asarray(values).reshape(1, 1, 1, -1) for values in (self.mean, self.std))
+        mean, std = self._statistics()
         pooled = self.trunk((images - mean) / std, train=train)
         return pooled if self.head is None else self.head(pooled)
+
+    def _statistics(self) -> list[jax.Array]:
+        return [jnp.asarray(values).reshape(1, 1, 1, -1) for values in (self.mean, self.std)]
+
+
+class Autoencoder(Representation):
+    """Images to codes and back: the representation is the code, and the decoder is discarded (Sec. A.1).
+
+    Attributes:
+        decoder: codes [N, F] to images, on the scale of the trunk's inputs.
+    """
+
+    decoder: nn.Module
+
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Maps images [N, H, W, C] float32 in [0, 1] to reconstructions on the same scale, which may leave it."""
+        mean, std = self._statistics()
+        return self.decoder(super().__call__(images, train), train) * std + mean
 
 
 class Network(flax.struct.PyTreeNode):
@@ -58,6 +76,7 @@ class Architecture:
     classifier_scale: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    decoder: Callable[[tuple[int, int, int]], nn.Module] | None = None  # of images of a shape; None: there is none
 
     def with_output(self, output_features: int) -> Representation:
         """Returns the network that is distilled: a linear head without bias, or none for 0 features (Sec. 3.2)."""
@@ -66,6 +85,14 @@ class Architecture:
     def with_classifier(self, num_classes: int) -> Representation:
         """Returns the network for an auxiliary task with so many classes."""
         return self._with_head(LinearHead(num_classes, self.classifier_bias, self.classifier_scale))
+
+    def with_projection(self, num_features: int) -> Representation:
+        """Returns the network for contrastive learning: two linear layers with a ReLU between (SimCLR, Sec. 4.2)."""
+        return self._with_head(ProjectionHead(num_features))
+
+    def with_decoder(self, num_features: int, image_shape: tuple[int, int, int]) -> Autoencoder:
+        """Returns an autoencoder of images of a shape, whose codes have so many features."""
+        return Autoencoder(self.trunk, LinearHead(num_features), self.mean, self.std, self.decoder(image_shape))
 
     def _with_head(self, head: nn.Module | None) -> Representation:
         return Representation(self.trunk, head, self.mean, self.std)
@@ -77,9 +104,16 @@ _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _RESNET_HEAD = {"classifier_bias": False, "classifier_scale": 0.125}
 _DENSENET_HEAD = {"classifier_bias": True, "classifier_scale": 1.0}
 
+_TINY = (8, 16, 32, 64)
+
 ARCHITECTURES = {
-    "small_resnet": Architecture(SmallResNet(), **_RESNET_HEAD, **_CIFAR10),
-    "small_resnet_tiny": Architecture(SmallResNet(widths=(8, 16, 32, 64)), **_RESNET_HEAD, **_CIFAR10),
+    "small_resnet": Architecture(SmallResNet(), **_RESNET_HEAD, **_CIFAR10, decoder=SmallResNetDecoder),
+    "small_resnet_tiny": Architecture(
+        SmallResNet(widths=_TINY),
+        **_RESNET_HEAD,
+        **_CIFAR10,
+        decoder=functools.partial(SmallResNetDecoder, widths=_TINY),
+    ),
     "densenet161": Architecture(DenseNet(), **_DENSENET_HEAD, **_IMAGENET),
     "densenet_tiny": Architecture(
         DenseNet(growth=8, block_sizes=(2, 2, 2, 2), initial_features=16), **_DENSENET_HEAD, **_IMAGENET

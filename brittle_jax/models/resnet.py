@@ -1,11 +1,12 @@
-"""The small ResNet of DAWNBench (github.com/davidcpage/cifar10-fast), for 32×32 images."""
+"""The small ResNet of DAWNBench (github.com/davidcpage/cifar10-fast), for 32×32 images, and its mirror image."""
 
+import math
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 
-from brittle_jax.models.layers import batch_norm, conv
+from brittle_jax.models.layers import batch_norm, conv, kernel_init
 
 
 class ConvBlock(nn.Module):
@@ -42,6 +43,38 @@ class SmallResNet(nn.Module):
                 inner = block(x, features, f"layer{layer}_residual1")
                 x = x + block(inner, features, f"layer{layer}_residual2")
         return x.max(axis=(1, 2))  # the 4×4 max-pool of the original, at 32×32
+
+
+class SmallResNetDecoder(nn.Module):
+    """The small ResNet backwards: codes [N, F] to images [N, *image_shape], on no particular scale (Sec. 3.2).
+
+    Each max-pool becomes a doubling of rows and columns, each widening a narrowing.
+    """
+
+    image_shape: tuple[int, int, int]
+    widths: Sequence[int] = (64, 128, 256, 512)
+    batch_norm_momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, codes: jax.Array, train: bool = False) -> jax.Array:
+        def block(x, features, name):
+            return ConvBlock(features, self.batch_norm_momentum, name=name)(x, train)
+
+        height, width, channels = self.image_shape
+        shape = (height // 8, width // 8, self.widths[-1])
+        x = nn.Dense(math.prod(shape), use_bias=False, kernel_init=kernel_init, name="spread")(codes)
+        x = nn.relu(batch_norm(train, self.batch_norm_momentum, "spread_norm")(x.reshape(-1, *shape)))
+        for layer, residual in ((3, True), (2, False), (1, True)):
+            if residual:
+                inner = block(x, self.widths[layer], f"layer{layer}_residual1")
+                x = x + block(inner, self.widths[layer], f"layer{layer}_residual2")
+            x = block(double_2x2(x), self.widths[layer - 1], f"layer{layer}")
+        return conv(channels, (3, 3), padding=1, use_bias=True, name="image")(x)
+
+
+def double_2x2(x: jax.Array) -> jax.Array:
+    """Repeats each row and column of [N, H, W, C]: [N, 2H, 2W, C]."""
+    return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:

@@ -33,7 +33,7 @@ def pretrain_teacher(
     devices: DeviceGroup,
     log: MetricLog,
 ) -> Network:
-    """Trains a network with the task's head from a random draw, by SGD with Nesterov momentum.
+    """Trains a network for the task from a random draw.
 
     Args:
         indices: [M], the images to learn from.
@@ -43,8 +43,11 @@ def pretrain_teacher(
     images_per_batch = settings.batch_size // task.views_per_image
     steps_per_epoch = math.ceil(len(indices) / images_per_batch)
     num_steps = max(round(settings.num_epochs * steps_per_epoch), 1)
-    peak_step = min(round(settings.warmup_epochs * steps_per_epoch), num_steps - 1)
-    tx = sgd(settings.peak_learning_rate, peak_step, num_steps, settings.momentum, settings.weight_decay)
+    if settings.optimizer == "adam":
+        tx = adam(settings.peak_learning_rate)
+    else:
+        peak_step = min(round(settings.warmup_epochs * steps_per_epoch), num_steps - 1)
+        tx = sgd(settings.peak_learning_rate, peak_step, num_steps, settings.momentum, settings.weight_decay)
     weights_seed, order_seed, augmentation_seed = (
         derive_seed(config.seed, "pretrain", name, purpose) for purpose in ("weights", "order", "augmentation")
     )
@@ -82,7 +85,13 @@ def sgd(
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum, nesterov=True))
 
 
-def held_out_accuracy(
+@functools.cache
+def adam(learning_rate: float) -> optax.GradientTransformation:
+    """Returns Adam at a constant rate; equal rates give the same object, as in `sgd`."""
+    return optax.adam(learning_rate)
+
+
+def held_out_metric(
     network: Network,
     task: AuxiliaryTask,
     images: ImageSet,
@@ -90,16 +99,15 @@ def held_out_accuracy(
     batch_size: int,
     devices: DeviceGroup,
 ) -> float:
-    """Returns the share of inputs that the teacher predicts right, without augmentation."""
-    predict = devices.evaluation(_predictions, task)
-    correct, total = 0, 0
-    with console.track("held-out accuracy", len(indices)) as progress:
+    """Returns the mean of the task's `held_out_metric` over all inputs, without augmentation."""
+    evaluate = devices.evaluation(_metric, task)
+    total = 0.0
+    with console.track(f"held-out {task.held_out_metric}", len(indices)) as progress:
         for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
-            is_correct = np.asarray(predict(network, batch))
-            correct += int(is_correct[batch["mask"]].sum())
-            total += int(batch["mask"].sum()) * task.views_per_image
-            progress.update(int(batch["mask"].sum()))
-    return correct / total
+            values = np.asarray(evaluate(network, batch))[batch["mask"]]
+            total += values.mean(axis=1).sum(dtype=np.float64)
+            progress.update(len(values))
+    return float(total / len(indices))
 
 
 def held_out_auroc(
@@ -125,7 +133,7 @@ def _log_odds(network: Network, batch: dict[str, jax.Array]) -> jax.Array:
     return outputs[:, 1] - outputs[:, 0]
 
 
-def _predictions(task: AuxiliaryTask, network: Network, batch: dict[str, jax.Array]) -> jax.Array:
+def _metric(task: AuxiliaryTask, network: Network, batch: dict[str, jax.Array]) -> jax.Array:
     inputs, targets = task.prepare(to_unit_range(batch["image"]), batch["label"], None)
-    is_correct = task.is_correct(network(inputs), targets)
-    return is_correct.reshape(task.views_per_image, -1).T  # [N, views]
+    values = task.metrics(network(inputs), targets)[task.held_out_metric]
+    return values.reshape(task.views_per_image, -1).T  # [N, views]

@@ -85,7 +85,7 @@ def pretrain_step(
     inputs, targets = task.prepare(to_unit_range(batch["image"]), batch["label"], keys)
 
     def losses(outputs):
-        return task.losses(outputs, targets), {"accuracy": task.is_correct(outputs, targets)}
+        return task.losses(outputs, targets), task.metrics(outputs, targets)
 
     return _update(module, tx, state, inputs, losses)
 

@@ -17,7 +17,7 @@ from brittle_jax.models.network import ARCHITECTURES, Network, Representation, i
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train.loop import MetricLog
-from brittle_jax.train.pretrain import held_out_accuracy, held_out_auroc, pretrain_teacher
+from brittle_jax.train.pretrain import held_out_auroc, held_out_metric, pretrain_teacher
 from brittle_jax.train.steps import BatchNormState, batch_norm_step
 
 
@@ -52,8 +52,8 @@ def obtain_teacher(
             variables = measure_batch_norm(module, variables, images, train_images, config, devices)
     else:
         lesson = plan_lesson(config, auxiliary, configuration)
-        trunk, description = _pretrain(config, lesson, name, devices, log)
-        variables = {key: {**variables[key], "trunk": trunk[key]["trunk"]} for key in variables}
+        trained, description = _pretrain(config, lesson, name, devices, log)
+        variables = {key: {**variables[key], **trained[key]} for key in variables}
     checkpoint.save(folder, variables, description)
     return Network(module, variables), description
 
@@ -62,22 +62,25 @@ def _pretrain(
     config: ml_collections.ConfigDict, lesson: Lesson, name: str, devices: DeviceGroup, log: MetricLog
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     task = build_task(config.teacher.task, config.pretrain, len(lesson.images.classes))
-    module = ARCHITECTURES[config.network.name].with_classifier(task.num_outputs)
+    module = task.build_module(
+        ARCHITECTURES[config.network.name], config.network.output_features, lesson.images.image_shape
+    )
     train = lesson.images.images_of(lesson.train)
     held_out = lesson.images.images_of(lesson.held_out)
     network = pretrain_teacher(module, task, lesson.images, train, config, name=name, devices=devices, log=log)
-    accuracy = held_out_accuracy(network, task, lesson.images, held_out, config.evaluate.batch_size, devices)
-    console.say(f"  held-out accuracy of the teacher at its own task: {100 * accuracy:.2f}%")
-    description = {
-        "num_train_samples": len(lesson.train),
-        "num_held_out_samples": len(lesson.held_out),
-        "held_out_accuracy": accuracy,
-    }
+    description = {"num_train_samples": len(lesson.train), "num_held_out_samples": len(lesson.held_out)}
+    if task.held_out_metric is not None:
+        value = held_out_metric(network, task, lesson.images, held_out, config.evaluate.batch_size, devices)
+        shown = f"{100 * value:.2f}%" if task.held_out_metric == "accuracy" else f"{value:.4g}"
+        console.say(f"  held-out {task.held_out_metric} of the teacher at its own task: {shown}".replace("_", " "))
+        description[f"held_out_{task.held_out_metric}"] = value
     if config.teacher.task == "baseline" and len(lesson.images.classes) == 2:
         auroc = held_out_auroc(network, lesson.images, held_out, config.evaluate.batch_size, devices)
         console.say(f"  held-out AUROC of the supervised teacher's own classifier: {100 * auroc:.2f}")
         description["held_out_auroc"] = auroc
-    return dict(network.variables), description
+    parts = ("trunk", "head") if task.keeps_head else ("trunk",)
+    kept = {key: {part: tree[part] for part in parts if part in tree} for key, tree in network.variables.items()}
+    return kept, description
 
 
 def measure_batch_norm(

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from brittle_jax.auxiliary.augmentation import CUTOUT_VALUE, Augmentation, cutout, random_crop
+from brittle_jax.auxiliary.autoencoder import Reconstruction
 from brittle_jax.auxiliary.classification import Classification
 from brittle_jax.auxiliary.rotnet import RotNet
+from brittle_jax.auxiliary.simclr import SimCLR, jitter_colour, nt_xent, random_resized_crop, transform_image
+from brittle_jax.models.network import ARCHITECTURES, init_variables
 
 NOTHING = Augmentation(crop_padding_pixels=0, flip=False, cutout_pixels=0)
 EVERYTHING = Augmentation(crop_padding_pixels=4, flip=True, cutout_pixels=8)
@@ -48,7 +51,7 @@ def test_losses_are_cross_entropies(task):
     outputs = np.array([[0.0, 0.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]], np.float32)
     losses = task.losses(outputs, np.array([3, 0]))
     np.testing.assert_allclose(losses, [np.log(4), np.log(np.exp(2) + 3) - 2], rtol=1e-6)
-    np.testing.assert_array_equal(task.is_correct(outputs, np.array([3, 0])), [False, True])
+    np.testing.assert_array_equal(task.metrics(outputs, np.array([3, 0]))["accuracy"], [False, True])
 
 
 def test_augmentation_of_an_image_depends_on_its_own_key_alone():
@@ -79,3 +82,131 @@ def test_cutout_blanks_one_whole_square_anywhere():
     is_blank = np.asarray((blanked == CUTOUT_VALUE).all(axis=-1))
     assert (is_blank.sum(axis=(1, 2)) == 64).all()
     assert is_blank.any(axis=0).all()
+
+
+def test_the_noise_of_denoising_is_on_the_inputs_alone_and_as_strong_as_it_says():
+    inputs, targets = Reconstruction(noise_deviation=0.1).prepare(IMAGES, np.zeros(6, int), keys(6))
+    noise = np.asarray(inputs) - IMAGES
+    np.testing.assert_array_equal(targets, IMAGES)
+    assert noise.std() == pytest.approx(0.1, rel=0.02)
+    assert abs(noise.mean()) < 0.003
+    assert np.asarray(inputs).min() < -0.05 and np.asarray(inputs).max() > 1.05  # not clipped
+    assert np.abs(np.corrcoef(noise.reshape(6, -1)) - np.eye(6)).max() < 0.1  # another draw for each image
+
+
+@pytest.mark.parametrize("task", [Reconstruction(0.0), Reconstruction(0.1)])
+def test_without_keys_autoencoders_see_the_image_itself(task):
+    inputs, targets = task.prepare(IMAGES, np.zeros(6, int), None)
+    np.testing.assert_array_equal(inputs, IMAGES)
+    np.testing.assert_array_equal(targets, IMAGES)
+
+
+def test_the_loss_of_an_autoencoder_is_the_mean_squared_error_of_each_image():
+    outputs = IMAGES + np.arange(6, dtype=np.float32).reshape(6, 1, 1, 1) / 10
+    np.testing.assert_allclose(Reconstruction(0.0).losses(outputs, IMAGES), np.arange(6) ** 2 / 100, atol=1e-6)
+
+
+def test_an_autoencoder_decodes_the_code_alone_into_an_image_on_the_scale_of_pixels():
+    module = Reconstruction(0.0).build_module(ARCHITECTURES["small_resnet_tiny"], 16, (32, 32, 3))
+    variables = init_variables(module, 0, (32, 32, 3))
+    assert variables["params"].keys() == {"trunk", "head", "decoder"}
+    assert variables["params"]["head"]["linear"]["kernel"].shape == (64, 16)
+    outputs = module.apply(variables, IMAGES)
+    assert outputs.shape == IMAGES.shape
+    # The encoder is the network that is distilled: its code, decoded, is the reconstruction.
+    encoder = ARCHITECTURES["small_resnet_tiny"].with_output(16)
+    codes = encoder.apply(
+        {key: {k: v for k, v in tree.items() if k != "decoder"} for key, tree in variables.items()}, IMAGES
+    )
+    decoded = module.decoder.apply({key: tree["decoder"] for key, tree in variables.items()}, codes)
+    expected = np.asarray(decoded) * np.asarray(module.std) + np.asarray(module.mean)
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
+
+
+def nt_xent_in_words(embeddings, temperature):
+    """SimCLR's Equation 1 in float64, a pair at a time."""
+    unit = embeddings.astype(np.float64) / np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
+    count, losses = len(unit) // 2, []
+    for i in range(2 * count):
+        other = (i + count) % (2 * count)
+        similarity = [np.exp(unit[i] @ unit[k] / temperature) for k in range(2 * count) if k != i]
+        losses.append(-np.log(np.exp(unit[i] @ unit[other] / temperature) / sum(similarity)))
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_nt_xent_equals_its_definition(temperature):
+    embeddings = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+    np.testing.assert_allclose(nt_xent(embeddings, temperature), nt_xent_in_words(embeddings, temperature), rtol=1e-5)
+
+
+@pytest.mark.reference
+def test_nt_xent_equals_torchs_cross_entropy(torch):
+    embeddings = np.random.default_rng(1).normal(size=(16, 8)).astype(np.float32)
+    unit = torch.nn.functional.normalize(torch.tensor(embeddings), dim=1)
+    logits = (unit @ unit.T / 0.5).fill_diagonal_(-float("inf"))
+    targets = torch.roll(torch.arange(16), 8)
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    np.testing.assert_allclose(nt_xent(embeddings, 0.5), expected.numpy(), rtol=1e-5)
+
+
+def test_nt_xent_over_devices_is_that_of_all_of_them():
+    embeddings = np.random.default_rng(0).normal(size=(2, 8, 5)).astype(np.float32)  # views, images, features
+    expected = nt_xent(embeddings.reshape(16, 5), 0.5).reshape(2, 8)
+    shares = np.stack([embeddings[:, 2 * device : 2 * device + 2].reshape(4, 5) for device in range(4)])
+    losses = jax.vmap(lambda share: nt_xent(share, 0.5, "batch"), axis_name="batch")(shares)
+    np.testing.assert_allclose(np.asarray(losses).reshape(4, 2, 2), expected.reshape(2, 4, 2).swapaxes(0, 1), rtol=1e-5)
+
+
+def test_equal_views_of_unlike_images_cost_little_and_an_embedding_of_zero_is_no_accident():
+    assert float(nt_xent(np.concatenate([np.eye(4), np.eye(4)]).astype(np.float32), 0.05).max()) < 1e-6
+    assert np.isfinite(jax.grad(lambda x: nt_xent(x, 0.5).sum())(np.zeros((4, 3), np.float32))).all()
+
+
+def test_simclr_makes_two_unlike_views_of_each_image():
+    inputs, _ = SimCLR(0.5, 0.5).prepare(IMAGES, np.zeros(6, int), keys(6))
+    assert inputs.shape == (12, 32, 32, 3)
+    assert len({np.asarray(view).tobytes() for view in inputs}) == 12
+    assert np.asarray(inputs).min() >= 0 and np.asarray(inputs).max() <= 1
+    alone, _ = SimCLR(0.5, 0.5).prepare(IMAGES[2:3], np.zeros(1, int), keys(6)[2:3])
+    np.testing.assert_allclose(alone, inputs[jnp.array([2, 8])], atol=1e-6)
+
+
+def test_crops_have_the_area_and_aspect_that_they_should():
+    # Two ramps tell where a crop lies and how large it is.
+    rows, columns = np.mgrid[:64, :64].astype(np.float32) / 63
+    image = np.stack([rows, columns, rows], axis=-1)
+    crops = np.asarray(jax.vmap(lambda key: random_resized_crop(key, image))(keys(3000)))
+    # Away from the edges, where bilinear weights are cut off.
+    height = (crops[:, 48, 32, 0] - crops[:, 16, 32, 0]) * 63 / 32
+    width = (crops[:, 32, 48, 1] - crops[:, 32, 16, 1]) * 63 / 32
+    area, aspect = height * width, width / height
+    assert 0.075 < area.min() < 0.1 and 0.95 < area.max() < 1.03
+    assert 0.74 < aspect.min() < 0.79 and 1.27 < aspect.max() < 1.35
+    # Uniform, but where a long box does not fit into the image.
+    assert area.mean() == pytest.approx(0.53, abs=0.02)
+    assert np.median(np.log(aspect)) == pytest.approx(0, abs=0.02)
+    assert crops[:, 32, 32, 0].min() < 0.25 and crops[:, 32, 32, 0].max() > 0.75
+
+
+def test_the_whole_image_is_a_crop_of_itself():
+    crop = jax.image.scale_and_translate(IMAGES[0], (32, 32, 3), (0, 1), jnp.ones(2), jnp.zeros(2), method="linear")
+    np.testing.assert_allclose(crop, IMAGES[0], atol=1e-6)
+
+
+def test_colour_jitter_has_the_strength_that_it_should():
+    image = np.broadcast_to(np.array([0.5, 0.5, 0.5], np.float32), (4, 4, 3))  # grey: brightness alone changes it
+    shifts = np.asarray(jax.vmap(lambda key: jitter_colour(key, image, 0.5))(keys(4000)))[:, 0, 0] - 0.5
+    np.testing.assert_allclose(shifts, shifts[:, :1].repeat(3, axis=1), atol=1e-5)
+    assert -0.4 <= shifts.min() < -0.39 and 0.39 < shifts.max() <= 0.4
+    assert shifts.mean() == pytest.approx(0, abs=0.01)
+    np.testing.assert_allclose(jitter_colour(keys(1)[0], IMAGES[0], 0.0), IMAGES[0], atol=1e-5)
+
+
+def test_a_fifth_of_the_views_is_grey_and_four_fifths_are_jittered():
+    image = np.broadcast_to(np.array([0.8, 0.4, 0.2], np.float32), (8, 8, 3))
+    views = np.asarray(jax.vmap(lambda key: transform_image(key, image, 0.5))(keys(4000)))[:, 4, 4]
+    is_grey = np.ptp(views, axis=1) < 1e-4
+    assert is_grey.mean() == pytest.approx(0.2, abs=0.03)
+    is_unchanged = np.abs(views[~is_grey] - image[0, 0]).max(axis=1) < 1e-4
+    assert is_unchanged.mean() == pytest.approx(0.2, abs=0.03)

@@ -5,8 +5,10 @@ import optax
 import pytest
 
 from brittle_jax.auxiliary.augmentation import Augmentation
+from brittle_jax.auxiliary.autoencoder import Reconstruction
 from brittle_jax.auxiliary.classification import Classification
 from brittle_jax.auxiliary.rotnet import RotNet
+from brittle_jax.auxiliary.simclr import SimCLR
 from brittle_jax.models.network import ARCHITECTURES, init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.train.pretrain import sgd
@@ -65,9 +67,18 @@ def test_a_distillation_step_on_four_devices_equals_one_device(one_device, four_
     assert_devices_do_not_matter(distill_step, (module, SGD), distill_batch(), (one_device, four_devices))
 
 
-@pytest.mark.parametrize("task", [Classification(10, AUGMENTATION), RotNet(AUGMENTATION)])
+@pytest.mark.parametrize(
+    "task",
+    [
+        Classification(10, AUGMENTATION),
+        RotNet(AUGMENTATION),
+        Reconstruction(0.0),
+        Reconstruction(0.1),
+        SimCLR(0.5, 0.5),
+    ],
+)
 def test_a_pretraining_step_on_four_devices_equals_one_device(one_device, four_devices, task):
-    module = ARCHITECTURES["small_resnet_tiny"].with_classifier(task.num_outputs)
+    module = task.build_module(ARCHITECTURES["small_resnet_tiny"], 16, (32, 32, 3))
     assert_devices_do_not_matter(pretrain_step, (module, SGD, task), batch(), (one_device, four_devices))
 
 
