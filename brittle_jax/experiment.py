@@ -59,9 +59,7 @@ def run(
     _check_settings(config, devices)
     workdir.check(folder, config, overwrite=overwrite)
     if workdir.is_finished(folder) and not overwrite:
-        console.say(f"{folder} is finished: see {folder / 'results.json'}, or start anew with --overwrite")
-        if results.is_synthetic(folder):
-            console.say("  on SYNTHETIC data: not comparable with the published numbers")
+        _say_finished(folder)
         return
     _say_what_runs(config, devices)
     stages = Stages(devices)
@@ -77,6 +75,7 @@ def run(
         workdir.opened(folder, config, splits, overwrite=overwrite),
         contextlib.closing(MetricLog(folder)) as log,
     ):
+        stages.keep_in(folder / "stages.json")
         work = _Work(config, images, auxiliary, folder, devices, log, stages)
         entries, references = [], []
         for number, configuration in enumerate(configurations, 1):
@@ -92,8 +91,8 @@ def run(
             except DegenerateDataError as error:
                 raise UserError(f"{configuration.name}: {error}") from error
         content = _results(work, entries, references, recipe or config)
+        results.write_json(folder / "results.json", content)  # with it the run is finished
         write_page(folder, content)
-        results.write_json(folder / "results.json", content)  # last: with it the run is finished
     _say_results(content, folder)
 
 
@@ -243,6 +242,7 @@ def _distillation_check(
 def _check_settings(config: ml_collections.ConfigDict, devices: DeviceGroup) -> None:
     """Raises UserError for all that can be known to be wrong before any data set is read."""
     validate(config)
+    one_class.check_parcels(config)
     one_class.choose(config.data.configurations, config.data.name, classes_of(config.data.name))
     devices.check_batch_size(config.distill.batch_size, "distill.batch_size")
     devices.check_batch_size(config.evaluate.batch_size, "evaluate.batch_size")
@@ -280,9 +280,7 @@ def _results(
         "published": published_row(config.row),
         "measurement": results.measurement(config),
         "environment": results.environment(work.devices),
-        "seconds": work.stages.seconds,
-        "peak_memory_mib": work.stages.peak_memory_mib,
-        "peak_device_memory_mib": work.stages.peak_device_memory_mib,
+        **{name: work.stages.column(name) for name in ("seconds", "peak_memory_mib", "peak_device_memory_mib")},
         "skipped_inputs": [],
         "finished_at": results.now(),
     }
@@ -293,6 +291,16 @@ def _say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> N
     kinds = sorted(set(devices.kinds))
     console.say(f"brittle_jax {__version__}: {config.row}{word}, seed {config.seed}")
     console.say(f"devices: {devices.size} x {', '.join(kinds)} ({devices.platform})")
+
+
+def _say_finished(folder: pathlib.Path) -> None:
+    content = results.read_json(folder / "results.json")
+    page = folder / "report" / "index.html"
+    if not page.is_file():
+        write_page(folder, content)
+    console.say(f"{folder} is finished: see {page} and results.json, or start anew with --overwrite")
+    if content["synthetic_data"]:
+        console.say("  on SYNTHETIC data: not comparable with the published numbers")
 
 
 def _say_results(content: dict[str, Any], folder: pathlib.Path) -> None:

@@ -45,9 +45,9 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
-def is_synthetic(folder: pathlib.Path) -> bool:
-    """Returns whether a finished run was on made-up images."""
-    return json.loads((folder / "results.json").read_text())["synthetic_data"]
+def read_json(path: pathlib.Path) -> Any:
+    """Reads what `write_json` wrote."""
+    return json.loads(path.read_text())
 
 
 def write_scores(

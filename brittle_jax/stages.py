@@ -1,36 +1,61 @@
 """What each stage of a run takes: seconds, and memory at its highest."""
 
 import contextlib
+import json
+import pathlib
 import resource
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from brittle_jax.parallel import DeviceGroup
+from brittle_jax.results import write_json
 
 _UNITS_PER_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
 
 
 class Stages:
-    """Adds up seconds by stage, and keeps the highest memory that had been seen when it ended.
+    """Adds up the seconds of each stage, and keeps the highest memory that had been seen when it ended.
 
     Attributes:
-        seconds: by stage.
-        peak_memory_mib: of the process, by stage, since the process began: what a stage needs at most.
-        peak_device_memory_mib: the same of the fullest accelerator; None on a CPU, where it is the process's.
+        records: by stage, as results.json has them: `seconds`; `peak_memory_mib` of the process since it began;
+            `peak_device_memory_mib` of the fullest accelerator, null on a CPU, where it is the process's.
     """
 
     def __init__(self, devices: DeviceGroup):
         self._devices = devices
-        self.seconds: dict[str, float] = {}
-        self.peak_memory_mib: dict[str, int] = {}
-        self.peak_device_memory_mib: dict[str, int | None] = {}
+        self._file: pathlib.Path | None = None
+        self.records: dict[str, dict[str, Any]] = {}
+
+    def keep_in(self, file: pathlib.Path) -> None:
+        """Adds what earlier processes of the same run took, as a file has it, and keeps that file up to date."""
+        ours, self.records = self.records, json.loads(file.read_text()) if file.is_file() else {}
+        for stage, record in ours.items():
+            self._add(stage, **record)
+        self._file = file
 
     @contextlib.contextmanager
     def measured(self, stage: str) -> Iterator[None]:
         """Counts the block as part of a stage."""
         start = time.monotonic()
         yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
-        self.peak_memory_mib[stage] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _UNITS_PER_MIB
-        self.peak_device_memory_mib[stage] = self._devices.peak_memory_mib()
+        self._add(
+            stage,
+            seconds=time.monotonic() - start,
+            peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _UNITS_PER_MIB,
+            peak_device_memory_mib=self._devices.peak_memory_mib(),
+        )
+        if self._file is not None:
+            write_json(self._file, self.records)
+
+    def _add(self, stage: str, seconds: float, **peaks: int | None) -> None:
+        before = self.records.get(stage, {"seconds": 0.0})
+        self.records[stage] = {"seconds": before["seconds"] + seconds} | {
+            name: max((peak for peak in (before.get(name), now) if peak is not None), default=None)
+            for name, now in peaks.items()
+        }
+
+    def column(self, name: str) -> dict[str, Any]:
+        """Returns one figure of every stage, such as `seconds`, by stage."""
+        return {stage: record[name] for stage, record in self.records.items()}

@@ -53,15 +53,14 @@ def page(run: pathlib.Path, *, width: int, height: int) -> Image.Image:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("chromium is not installed: it draws the page")
+    source = run / "report" / "index.html"
+    if not source.is_file():
+        sys.exit(f"--run={run}: there is no {source}, name the folder of a finished run")
     with tempfile.TemporaryDirectory() as folder:
         picture = pathlib.Path(folder) / "page.png"
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}"]
-        target = (run / "report" / "index.html").resolve().as_uri()
-        subprocess.run(
-            [browser, *options, f"--window-size={width},{height}", f"--screenshot={picture}", target],
-            check=True,
-            capture_output=True,
-        )
+        command = [browser, *options, f"--window-size={width},{height}", f"--screenshot={picture}"]
+        subprocess.run([*command, source.resolve().as_uri()], check=True, capture_output=True, timeout=60)
         return Image.open(io.BytesIO(picture.read_bytes())).convert("RGB")
 
 
@@ -70,8 +69,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("parcels", "sheet", "page"))
     parser.add_argument("--run", type=pathlib.Path, help="folder of the run whose page is drawn")
-    parser.add_argument("--out", type=pathlib.Path, help="where the picture goes")
+    parser.add_argument("--out", type=pathlib.Path, help="where the picture goes; needed for sheet")
     arguments = parser.parse_args()
+    if arguments.what == "sheet" and arguments.out is None:
+        parser.error("sheet needs --out=FILE")
     if arguments.what == "page":
         if arguments.run is None:
             parser.error("page needs --run=FOLDER")

@@ -148,11 +148,21 @@ def test_a_finished_workdir_is_left_as_it_is(smoke):
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
     again = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert again.returncode == 0
-    assert "is finished" in again.stdout
+    assert "is finished" in again.stdout and "index.html" in again.stdout
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
     other = subprocess.run([*command, "--config.seed=1"], capture_output=True, text=True, env=environment)
     assert other.returncode == 2
     assert "belongs to a run with seed=0, not 1" in other.stderr
+
+
+def test_a_finished_run_without_its_page_gets_it_back(smoke, tmp_path):
+    folder, _, command, environment = smoke
+    page = (folder / "report" / "index.html").read_bytes()
+    shutil.copytree(folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "report")
+    again = [*command[:-1], f"--workdir={tmp_path / 'run'}"]
+    assert subprocess.run(again, capture_output=True, env=environment).returncode == 0
+    assert (tmp_path / "run" / "report" / "index.html").read_bytes() == page
 
 
 def test_the_same_seed_gives_the_same_results_bit_for_bit(tmp_path, xray_config):

@@ -1,11 +1,13 @@
 import os
 import pathlib
+import time
 
 import jax
 import pytest
 
 from brittle_jax import console, runtime
 from brittle_jax.seeding import derive_seed
+from brittle_jax.stages import Stages
 
 
 @pytest.mark.parametrize(
@@ -72,3 +74,26 @@ def test_an_idle_gpu_is_pointed_out_once(monkeypatch, tmp_path, capsys, jax_sett
     finally:
         jax.config.update("jax_platforms", before)
     assert capsys.readouterr().err.count("brittle-jax[cuda12]") == warned
+
+
+def test_stages_add_up_and_keep_the_highest_memory(tmp_path, one_device):
+    stages = Stages(one_device)
+    stages._add("data", seconds=1.0, peak_memory_mib=100, peak_device_memory_mib=None)
+    stages.keep_in(tmp_path / "stages.json")
+    with stages.measured("distill"):
+        pass
+    stages._add("distill", seconds=2.0, peak_memory_mib=1, peak_device_memory_mib=7)
+    with stages.measured("score"):
+        time.sleep(0.05)
+    assert list(stages.column("seconds")) == ["data", "distill", "score"]
+    assert 2.0 < stages.column("seconds")["distill"] < 2.5
+    assert 0.05 <= stages.column("seconds")["score"] < 0.5
+    assert stages.column("peak_memory_mib")["distill"] > 50  # of this process
+    assert stages.column("peak_device_memory_mib") == {"data": None, "distill": 7, "score": None}
+
+    again = Stages(one_device)  # the process that goes on
+    again._add("data", seconds=0.5, peak_memory_mib=300, peak_device_memory_mib=None)
+    again.keep_in(tmp_path / "stages.json")
+    assert again.column("seconds")["data"] == 1.5
+    assert again.column("peak_memory_mib")["data"] == 300
+    assert again.column("seconds")["distill"] == stages.column("seconds")["distill"]

@@ -108,19 +108,31 @@ def _training_samples(images: ImageSet, config: ml_collections.ConfigDict) -> np
     is_normal = np.isin(images.labels, _parcel_classes(images.classes)["soc"])
     fractions = {"split": (is_normal, config.data.patches.train_fraction)}
     if config.teacher.task == "baseline":
-        share = config.data.patches.baseline_threat_fraction
-        if not round(share * np.sum(~is_normal)):
-            raise UserError(
-                f"--config.data.patches.baseline_threat_fraction={share} of {np.sum(~is_normal)} threat(s) leaves the "
-                "supervised baseline none to learn from: raise it, or --config.data.parcels.num_threat"
-            )
-        fractions["baseline split"] = (~is_normal, share)
+        fractions["baseline split"] = (~is_normal, config.data.patches.baseline_threat_fraction)
     for purpose, (members, fraction) in fractions.items():
         samples = np.flatnonzero(members)
         samples = samples[np.argsort(images.ids[samples])]  # so that the order of the files does not matter
         rng = np.random.default_rng(derive_seed(config.seed, purpose))
         is_train[rng.permutation(samples)[: round(fraction * len(samples))]] = True
     return is_train
+
+
+def check_parcels(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError where settings would leave no threats to test on, or the supervised baseline none to learn from.
+
+    Known from the settings alone, so before any parcel is made.
+    """
+    if config.data.name != "xray":
+        return
+    num_threat, share = config.data.parcels.num_threat, config.data.patches.baseline_threat_fraction
+    num_learned = round(share * num_threat) if config.teacher.task == "baseline" else 0
+    if num_threat - num_learned < 1:
+        raise UserError(f"--config.data.parcels.num_threat={num_threat} leaves no threats to test on: give more")
+    if config.teacher.task == "baseline" and not num_learned:
+        raise UserError(
+            f"--config.data.parcels.num_threat={num_threat}, of which --config.data.patches.baseline_threat_fraction="
+            f"{share} is {num_learned}, leaves the supervised baseline no threats to learn from: give more"
+        )
 
 
 def random_reference(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict | None:

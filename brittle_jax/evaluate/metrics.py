@@ -29,10 +29,10 @@ def separation(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 def roc_band(
     labels: np.ndarray, scores: np.ndarray, *, num_samples: int, seed: int, level: float = 0.95
 ) -> dict[str, np.ndarray]:
-    """Returns the ROC curve on a grid of 101 false-positive rates, with a bootstrap interval at each.
+    """Returns the ROC curve at 101 false-positive rates, with a bootstrap interval at each.
 
-    The curve is a step function: at a rate stands the largest true-positive rate that is reached without exceeding it.
-    Normal and anomalous samples are resampled apart, as in `auroc_interval`.
+    Between thresholds the curve is a straight line, so that ties count one half, as in the AUROC. Normal and
+    anomalous samples are resampled apart, as in `auroc_interval`.
 
     Args:
         labels, scores, num_samples, seed, level: as in `auroc_interval`.
@@ -41,26 +41,25 @@ def roc_band(
         [101] each: `false_positive_rate`, `true_positive_rate`, `low`, `high`, as fractions.
     """
     rates = np.linspace(0, 1, 101)
+    # Equal scores share a threshold; the highest comes first.
+    _, thresholds = np.unique(-scores, return_inverse=True)
+    normal, anomalous = thresholds[labels == 0], thresholds[labels == 1]
 
     def curve(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
-        # So many normal samples may lie above the threshold; the threshold is the highest one that may not.
-        allowed = np.floor(rates * len(normal) + 1e-9).astype(int)
-        thresholds = np.append(np.sort(normal)[::-1], -np.inf)[allowed]
-        return 1 - np.searchsorted(np.sort(anomalous), thresholds, side="right") / len(anomalous)
+        num_thresholds = thresholds.max() + 1
+        false_positives, true_positives = (
+            np.cumsum(np.bincount(each, minlength=num_thresholds)) / len(each) for each in (normal, anomalous)
+        )
+        # Where the line is vertical, its upper end counts: interp takes the last of equal places.
+        return np.interp(rates, np.append(0, false_positives), np.append(0, true_positives))
 
     rng = np.random.default_rng(seed)
-    normal, anomalous = scores[labels == 0], scores[labels == 1]
     resampled = [
         curve(rng.choice(normal, len(normal)), rng.choice(anomalous, len(anomalous))) for _ in range(num_samples)
     ]
     tail = 50 * (1 - level)
     low, high = np.percentile(resampled, [tail, 100 - tail], axis=0)
-    return {
-        "false_positive_rate": rates,
-        "true_positive_rate": curve(normal, anomalous),
-        "low": low,
-        "high": high,
-    }
+    return {"false_positive_rate": rates, "true_positive_rate": curve(normal, anomalous), "low": low, "high": high}
 
 
 def auroc_interval(

@@ -30,8 +30,8 @@ def choose_examples(labels: np.ndarray, scores: np.ndarray, per_group: int = _PE
     groups = {
         "Most anomalous": descending,
         "Least anomalous": ascending,
-        "Normal, and yet scored highest": descending[labels[descending] == 0],
-        "Anomalous, and yet scored lowest": ascending[labels[ascending] == 1],
+        "Normal with the highest scores": descending[labels[descending] == 0],
+        "Anomalous with the lowest scores": ascending[labels[ascending] == 1],
     }
     return {title: members[:per_group].tolist() for title, members in groups.items()}
 

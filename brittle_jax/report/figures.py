@@ -1,153 +1,179 @@
-"""Plots as SVG for a page: text stays text, and colours are the page's own, so that they follow light and dark."""
+"""Plots of a run, and how they become SVG for a page: text stays text, colours are the page's own, light or dark."""
 
+import contextlib
 import io
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Stand for the page's colours until the SVG is written.
-_INK, _NORMAL, _ANOMALOUS = "#010203", "#010204", "#010205"
-_PAGE_COLOURS = {_INK: "currentColor", _NORMAL: "var(--normal)", _ANOMALOUS: "var(--anomalous)"}
+INK, NORMAL, ANOMALOUS = "#010203", "#010204", "#010205"
+_PAGE_COLOURS = {INK: "currentColor", NORMAL: "var(--normal)", ANOMALOUS: "var(--anomalous)"}
 _STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _INK,
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
 }
-_WIDTH, _HEIGHT, _POINTS_PER_INCH = 250, 180, 72
+_WIDTH, _HEIGHT, _POINTS_PER_INCH = 260, 190, 72
 _MARKERS = "os^D"
 _SHARE_IN_RANGE = 99.5  # percent; a few scores far out would press all others into one bin
 
 
-def auroc_overview(entries: Sequence[Mapping[str, Any]], detectors: Mapping[str, str]) -> Markup:
+class Plot(NamedTuple):
+    """A figure, and what it shows in words, for those who do not see it."""
+
+    figure: Figure
+    description: str
+
+
+def auroc_overview(entries: Sequence[Mapping[str, Any]], detectors: Mapping[str, str]) -> Plot:
     """Plots the AUROC of each detector for each configuration, with its interval.
 
     Args:
         entries: of results.json's configurations.
         detectors: their titles by name.
     """
-    line_height = 14 if len(entries) < 5 else 8
-    height = 80 + (len(detectors) + 1) * line_height * len(entries)
     names = [entry["name"] for entry in entries]
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(_WIDTH + 60, height, left=14 + 5 * max(map(len, names)), top=46)
+    line_height = 16 if len(entries) < 5 else 8
+    height = 90 + (len(detectors) + 1) * line_height * len(entries)
+    with _style():
+        figure, axes = _figure(_WIDTH + 100, height, left=min(18 + 6 * max(map(len, names)), _WIDTH), top=46)
         step = 1 / (len(detectors) + 1)
         for line, (name, title) in enumerate(detectors.items()):
             aurocs = np.array([100 * entry["auroc"][name] for entry in entries])
-            bounds = 100 * np.array([entry["auroc_interval"][name] for entry in entries]).T
+            low, high = 100 * np.array([entry["auroc_interval"][name] for entry in entries]).T
             axes.errorbar(
                 aurocs,
                 np.arange(len(entries)) + step * (line - (len(detectors) - 1) / 2),
-                xerr=np.abs(bounds - aurocs),
+                xerr=np.maximum([aurocs - low, high - aurocs], 0),
                 fmt=_MARKERS[line],
-                color=_INK,
+                color=INK,
                 markersize=line_height / 3,
                 elinewidth=1,
                 label=title,
             )
-        axes.axvline(50, color=_INK, linewidth=0.6, linestyle=":")
+        axes.axvline(50, color=INK, linewidth=0.6, linestyle=":")
         axes.set(yticks=range(len(entries)), yticklabels=names)
         axes.set(xlabel="AUROC, %, with its 95% interval", ylim=(len(entries) - 0.5, -0.5))
         figure.legend(loc="upper right", frameon=False, ncols=2)
-        best = max(entries, key=lambda entry: entry["auroc"]["kd"])
-        return _svg(
-            figure,
-            f"AUROC of {len(detectors)} detectors for {len(entries)} configuration(s); highest of KD: "
-            f"{best['name']}, {100 * best['auroc']['kd']:.1f}%. The tables give the numbers.",
-        )
+    best = max(entries, key=lambda entry: entry["auroc"]["kd"])
+    return Plot(
+        figure,
+        f"AUROC of {len(detectors)} detectors for {len(entries)} configuration(s); highest of KD: "
+        f"{best['name']}, {100 * best['auroc']['kd']:.1f}%.",
+    )
 
 
-def score_histogram(labels: np.ndarray, scores: np.ndarray, detector: str) -> Markup:
+def score_histogram(labels: np.ndarray, scores: np.ndarray, detector: str, configuration: str) -> Plot:
     """Plots how the scores of normal and of anomalous samples are distributed, each as a share of its class.
 
     Args:
         labels: [S], 0 normal, 1 anomalous.
         scores: [S], higher is more anomalous; the topmost half percent is counted in the last bin.
     """
-    low, high = scores.min(), max(np.percentile(scores, _SHARE_IN_RANGE), scores.min() + 1e-12)
+    low, high = scores.min(), np.percentile(scores, _SHARE_IN_RANGE)
+    if low == high:
+        high = low + max(abs(low), 1e-30)
     num_bins = np.clip(2 * np.sqrt(np.bincount(labels).min()), 8, 40).astype(int)
     edges = np.linspace(low, high, num_bins + 1)
-    with matplotlib.rc_context(_STYLE):
+    with _style():
         figure, axes = _figure()
-        for label, name, colour, line in ((0, "normal", _NORMAL, "-"), (1, "anomalous", _ANOMALOUS, "--")):
+        for label, name, colour, line in ((0, "normal", NORMAL, "-"), (1, "anomalous", ANOMALOUS, "--")):
             of_class = np.minimum(scores[labels == label], high)
-            shares = np.histogram(of_class, edges)[0] / len(of_class)
+            shares = 100 * np.histogram(of_class, edges)[0] / len(of_class)
             axes.stairs(shares, edges, fill=True, color=colour, alpha=0.25)
-            axes.stairs(shares, edges, color=colour, linestyle=line, label=name)
-        axes.set(xlabel="score", ylabel="share of the class")
+            axes.stairs(shares, edges, color=colour, linestyle=line, linewidth=1.5, label=name)
+        axes.set(xlabel="score", ylabel="% of the class")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.legend(frameon=False)
-        medians = [np.median(scores[labels == label]) for label in (0, 1)]
-        return _svg(
-            figure,
-            f"Histogram of the {detector} scores of {np.sum(labels == 0)} normal samples, median {medians[0]:.3g}, "
-            f"and {np.sum(labels == 1)} anomalous ones, median {medians[1]:.3g}.",
-        )
-
-
-def roc_curve(band: Mapping[str, np.ndarray], detector: str, auroc: float, interval: Sequence[float]) -> Markup:
-    """Plots a ROC curve with its band, as `metrics.roc_band` returns it."""
-    rates = 100 * band["false_positive_rate"]
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure()
-        axes.plot([0, 100], [0, 100], color=_INK, linewidth=0.6, linestyle=":")
-        axes.fill_between(rates, 100 * band["low"], 100 * band["high"], step="post", color=_INK, alpha=0.15)
-        axes.step(rates, 100 * band["true_positive_rate"], where="post", color=_INK)
-        axes.set(xlabel="false alarms, % of normal", ylabel="found, % of anomalous", xlim=(0, 100), ylim=(0, 101))
-        low, high = interval
-        return _svg(
-            figure,
-            f"ROC curve of {detector}: area {100 * auroc:.1f}%, 95% interval {100 * low:.1f}% to {100 * high:.1f}%.",
-        )
-
-
-def training_curve(records: Sequence[Mapping[str, Any]], stage: str) -> Markup:
-    """Plots the loss of a stage over its updates, on a logarithmic scale."""
-    steps, losses = ([record[name] for record in records] for name in ("step", "loss"))
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure()
-        axes.plot(steps, losses, color=_INK, linewidth=1)
-        axes.set(xlabel="updates", ylabel="training loss")
-        if min(losses) > 0:
-            axes.set_yscale("log")
-        return _svg(
-            figure, f"Training loss of {stage}: from {losses[0]:.3g} to {losses[-1]:.3g} in {steps[-1]} updates."
-        )
-
-
-def _figure(width: int = _WIDTH, height: int = _HEIGHT, left: int = 44, top: int = 8) -> tuple[Figure, Axes]:
-    """Returns a figure and its axes, with fixed margins in points: automatic ones take as long as the drawing."""
-    figure = Figure(figsize=(width / _POINTS_PER_INCH, height / _POINTS_PER_INCH))
-    right, bottom = 8, 34
-    return figure, figure.add_axes(
-        (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
+    medians = [np.median(scores[labels == label]) for label in (0, 1)]
+    return Plot(
+        figure,
+        f"{configuration}: histogram of the {detector} scores of {np.sum(labels == 0)} normal samples, median "
+        f"{medians[0]:.3g}, and {np.sum(labels == 1)} anomalous ones, median {medians[1]:.3g}.",
     )
 
 
-def _svg(figure: Figure, description: str) -> Markup:
-    """Returns a figure as an SVG element with a description for those who do not see it."""
+def roc_curve(
+    band: Mapping[str, np.ndarray], detector: str, configuration: str, auroc: float, interval: Sequence[float]
+) -> Plot:
+    """Plots a ROC curve with its band, as `metrics.roc_band` returns it."""
+    rates, reached, low, high = (
+        100 * band[name] for name in ("false_positive_rate", "true_positive_rate", "low", "high")
+    )
+    with _style():
+        figure, axes = _figure()
+        axes.plot([0, 100], [0, 100], color=INK, linewidth=0.6, linestyle=":")
+        axes.fill_between(rates, low, high, color=INK, alpha=0.15)
+        axes.plot(rates, reached, color=INK)
+        axes.set(xlabel="false alarms, % of normal", ylabel="found, % of anomalous", xlim=(0, 100), ylim=(0, 101))
+    return Plot(
+        figure,
+        f"{configuration}: ROC curve of {detector}, area {100 * auroc:.1f}%, "
+        f"95% interval {100 * interval[0]:.1f}% to {100 * interval[1]:.1f}%.",
+    )
+
+
+def training_curve(records: Sequence[Mapping[str, Any]], stage: str) -> Plot:
+    """Plots the loss of a stage over its updates, on a logarithmic scale where it spans more than a decade."""
+    steps, losses = ([record[name] for record in records] for name in ("step", "loss"))
+    with _style():
+        figure, axes = _figure(left=56)
+        axes.plot(steps, losses, color=INK, linewidth=1, marker="o" if len(steps) == 1 else None)
+        axes.set(xlabel="updates", ylabel="training loss")
+        if min(losses) > 0 and max(losses) > 10 * min(losses):
+            axes.set_yscale("log")
+        else:
+            axes.ticklabel_format(axis="y", scilimits=(-2, 3))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    return Plot(figure, f"Training loss of {stage}: from {losses[0]:.3g} to {losses[-1]:.3g} in {steps[-1]} updates.")
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """Sets our style over matplotlib's own, whatever the user's is."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def _figure(width: int = _WIDTH, height: int = _HEIGHT, left: int = 48, top: int = 12) -> tuple[Figure, Axes]:
+    """Returns a figure and its axes, with fixed margins in points: automatic ones take as long as the drawing."""
+    figure = Figure(figsize=(width / _POINTS_PER_INCH, height / _POINTS_PER_INCH))
+    right, bottom = 20, 40
+    box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
+    return figure, figure.add_axes(box)
+
+
+def to_svg(plot: Plot) -> Markup:
+    """Returns a plot as an SVG element for a page."""
     buffer = io.StringIO()
-    # One salt a figure: the ids inside must differ from those of all other figures on the page.
-    with matplotlib.rc_context({"svg.hashsalt": description}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    with _style():
+        # One salt a plot: the ids inside must differ from those of all other plots on the page.
+        matplotlib.rcParams["svg.hashsalt"] = plot.description
+        plot.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # names that repeat in every figure and that nothing refers to
     svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)  # half of the bytes
-    width, height = (round(inches * _POINTS_PER_INCH) for inches in figure.get_size_inches())
-    opening = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(description)}">'
+    width, height = (round(inches * _POINTS_PER_INCH) for inches in plot.figure.get_size_inches())
+    opening = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(plot.description)}">'
     svg = re.sub(r"<svg [^>]*>", lambda _: opening, svg, count=1)
     for placeholder, colour in _PAGE_COLOURS.items():
         svg = svg.replace(placeholder, colour)

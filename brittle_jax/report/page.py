@@ -2,14 +2,18 @@
 
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from brittle_jax import __version__, console, results
+from brittle_jax.errors import UserError
 from brittle_jax.evaluate.metrics import roc_band
 from brittle_jax.report import figures
+from brittle_jax.report.figures import to_svg
 
 _DETECTORS = {
     "kd": "KD",
@@ -42,7 +46,7 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
             results=content,
             comparisons=results.compare(content),
             is_comparable=not (content["synthetic_data"] or content["reduced"]),
-            overview=figures.auroc_overview(own, _DETECTORS),
+            overview=to_svg(figures.auroc_overview(own, _DETECTORS)),
             configurations=configurations,
             shared_curves=_curves({stage: records for stage, records in stages.items() if _owner(stage) not in names}),
             detectors=_DETECTORS,
@@ -50,10 +54,13 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
         )
     )
     path = folder / "report" / "index.html"
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(path)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.rename(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): the results are safe, run again") from error
     return path
 
 
@@ -67,6 +74,9 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["percent"] = lambda fraction: f"{100 * fraction:.2f}"
     environment.filters["duration"] = console.duration
+    environment.filters["moment"] = lambda text: text.replace("T", " ").replace("+00:00", " UTC")
+    # A name may be broken after each underscore and slash.
+    environment.filters["breakable"] = lambda name: Markup(re.sub("([_/])", r"\1<wbr>", str(escape(name))))
     environment.filters["words"] = lambda name: name.replace("_", " ")
     return environment
 
@@ -83,8 +93,8 @@ def _configuration(folder: pathlib.Path, entry: Mapping[str, Any], stages: Mappi
                 "title": title,
                 "auroc": auroc,
                 "interval": interval,
-                "histogram": figures.score_histogram(labels, scores[detector], title),
-                "roc": figures.roc_curve(band, title, auroc, interval),
+                "histogram": to_svg(figures.score_histogram(labels, scores[detector], title, name)),
+                "roc": to_svg(figures.roc_curve(band, title, name, auroc, interval)),
             }
         )
     return {
@@ -101,4 +111,6 @@ def _owner(stage: str) -> str:
 
 
 def _curves(stages: Mapping[str, list]) -> list[dict[str, Any]]:
-    return [{"stage": stage, "plot": figures.training_curve(records, stage)} for stage, records in stages.items()]
+    return [
+        {"stage": stage, "plot": to_svg(figures.training_curve(records, stage))} for stage, records in stages.items()
+    ]

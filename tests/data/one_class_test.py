@@ -76,12 +76,26 @@ def test_parcels_are_split_by_parcel_and_all_threats_test(xray_config):
     assert set(images.view_of_image[train_images]) == {0, 1}
 
 
-def test_a_supervised_baseline_without_a_threat_to_learn_from_is_refused(xray_config):
-    xray_config.teacher.task = "baseline"
-    images = load("xray", xray_config)
-    xray_config.data.patches.baseline_threat_fraction = 0.05
-    with pytest.raises(UserError, match="fraction=0.05 of 6 threat.* leaves the supervised baseline none"):
-        one_class.configurations(images, xray_config)
+@pytest.mark.parametrize(
+    ("task", "num_threat", "share", "message"),
+    [
+        ("rotnet", 0, 0.5, "num_threat=0 leaves no threats to test on"),
+        ("rotnet", 1, 0.5, None),
+        ("baseline", 0, 0.5, "num_threat=0 leaves no threats to test on"),
+        ("baseline", 1, 0.9, "num_threat=1 leaves no threats to test on"),
+        ("baseline", 1, 0.1, "fraction=0.1 is 0, leaves the supervised baseline no threats to learn from"),
+        ("baseline", 6, 0.05, "fraction=0.05 is 0, leaves the supervised baseline no threats to learn from"),
+        ("baseline", 2, 0.5, None),
+    ],
+)
+def test_threats_are_needed_to_test_and_for_the_baseline_to_learn(xray_config, task, num_threat, share, message):
+    xray_config.teacher.task, xray_config.data.parcels.num_threat = task, num_threat
+    xray_config.data.patches.baseline_threat_fraction = share
+    if message is None:
+        one_class.check_parcels(xray_config)
+    else:
+        with pytest.raises(UserError, match=message):
+            one_class.check_parcels(xray_config)
 
 
 def test_the_split_depends_on_the_seed_alone(xray_config):

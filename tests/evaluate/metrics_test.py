@@ -71,8 +71,15 @@ def test_the_roc_band_holds_scikit_learns_curve(ties):
     labels, scores = sample(150, ties=ties)
     band = metrics.roc_band(labels, scores, num_samples=200, seed=0)
     false_positives, true_positives, _ = roc_curve(labels, scores, drop_intermediate=False)
-    reached = [true_positives[false_positives <= rate + 1e-9].max() for rate in band["false_positive_rate"]]
-    np.testing.assert_allclose(band["true_positive_rate"], reached, atol=1e-12)
+    for rate, reached in zip(band["false_positive_rate"], band["true_positive_rate"], strict=True):
+        # The highest point of the line through scikit-learn's vertices at this rate.
+        after = np.searchsorted(false_positives, rate + 1e-9)
+        if after == len(false_positives) or abs(false_positives[after - 1] - rate) < 1e-9:
+            expected = true_positives[after - 1]
+        else:
+            share = (rate - false_positives[after - 1]) / (false_positives[after] - false_positives[after - 1])
+            expected = true_positives[after - 1] + share * (true_positives[after] - true_positives[after - 1])
+        assert reached == pytest.approx(expected)
     assert (band["low"] <= band["true_positive_rate"]).all() and (band["true_positive_rate"] <= band["high"]).all()
 
 
@@ -83,6 +90,12 @@ def test_the_roc_band_by_hand():
     expected = {0.0: 1 / 3, 0.49: 1 / 3, 0.5: 2 / 3, 0.99: 2 / 3, 1.0: 1.0}
     for rate, reached in expected.items():
         assert band["true_positive_rate"][round(100 * rate)] == pytest.approx(reached)
+
+
+def test_scores_that_are_all_equal_give_the_diagonal():
+    band = metrics.roc_band(np.array([0, 0, 1]), np.ones(3), num_samples=10, seed=0)
+    for name in ("true_positive_rate", "low", "high"):
+        np.testing.assert_allclose(band[name], band["false_positive_rate"])
 
 
 def test_the_roc_band_is_as_wide_as_a_binomial_share():

@@ -16,8 +16,8 @@ def test_extremes_and_mistakes_are_chosen_worst_first():
     assert choose_examples(labels, scores, per_group=2) == {
         "Most anomalous": [1, 4],
         "Least anomalous": [0, 3],
-        "Normal, and yet scored highest": [1, 2],
-        "Anomalous, and yet scored lowest": [3, 5],
+        "Normal with the highest scores": [1, 2],
+        "Anomalous with the lowest scores": [3, 5],
     }
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from brittle_jax import results
+from brittle_jax.errors import UserError
 from brittle_jax.evaluate.metrics import auroc_interval, separation
 from brittle_jax.published import published_row
 from brittle_jax.report.page import write_page
 from brittle_jax.results import DETECTORS
 
-_VOID = {"meta", "link", "br", "hr", "img", "input"}
+_VOID = {"meta", "link", "br", "wbr"}
 _EVIL = '<script>alert("x")</script>'
 
 
@@ -52,13 +53,22 @@ class Page(html.parser.HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+def sample(label, class_name, kd, size):
+    views = [
+        {"name": "top", "picture": "data:image/png;base64,AA==", "size": size, "deciding_box": [2, 3, 20, 22]},
+        {"name": "side", "picture": "data:image/png;base64,AB==", "size": size, "deciding_box": None},
+    ]
+    scores = {name: kd + 10 * number for number, name in enumerate(DETECTORS)}
+    return {"label": label, "class": class_name, "scores": scores, "views": views}
+
+
 def write_run(folder, names=("unimodal/airplane", "multimodal/cat"), **changes):
     """Writes the files of a run with made-up scores, and returns its results."""
     rng = np.random.default_rng(0)
     entries, lines = [], [{"stage": "pretrain", "step": 1, "loss": 2.0}, {"stage": "pretrain", "step": 2, "loss": 1.0}]
     for name in names:
         labels = np.repeat([0, 1], [30, 20])
-        scores = {detector: rng.normal(size=50) + labels for detector in DETECTORS}
+        scores = {detector: rng.normal(size=50) + number * labels for number, detector in enumerate(DETECTORS)}
         ids = [f"{_EVIL}{index}" for index in range(50)]
         results.write_scores(folder / "scores" / f"{name}.csv", ids, labels, scores)
         entry = {"name": name, "group": name.partition("/")[0] if "/" in name else "all", "num_train": 40}
@@ -70,11 +80,9 @@ def write_run(folder, names=("unimodal/airplane", "multimodal/cat"), **changes):
             each: auroc_interval(labels, values, num_samples=20, seed=0) for each, values in scores.items()
         }
         entries.append(entry)
-        view = {"name": "", "picture": "data:image/png;base64,AA==", "size": [32, 32], "deciding_box": [2, 3, 20, 21]}
-        sample = {"label": 1, "class": "cat", "scores": {each: 1.5 for each in DETECTORS}, "views": [view]}
-        results.write_json(
-            folder / "examples" / f"{name}.json", {"groups": {"Most anomalous": ids[:1]}, "samples": {ids[0]: sample}}
-        )
+        samples = {ids[0]: sample(1, "cat", 1.5, (40, 60)), ids[1]: sample(0, "dog", 0.25, (400, 600))}
+        groups = {"Most anomalous": ids[:2], "Normal with the highest scores": ids[1:2]}
+        results.write_json(folder / "examples" / f"{name}.json", {"groups": groups, "samples": samples})
         lines += [{"stage": f"distill {name}", "step": step, "loss": 1 / step} for step in (1, 2)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     content = {
@@ -133,11 +141,43 @@ def test_inner_links_and_ids_fit(tmp_path):
 def test_every_picture_says_what_it_shows(tmp_path):
     page = read_page(tmp_path, write_run(tmp_path))
     pictures = page.all("svg")
-    assert len(pictures) == 1 + 2 * (1 + 2 * len(DETECTORS) + 1) + 1  # overview; sample, plots, student; shared teacher
+    # Overview; views of three sample cards, plots, student; shared teacher.
+    assert len(pictures) == 1 + 2 * (2 * 3 + 2 * len(DETECTORS) + 1) + 1
     assert all(picture["role"] == "img" and len(picture["aria-label"]) > 10 for picture in pictures)
     (frame, *_) = [rect for rect in page.all("rect") if rect.get("class") == "frame"]
-    assert (frame["x"], frame["y"], frame["width"], frame["height"]) == ("3", "2", "18", "18")
-    assert any("pixels 3 to 21 across and 2 to 20 down" in picture["aria-label"] for picture in pictures)
+    assert (frame["x"], frame["y"], frame["width"], frame["height"]) == ("3", "2", "19", "18")
+    assert any("pixels 3 to 22 across and 2 to 20 down" in picture["aria-label"] for picture in pictures)
+    plots = [picture["aria-label"] for picture in pictures if " view" not in picture["aria-label"]]
+    assert len(plots) == len(set(plots))
+
+
+def test_cards_say_what_a_sample_is_and_show_it_in_its_shape(tmp_path):
+    page = read_page(tmp_path, write_run(tmp_path))
+    assert "Most anomalous top, decided side anomalous (cat) KD score 1.5" in page.text
+    assert "Normal with the highest scores top, decided side normal (dog) KD score 0.25" in page.text
+    views = [picture for picture in page.all("svg") if "view" in picture["aria-label"]]
+    assert [view["viewbox"] for view in views[:4]] == 2 * ["0 0 60 40"] + 2 * ["0 0 600 400"]
+    assert [view["class"] for view in views[:4]] == 2 * ["small"] + 2 * [""]
+    assert page.all("figure")[0]["class"] == "sample anomalous" and page.all("figure")[1]["class"] == "sample normal"
+
+
+def test_each_detector_has_its_own_plots(tmp_path):
+    content = write_run(tmp_path)
+    page = read_page(tmp_path, content)
+    labels = " ".join(picture["aria-label"] for picture in page.all("svg"))
+    for entry in content["configurations"]:
+        csv_labels, scores = results.read_scores(tmp_path / "scores" / f"{entry['name']}.csv")
+        titles = {"kd": "KD", "mse": "MSE", "mahalanobis_diag": "Mahalanobis, diagonal"}
+        titles["mahalanobis_full"] = "Mahalanobis, full"
+        for detector in DETECTORS:
+            low, high = (100 * bound for bound in entry["auroc_interval"][detector])
+            assert (
+                f"{entry['name']}: ROC curve of {titles[detector]}, area {100 * entry['auroc'][detector]:.1f}%, "
+                f"95% interval {low:.1f}% to {high:.1f}%."
+            ) in labels
+            median = np.median(scores[detector][csv_labels == 1])
+            assert f"{titles[detector]} scores of 30 normal samples" in labels
+            assert f"20 anomalous ones, median {median:.3g}." in labels
 
 
 def test_the_numbers_stand_beside_the_published_ones(tmp_path):
@@ -165,6 +205,37 @@ def test_what_is_synthetic_or_reduced_never_stands_there_without_a_mark(tmp_path
     assert ("distill.num_epochs 20 2" in page.text) == bool(reduced)
 
 
+def test_a_random_teacher_on_the_same_test_is_explained(tmp_path):
+    content = write_run(tmp_path, names=("soc", "soc/random"))
+    reference = content["configurations"].pop()
+    content |= {"summary": results.summarise(content["configurations"]), "random_on_same_test": [reference]}
+    page = read_page(tmp_path, content)
+    assert f"A random teacher on the same test samples: KD {100 * reference['auroc']['kd']:.2f}, MSE" in page.text
+    assert page.text.count("With a random teacher") == 1
+
+
+def test_the_memory_of_a_device_is_shown_where_there_is_one(tmp_path):
+    page = read_page(tmp_path, write_run(tmp_path, peak_device_memory_mib={"distill": 4321}))
+    assert "2 min 05 s 512 MiB 4321 MiB" in page.text
+    page = read_page(tmp_path, write_run(tmp_path))
+    assert "device memory" not in page.text
+
+
+def test_printing_opens_what_is_closed(tmp_path):
+    names = tuple(f"unimodal/{number}" for number in range(3))
+    text = write_page(tmp_path, write_run(tmp_path, names=names)).read_text()
+    page = Page(text)
+    assert [("open" in each) for each in page.all("details")] == [True, False, False]
+    assert "beforeprint" in text and "prefers-color-scheme: dark" in text and "@media print" in text
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
+    content = write_run(tmp_path)
+    (tmp_path / "report").write_text("in the way")
+    with pytest.raises(UserError, match="report.* cannot be written .*the results are safe"):
+        write_page(tmp_path, content)
+
+
 def test_a_row_without_published_numbers_has_a_page(tmp_path):
     page = read_page(tmp_path, write_run(tmp_path, published=None))
     assert "Published:" not in page.text
@@ -179,10 +250,12 @@ def test_names_from_the_data_are_not_taken_for_markup(tmp_path):
 def test_views_and_a_student_that_did_not_learn_are_shown(tmp_path):
     content = write_run(tmp_path, names=("soc",))
     (entry,) = content["configurations"]
-    entry["auroc_by_view"] = {"top": {each: 0.6 for each in DETECTORS}, "side": {each: 0.4 for each in DETECTORS}}
+    top, side = ({each: (start + n) / 100 for n, each in enumerate(DETECTORS)} for start in (60, 40))
+    entry["auroc_by_view"] = {"top": top, "side": side}
     entry["distillation"]["mean_predictor_loss"] = 0.05
     page = read_page(tmp_path, content)
-    assert "60.00 40.00" in page.text
+    both = {name: f"{100 * auroc:.2f}" for name, auroc in entry["auroc"].items()}
+    assert f"both top side KD {both['kd']} 60.00 40.00 MSE {both['mse']} 61.00 41.00" in page.text
     assert "has not learned the teacher" in page.text
 
 
