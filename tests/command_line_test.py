@@ -200,7 +200,7 @@ MISTAKES_OF_INPUT = {
     "data cut short": (cut_short, "cifar10 in .* is damaged"),
     "one class empty": (
         lambda folder: [f"{ROW}:smoke", f"--config.data.dir={folder}", "--config.data.parcels.num_threat=0"],
-        "soc of xray has no anomalous test samples",
+        "num_threat=0 leaves no threats to test on",
     ),
     "configuration that does not exist": (
         lambda folder: [ROW, "--config.data.configurations=sock"],
