@@ -8,9 +8,9 @@ import ml_collections
 
 from brittle_jax.errors import UserError
 
-DATASETS = ("cifar10", "xray")
-AUXILIARY_DATASETS = ("cifar10", "fashion_mnist", "xray")
-TEACHER_TASKS = ("random", "baseline", "classification", "rotnet", "autoencoder", "denoising", "simclr")
+DATASETS = ("cifar10", "cats_vs_dogs", "plant_pathology", "xray")
+AUXILIARY_DATASETS = (*DATASETS, "fashion_mnist", "stl10", "plant_village")
+TEACHER_TASKS = ("random", "baseline", "classification", "rotnet", "autoencoder", "denoising", "simclr", "imagenet")
 CHOICES = {
     "data.name": DATASETS,
     "network.name": ("small_resnet", "small_resnet_tiny", "densenet161", "densenet_tiny"),
@@ -48,6 +48,9 @@ def get_base_config() -> ml_collections.ConfigDict:
     data.configurations = "all"  # comma-separated names or groups, such as unimodal/airplane,multimodal
     data.stand_in = False  # where the data set is not found, make small images up instead (called synthetic)
     data.image_size_pixels = 32  # side of the square images a network sees (whole images; patches: see below)
+    data.train_fraction = (
+        0.8  # of each class's pictures, where the data set has no split of its own; the rest is tested
+    )
     data.max_train_samples = 0  # of each configuration's normal training samples use so many; 0: all
     data.max_test_samples = 0  # of each configuration's normal, and anomalous, test samples use so many; 0: all
 

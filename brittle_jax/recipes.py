@@ -1,4 +1,4 @@
-"""The paper's two families of rows, and what `:smoke` makes of them."""
+"""The paper's two families of rows, the recipe of each teacher, and what `:smoke` makes of them."""
 
 import ml_collections
 
@@ -6,20 +6,41 @@ from brittle_jax.config import get_base_config
 from brittle_jax.errors import UserError
 
 
-def small_resnet_row(row: str, word: str | None) -> ml_collections.ConfigDict:
-    """Returns the settings shared by the rows at 32×32 with the small ResNet; those are the base's (Sec. 3.2)."""
-    config = _named(row, word)
+def small_resnet_row(
+    row: str, word: str | None, *, data: str, teacher: str, teacher_data: str = ""
+) -> ml_collections.ConfigDict:
+    """Returns the settings of a row at 32×32 with the small ResNet; what is shared is the base's (Sec. 3.2).
+
+    Args:
+        row: its name.
+        word: "smoke", or None.
+        data: the anomaly-detection data set.
+        teacher: its task.
+        teacher_data: the data set of the task; empty for random.
+    """
+    config = _row(row, word, data, teacher, teacher_data)
+    if teacher in ("autoencoder", "denoising", "simclr"):
+        config.pretrain.optimizer = "adam"
+        config.pretrain.peak_learning_rate = 1e-3
+        config.pretrain.batch_size = 128
+        _do_not_augment(config)
+    if teacher == "simclr":  # which has its own transforms
+        config.pretrain.num_epochs = 100.0
+        config.pretrain.batch_size = 1024  # 512 images, in two views each
     if word == "smoke":
-        config.data.stand_in = True
         config.network.name = "small_resnet_tiny"
-        config.data.configurations = "unimodal/airplane,multimodal/airplane"
+        if data == "cifar10":
+            config.data.configurations = "unimodal/airplane,multimodal/airplane"
         _reduce_training(config)
     return config
 
 
-def densenet_row(row: str, word: str | None) -> ml_collections.ConfigDict:
-    """Returns the settings shared by the rows at 224×224 with DenseNet-161 (Sec. 3.2)."""
-    config = _named(row, word)
+def densenet_row(
+    row: str, word: str | None, *, data: str, teacher: str, teacher_data: str = ""
+) -> ml_collections.ConfigDict:
+    """Returns the settings of a row at 224×224 with DenseNet-161 (Sec. 3.2); arguments as in `small_resnet_row`."""
+    config = _row(row, word, data, teacher, teacher_data)
+    config.data.image_size_pixels = 224
     config.network.name = "densenet161"
     config.network.output_features = 0
     config.pretrain.num_epochs = 30.0
@@ -27,11 +48,10 @@ def densenet_row(row: str, word: str | None) -> ml_collections.ConfigDict:
     config.pretrain.batch_size = 64
     config.pretrain.peak_learning_rate = 0.05 * 64 / 256
     config.pretrain.weight_decay = 1e-4
-    config.pretrain.crop_padding_pixels = 0
-    config.pretrain.flip = False
-    config.pretrain.cutout_pixels = 0
+    _do_not_augment(config)
     if word == "smoke":
         config.network.name = "densenet_tiny"
+        config.data.image_size_pixels = 64
         config.data.parcels.num_normal = 60
         config.data.parcels.num_threat = 12
         config.data.parcels.side_pixels = 96
@@ -41,22 +61,33 @@ def densenet_row(row: str, word: str | None) -> ml_collections.ConfigDict:
     return config
 
 
-def _named(row: str, word: str | None) -> ml_collections.ConfigDict:
+def _row(row: str, word: str | None, data: str, teacher: str, teacher_data: str) -> ml_collections.ConfigDict:
     if word not in (None, "smoke"):
         raise UserError(f"--config={row}:{word}: the only word is 'smoke'")
     config = get_base_config()
     config.row = row
     config.word = word or ""
+    config.data.name = data
+    config.teacher.task = teacher
+    config.teacher.data = teacher_data
     return config
 
 
+def _do_not_augment(config: ml_collections.ConfigDict) -> None:
+    config.pretrain.crop_padding_pixels = 0
+    config.pretrain.flip = False
+    config.pretrain.cutout_pixels = 0
+
+
 def _reduce_training(config: ml_collections.ConfigDict) -> None:
+    config.data.stand_in = True
     config.data.max_train_samples = 96
     config.data.max_test_samples = 32
     config.pretrain.num_epochs = 3.0
     config.pretrain.warmup_epochs = 1.0
     config.pretrain.batch_size = 64
-    config.pretrain.peak_learning_rate = 0.05
+    if config.pretrain.optimizer == "sgd":
+        config.pretrain.peak_learning_rate = 0.05
     config.pretrain.max_train_samples = 192
     config.pretrain.max_test_samples = 64
     config.distill.num_epochs = 30.0

@@ -156,21 +156,26 @@ class Comparison(NamedTuple):
 
 
 def compare(results: Mapping[str, Any]) -> list[Comparison]:
-    """Puts ours beside the published numbers, group by group."""
-    published_groups = {} if results["published"] is None else results["published"]["groups"]
+    """Puts ours beside the published numbers: each configuration that the paper has a line of, else group by group."""
+    published = {} if results["published"] is None else results["published"]["groups"]
     comparisons = []
-    for group, ours in results["summary"].items():
-        members = [entry["name"] for entry in results["configurations"] if entry["group"] == group]
-        # The paper gives one line for a configuration of its own, or the mean over a group's.
-        theirs = published_groups.get(members[0]) or published_groups.get(group) or {"auroc": {}}
-        lines = [
-            _line(name, ours["auroc"][name], theirs["auroc"].get(name), decimals=2, factor=100) for name in DETECTORS
-        ]
-        lines.append(_line("brittleness", ours["brittleness"], theirs.get("brittleness"), decimals=5))
-        title = members[0] if len(members) == 1 else f"{group}, mean of {len(members)}"
-        published_title = f"published {group} mean" if group in published_groups else "published"
-        comparisons.append(Comparison(title, published_title, lines))
+    for group, mean in results["summary"].items():
+        members = [entry for entry in results["configurations"] if entry["group"] == group]
+        if len(members) == 1 or all(entry["name"] in published for entry in members):
+            compared = [(entry["name"], entry, published.get(entry["name"])) for entry in members]
+        else:
+            compared = [(f"{group}, mean of {len(members)}", mean, None)]
+        for title, ours, theirs in compared:
+            heading = "published"
+            if theirs is None and group in published:
+                heading, theirs = f"published {group} mean", published[group]
+            comparisons.append(Comparison(title, heading, _lines(ours, theirs or {"auroc": {}})))
     return comparisons
+
+
+def _lines(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    aurocs = [_line(name, ours["auroc"][name], theirs["auroc"].get(name), decimals=2, factor=100) for name in DETECTORS]
+    return [*aurocs, _line("brittleness", ours["brittleness"], theirs.get("brittleness"), decimals=5)]
 
 
 def _line(name: str, ours: float, theirs: float | None, *, decimals: int, factor: int = 1) -> tuple[str, str, str, str]:

@@ -69,9 +69,7 @@ def test_a_file_of_ones_own_goes_before_the_packaged_one(monkeypatch, tmp_path):
     (tmp_path / "configs" / "xray_rotnet.py").write_text(
         "from brittle_jax.recipes import densenet_row\n"
         "def get_config(word=None):\n"
-        "    config = densenet_row('mine', word)\n"
-        "    config.data.name, config.teacher.task = 'xray', 'random'\n"
-        "    return config\n"
+        "    return densenet_row('mine', word, data='xray', teacher='random')\n"
     )
     assert parse(ROW).config.row == "mine"
 

@@ -61,11 +61,8 @@ def data_dir(tmp_path_factory) -> str:
 @pytest.fixture
 def xray_config(data_dir) -> ml_collections.ConfigDict:
     """The smoke settings of the X-ray RotNet row, with fewer parcels."""
-    config = densenet_row("xray_rotnet", "smoke")
-    config.data.name = "xray"
+    config = densenet_row("xray_rotnet", "smoke", data="xray", teacher="rotnet", teacher_data="xray")
     config.data.dir = data_dir
-    config.teacher.task = "rotnet"
-    config.teacher.data = "xray"
     config.data.parcels.num_normal = 20
     config.data.parcels.num_threat = 6
     return config
@@ -74,10 +71,8 @@ def xray_config(data_dir) -> ml_collections.ConfigDict:
 @pytest.fixture
 def cifar10_config(data_dir) -> ml_collections.ConfigDict:
     """The smoke settings of the CIFAR-10 row with a random teacher, on stand-in pictures."""
-    config = small_resnet_row("cifar10_random", "smoke")
-    config.data.name = "cifar10"
+    config = small_resnet_row("cifar10_random", "smoke", data="cifar10", teacher="random")
     config.data.dir = data_dir
-    config.teacher.task = "random"
     return config
 
 

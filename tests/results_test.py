@@ -34,8 +34,8 @@ def test_scores_are_written_exactly(tmp_path):
 
 
 def test_changed_fields_name_the_recipe_and_what_was_used():
-    recipe = small_resnet_row("cifar10_random", None)
-    used = small_resnet_row("cifar10_random", None)
+    recipe = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
+    used = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
     used.seed, used.data.dir = 3, "there"
     assert results.changed_fields(used, recipe) == {}
     used.distill.num_epochs = 2.0

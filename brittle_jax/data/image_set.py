@@ -19,8 +19,8 @@ class ImageSet:
         classes: names of the labels.
         synthetic: whether the images are made up.
         ids: [S] str, names the samples.
-        labels: [S] int, index into `classes`.
-        official_split: [S] str, "train" or "test"; None where the data set has no split of its own.
+        labels: [S] int, index into `classes`; -1 where there is none.
+        official_split: [S] str, "train", "test" or "unlabelled"; None where the data set has no split of its own.
         sample_of_image: [N] int, index of each image's sample.
         views: names of the views of a sample; one empty name where it has no views.
         view_of_image: [N] int, index into `views`.

@@ -1,7 +1,7 @@
 """Which classes are normal, and which samples train and test: nothing else decides this."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import ml_collections
 import numpy as np
@@ -90,31 +90,63 @@ def _cifar10_classes(classes: Sequence[str]) -> dict[str, list[int]]:
     return unimodal | multimodal
 
 
-def _parcel_classes(classes: Sequence[str]) -> dict[str, list[int]]:
-    return {"soc": [classes.index("soc")]}
+def _one_normal(name: str) -> Callable[[Sequence[str]], dict[str, list[int]]]:
+    return lambda classes: {name: [classes.index(name)]}
 
 
-_NORMAL_CLASSES = {"cifar10": _cifar10_classes, "xray": _parcel_classes}
+_NORMAL_CLASSES = {
+    "cifar10": _cifar10_classes,
+    "cats_vs_dogs": lambda classes: {name: [label] for label, name in enumerate(classes)},
+    "plant_pathology": _one_normal("healthy"),
+    "xray": _one_normal("soc"),
+}
 
 
 def _training_samples(images: ImageSet, config: ml_collections.ConfigDict) -> np.ndarray:
-    """Returns for each sample whether it may train: by the official split, or drawn where there is none.
-
-    A drawn split keeps all anomalous samples for the test, but for a share that the supervised baseline learns from.
-    """
+    """Returns for each sample whether it may train: by the official split, or drawn where there is none."""
     if images.official_split is not None:
         return images.official_split == "train"
+    draws = _DRAWN_SPLITS.get(images.name, _split_every_class)
     is_train = np.zeros(len(images.ids), bool)
-    is_normal = np.isin(images.labels, _parcel_classes(images.classes)["soc"])
-    fractions = {"split": (is_normal, config.data.patches.train_fraction)}
-    if config.teacher.task == "baseline":
-        fractions["baseline split"] = (~is_normal, config.data.patches.baseline_threat_fraction)
-    for purpose, (members, fraction) in fractions.items():
+    for purpose, members, count in draws(images, config):
         samples = np.flatnonzero(members)
         samples = samples[np.argsort(images.ids[samples])]  # so that the order of the files does not matter
         rng = np.random.default_rng(derive_seed(config.seed, purpose))
-        is_train[rng.permutation(samples)[: round(fraction * len(samples))]] = True
+        is_train[rng.permutation(samples)[:count]] = True
     return is_train
+
+
+def _split_every_class(images: ImageSet, config: ml_collections.ConfigDict) -> Iterator[tuple[str, np.ndarray, int]]:
+    """Draws the same share of each class."""
+    for label, name in enumerate(images.classes):
+        members = images.labels == label
+        yield f"split {name}", members, round(config.data.train_fraction * members.sum())
+
+
+def _split_leaves(images: ImageSet, config: ml_collections.ConfigDict) -> Iterator[tuple[str, np.ndarray, int]]:
+    """Draws a share of the healthy leaves; as many diseased ones as healthy ones test, evenly of each disease."""
+    healthy = images.classes.index("healthy")
+    num_healthy = np.sum(images.labels == healthy)
+    num_train = round(config.data.train_fraction * num_healthy)
+    yield "split healthy", images.labels == healthy, num_train
+    diseases = [label for label in range(len(images.classes)) if label != healthy]
+    for place, label in enumerate(diseases):
+        members = images.labels == label
+        num_test = len(range(place, num_healthy - num_train, len(diseases)))
+        yield f"split {images.classes[label]}", members, max(members.sum() - num_test, 0)
+
+
+def _split_parcels(images: ImageSet, config: ml_collections.ConfigDict) -> Iterator[tuple[str, np.ndarray, int]]:
+    """Draws a share of the normal parcels; all threats test, but for those that the supervised baseline learns from."""
+    is_normal = images.labels == images.classes.index("soc")
+    yield "split", is_normal, round(config.data.patches.train_fraction * is_normal.sum())
+    if config.teacher.task != "baseline":
+        return
+    num_learned = round(config.data.patches.baseline_threat_fraction * np.sum(~is_normal))
+    yield "baseline split", ~is_normal, num_learned
+
+
+_DRAWN_SPLITS = {"plant_pathology": _split_leaves, "xray": _split_parcels}
 
 
 def check_parcels(config: ml_collections.ConfigDict) -> None:
@@ -159,14 +191,20 @@ def teacher_is_shared(config: ml_collections.ConfigDict) -> bool:
     return config.teacher.task == "baseline" or config.teacher.data != config.data.name
 
 
+_NEEDS_NO_LABELS = ("rotnet", "autoencoder", "denoising", "simclr")
+
+
 def plan_lesson(config: ml_collections.ConfigDict, auxiliary: ImageSet, configuration: Configuration) -> Lesson:
     """Returns which samples a teacher learns from: of the anomaly-detection data, normal training samples alone.
 
     The exception is the supervised baseline, which sees all labelled training samples by definition (Sec. 3.3).
+    Unlabelled images (STL-10) train the tasks that need no labels.
     """
     if teacher_is_shared(config):
         is_train = _training_samples(auxiliary, config)
-        train, held_out = np.flatnonzero(is_train), np.flatnonzero(~is_train)
+        is_unlabelled = auxiliary.labels < 0
+        train = np.flatnonzero(is_train | (is_unlabelled & (config.teacher.task in _NEEDS_NO_LABELS)))
+        held_out = np.flatnonzero(~is_train & ~is_unlabelled)
     else:
         train = configuration.train
         held_out = configuration.test[configuration.test_labels == 0]

@@ -16,7 +16,8 @@ import tensorflow_datasets as tfds
 
 from brittle_jax import console
 from brittle_jax.data import patches, preprocess
-from brittle_jax.data.datasets.stand_in import CLASS_NAMES, StandIn
+from brittle_jax.data.datasets.plant_pathology import PlantPathology
+from brittle_jax.data.datasets.stand_in import FORMATS, StandIn
 from brittle_jax.data.datasets.xray_parcels import CLASSES, VIEWS, XrayParcels, parcels_config
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.errors import UserError
@@ -24,7 +25,6 @@ from brittle_jax.errors import UserError
 _AS_BYTES = tfds.decode.SkipDecoding()  # `preprocess.decode` decodes every image of every data set
 _ARRAY_RECORD = tfds.core.FileFormat.ARRAY_RECORD  # the one format that is read without TensorFlow
 _CHUNK = 512  # examples
-_SPLITS = ("train", "test")
 
 
 def load(name: str, config: ml_collections.ConfigDict) -> ImageSet:
@@ -40,7 +40,7 @@ def load(name: str, config: ml_collections.ConfigDict) -> ImageSet:
 
 def classes_of(name: str) -> Sequence[str]:
     """Returns the classes of an anomaly-detection data set without reading it."""
-    return CLASSES if name == "xray" else CLASS_NAMES[name]
+    return CLASSES if name == "xray" else FORMATS[name].classes
 
 
 def _load_pictures(name: str, config: ml_collections.ConfigDict) -> ImageSet:
@@ -54,14 +54,15 @@ def _load_pictures(name: str, config: ml_collections.ConfigDict) -> ImageSet:
         builder = StandIn(data_dir=builder.data_dir_root, config=name)
         _prepare_once(builder)
         synthetic = True
-    sources = [_source(builder, split, ["image"]) for split in _SPLITS]
-    tables = [_ids_and_labels(source, split) for source, split in zip(sources, _SPLITS, strict=True)]
+    splits = list(FORMATS[name].splits)
+    sources = [_source(builder, split, ["image"]) for split in splits]
+    tables = [_ids_and_labels(source, split) for source, split in zip(sources, splits, strict=True)]
     ids, labels = (np.concatenate(parts) for parts in zip(*tables, strict=True))
-    num_train = len(sources[0])
+    starts = np.cumsum([0, *(len(source) for source in sources)])
 
     def read_picture(index: int, view: int = 0) -> np.ndarray:
-        source, offset = (sources[0], 0) if index < num_train else (sources[1], num_train)
-        return preprocess.decode(source[index - offset]["image"])
+        which = int(np.searchsorted(starts, index, side="right")) - 1
+        return preprocess.decode(sources[which][int(index - starts[which])]["image"])
 
     return ImageSet(
         name=name,
@@ -69,7 +70,7 @@ def _load_pictures(name: str, config: ml_collections.ConfigDict) -> ImageSet:
         synthetic=synthetic,
         ids=ids,
         labels=labels,
-        official_split=np.repeat(_SPLITS, [len(source) for source in sources]),
+        official_split=np.repeat(splits, [len(source) for source in sources]) if "test" in splits else None,
         sample_of_image=np.arange(len(ids)),
         views=("",),
         view_of_image=np.zeros(len(ids), int),
@@ -85,7 +86,9 @@ def _stock_builder(name: str, config: ml_collections.ConfigDict) -> tfds.core.Da
     if data_dir and not pathlib.Path(data_dir).is_dir():
         raise UserError(f"--config.data.dir={data_dir}: no such folder")
     with _reporting_damage(name, data_dir):
-        builder = tfds.builder(name, data_dir=data_dir)
+        builder = (
+            PlantPathology(data_dir=data_dir) if name == "plant_pathology" else tfds.builder(name, data_dir=data_dir)
+        )
     if builder.is_prepared() and builder.info.file_format is not _ARRAY_RECORD:
         raise UserError(
             f"{builder.data_dir} is in the format {builder.info.file_format.value}, which only TensorFlow reads: "

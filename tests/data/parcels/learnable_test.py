@@ -17,9 +17,8 @@ pytestmark = pytest.mark.slow
 
 def budget(task, data_dir):
     """Returns settings for a CPU: small parcels, one patch a view, a small network."""
-    config = densenet_row(f"xray_{task}", None)
-    config.data.name, config.data.dir = "xray", data_dir
-    config.teacher.task, config.teacher.data = task, "xray"
+    config = densenet_row(f"xray_{task}", None, data="xray", teacher=task, teacher_data="xray")
+    config.data.dir = data_dir
     config.data.parcels.side_pixels, config.data.patches.size_pixels, config.data.patches.margin_pixels = 96, 112, 2
     config.network.name, config.network.output_features = "small_resnet_tiny", 128
     config.pretrain.peak_learning_rate = 0.1

@@ -1,0 +1,16 @@
+"""X-ray parcels, a teacher with the weights published for ImageNet (Table 11, row "imagenet class").
+
+Published, in percent: KD 76.36, MSE 68.37, diagonal Mahalanobis 69.35, full 73.46,
+brittleness 0.00383; probe 96.79.
+
+Set `--config.teacher.weights` to torchvision's file of DenseNet-161.
+
+    python -m brittle_jax.main --config=configs/xray_imagenet.py
+"""
+
+from brittle_jax.recipes import densenet_row
+
+
+def get_config(word=None):
+    """Returns the row's settings, with word "smoke" made small."""
+    return densenet_row("xray_imagenet", word, data="xray", teacher="imagenet")
