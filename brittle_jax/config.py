@@ -75,6 +75,10 @@ def get_base_config() -> ml_collections.ConfigDict:
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.task = ""  # one of TEACHER_TASKS; every row names its own
     teacher.data = ""  # data set of the auxiliary task; empty for random
+    teacher.weights = ""  # of imagenet: file of DenseNet weights, .pth or .safetensors
+    teacher.weights_sha256 = "8d451a50"  # of that file, or how it begins (torchvision's DenseNet-161); empty: any
+    teacher.from_run = ""  # folder of a finished run, whose teacher is taken instead of making one
+    teacher.store = ""  # folder of pre-trained teachers; empty: `teachers` beside the run's own folder
     teacher.random_batch_norm = "normal_images"  # running averages of a random teacher: measured, or `initial`
     teacher.batch_norm_batch_size = 64  # images whose statistics are measured together, over all devices
 
@@ -199,9 +203,11 @@ def _validate_image_size(config: ml_collections.ConfigDict) -> None:
 
 def _validate_teacher(config: ml_collections.ConfigDict) -> None:
     task, data = config.teacher.task, config.teacher.data
-    if task == "random" and data:
-        raise UserError(f"--config.teacher.data={data!r}: a random teacher has no data set, leave it empty")
-    if task != "random" and not data:
+    if task in ("random", "imagenet") and data:
+        raise UserError(f"--config.teacher.data={data!r}: the teacher {task} has no data set, leave it empty")
+    if task == "imagenet" and not config.network.name.startswith("densenet"):
+        raise UserError(f"--config.network.name={config.network.name!r}: weights are published for DenseNets alone")
+    if task not in ("random", "imagenet") and not data:
         raise UserError(f"--config.teacher.data is empty: name the data set that the {task} teacher is pre-trained on")
     if task == "baseline" and data != config.data.name:
         raise UserError(

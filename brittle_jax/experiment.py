@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from brittle_jax import __version__, checkpoint, console, results, workdir
-from brittle_jax.auxiliary import build_task
+from brittle_jax.auxiliary import TASKS, build_task
 from brittle_jax.config import validate
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import classes_of, load
@@ -22,6 +22,7 @@ from brittle_jax.evaluate.brittleness import brittleness
 from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
 from brittle_jax.evaluate.moments import Moments
 from brittle_jax.models.network import Network
+from brittle_jax.models.published_weights import find_file
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.published import published_row
 from brittle_jax.report.examples import collect_examples
@@ -116,7 +117,9 @@ def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, A
     train, test = images.images_of(configuration.train), images.images_of(configuration.test)
 
     with measured("pretrain"):
-        teacher, description = _obtain_teacher(work, configuration)
+        teacher, description = obtain_teacher(
+            config, images, work.auxiliary, configuration, work.folder, devices=devices, log=work.log
+        )
     with measured("represent"):
         targets, moments = passes.represent(teacher, images, train, batch_size, devices)
         gaussian = _fit(config, moments, targets)
@@ -170,19 +173,6 @@ def _run_reference(work: _Work, reference: ml_collections.ConfigDict, configurat
     """Runs a configuration again with the reference's teacher; its files carry `/random` in their names."""
     work = dataclasses.replace(work, config=reference, auxiliary=None)
     return _run_configuration(work, dataclasses.replace(configuration, name=f"{configuration.name}/random"))
-
-
-def _obtain_teacher(work: _Work, configuration: Configuration) -> tuple[Network, dict[str, Any]]:
-    owner = "" if one_class.teacher_is_shared(work.config) else configuration.name
-    return obtain_teacher(
-        work.config,
-        work.images,
-        work.auxiliary,
-        configuration,
-        work.folder / "checkpoints" / owner / "teacher",
-        devices=work.devices,
-        log=work.log,
-    )
 
 
 def _obtain_student(
@@ -246,7 +236,9 @@ def _check_settings(config: ml_collections.ConfigDict, devices: DeviceGroup) -> 
     one_class.choose(config.data.configurations, config.data.name, classes_of(config.data.name))
     devices.check_batch_size(config.distill.batch_size, "distill.batch_size")
     devices.check_batch_size(config.evaluate.batch_size, "evaluate.batch_size")
-    if config.teacher.task == "random":
+    if config.teacher.task == "imagenet" and not (config.data.stand_in or config.teacher.from_run):
+        find_file(config.teacher.weights)
+    if config.teacher.task in ("random", "imagenet"):
         devices.check_batch_size(config.teacher.batch_norm_batch_size, "teacher.batch_norm_batch_size")
     else:
         task = build_task(config.teacher.task, config.pretrain, num_classes=1)
@@ -254,7 +246,7 @@ def _check_settings(config: ml_collections.ConfigDict, devices: DeviceGroup) -> 
 
 
 def _load_auxiliary(config: ml_collections.ConfigDict, images: ImageSet) -> ImageSet | None:
-    if config.teacher.task == "random":
+    if config.teacher.task not in TASKS or config.teacher.from_run:
         return None
     return images if config.teacher.data == config.data.name else load(config.teacher.data, config)
 

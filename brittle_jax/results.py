@@ -22,7 +22,7 @@ from brittle_jax.published import DETECTORS
 
 FORMAT_VERSION = 1
 # Fields that do not change what is measured, or that name the run.
-_NOT_OF_THE_RECIPE = {"row", "word", "seed", "data.dir", "data.stand_in"}
+_NOT_OF_THE_RECIPE = {"row", "word", "seed", "data.dir", "data.stand_in", "teacher.weights", "teacher.store"}
 
 
 def write_json(path: pathlib.Path, content: Any, indent: int | None = 1) -> None:

@@ -188,6 +188,8 @@ def teacher_is_shared(config: ml_collections.ConfigDict) -> bool:
     """
     if config.teacher.task == "random":
         return config.teacher.random_batch_norm == "initial"
+    if config.teacher.task == "imagenet":
+        return bool(config.teacher.weights)  # what stands in for them is measured on the normal images, as random is
     return config.teacher.task == "baseline" or config.teacher.data != config.data.name
 
 

@@ -15,7 +15,7 @@ from brittle_jax.data.pipeline import evaluation_batches, training_batches
 from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.evaluate.metrics import separation
 from brittle_jax.evaluate.samples import sample_scores
-from brittle_jax.models.network import Network, Representation, init_variables
+from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train.loop import MetricLog, train
@@ -23,13 +23,13 @@ from brittle_jax.train.steps import create_state, pretrain_step
 
 
 def pretrain_teacher(
-    module: Representation,
     task: AuxiliaryTask,
     images: ImageSet,
     indices: np.ndarray,
     config: ml_collections.ConfigDict,
     *,
-    name: str,
+    seed_name: str,
+    stage: str,
     devices: DeviceGroup,
     log: MetricLog,
 ) -> Network:
@@ -37,9 +37,12 @@ def pretrain_teacher(
 
     Args:
         indices: [M], the images to learn from.
-        name: what the random draws are keyed by.
+        seed_name: what the random draws are keyed by.
+        stage: what it is called in the log.
     """
     settings = config.pretrain
+    architecture = ARCHITECTURES[config.network.name]
+    module = task.build_module(architecture, config.network.output_features, images.image_shape)
     images_per_batch = settings.batch_size // task.views_per_image
     steps_per_epoch = math.ceil(len(indices) / images_per_batch)
     num_steps = max(round(settings.num_epochs * steps_per_epoch), 1)
@@ -49,7 +52,7 @@ def pretrain_teacher(
         peak_step = min(round(settings.warmup_epochs * steps_per_epoch), num_steps - 1)
         tx = sgd(settings.peak_learning_rate, peak_step, num_steps, settings.momentum, settings.weight_decay)
     weights_seed, order_seed, augmentation_seed = (
-        derive_seed(config.seed, "pretrain", name, purpose) for purpose in ("weights", "order", "augmentation")
+        derive_seed(config.seed, "pretrain", seed_name, purpose) for purpose in ("weights", "order", "augmentation")
     )
     variables = init_variables(module, weights_seed, images.image_shape)
     state = devices.replicate(create_state(variables, tx, augmentation_seed))
@@ -58,7 +61,7 @@ def pretrain_teacher(
         state,
         training_batches(images, indices, images_per_batch, order_seed),
         num_steps=num_steps,
-        stage=f"pretrain {name}".strip(),
+        stage=stage,
         rate_field="pretrain.peak_learning_rate",
         log=log,
     )

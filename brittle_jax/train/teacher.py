@@ -1,5 +1,6 @@
-"""Teachers: drawn at random, or pre-trained; then frozen, with the head that is distilled (Sec. 3.2)."""
+"""Teachers: drawn at random, pre-trained, published, or another run's; then frozen, with the head that is distilled."""
 
+import json
 import math
 import pathlib
 from typing import Any
@@ -8,17 +9,24 @@ import jax
 import ml_collections
 import numpy as np
 
-from brittle_jax import checkpoint, console
+from brittle_jax import checkpoint, console, results
 from brittle_jax.auxiliary import build_task
+from brittle_jax.auxiliary.task import AuxiliaryTask
+from brittle_jax.config import flatten
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration, Lesson, plan_lesson, teacher_is_shared
 from brittle_jax.data.pipeline import training_batches
+from brittle_jax.errors import UserError
 from brittle_jax.models.network import ARCHITECTURES, Network, Representation, init_variables
+from brittle_jax.models.published_weights import load_trunk
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
+from brittle_jax.train import teacher_store
 from brittle_jax.train.loop import MetricLog
 from brittle_jax.train.pretrain import held_out_auroc, held_out_metric, pretrain_teacher
 from brittle_jax.train.steps import BatchNormState, batch_norm_step
+
+Variables = dict[str, Any]
 
 
 def obtain_teacher(
@@ -26,18 +34,18 @@ def obtain_teacher(
     images: ImageSet,
     auxiliary: ImageSet | None,
     configuration: Configuration,
-    folder: pathlib.Path,
+    run: pathlib.Path,
     *,
     devices: DeviceGroup,
     log: MetricLog,
 ) -> tuple[Network, dict[str, Any]]:
-    """Returns a frozen teacher, and what is known about it; from `folder` where it is finished already.
+    """Returns a frozen teacher, and what is known about it; from the run's folder where it is there already.
 
     Args:
-        auxiliary: data set of the auxiliary task; None for a random teacher.
-        folder: where the teacher is kept.
+        auxiliary: data set of the auxiliary task; None where the teacher learns none.
+        run: folder of the run, below which the teacher is kept.
     """
-    name = "" if teacher_is_shared(config) else configuration.name
+    folder = folder_of(config, run, configuration)
     module = ARCHITECTURES[config.network.name].with_output(config.network.output_features)
     # The head's draw, and the whole of a random teacher, is never the student's: the purposes differ.
     variables = init_variables(module, derive_seed(config.seed, "teacher", "weights"), images.image_shape)
@@ -45,30 +53,75 @@ def obtain_teacher(
         console.say("  teacher: finished before, read back")
         variables, description = checkpoint.restore(folder, variables)
         return Network(module, variables), description
-    if config.teacher.task == "random":
+    if config.teacher.from_run:
+        variables, description = _of_another_run(config, configuration, variables)
+    elif config.teacher.task == "imagenet":
+        variables, description = _published(config, images, configuration, module, variables, devices)
+    elif config.teacher.task == "random":
         description = {}
         if config.teacher.random_batch_norm == "normal_images":
             train_images = images.images_of(configuration.train)
             variables = measure_batch_norm(module, variables, images, train_images, config, devices)
     else:
         lesson = plan_lesson(config, auxiliary, configuration)
-        trained, description = _pretrain(config, lesson, name, devices, log)
+        owner = "" if teacher_is_shared(config) else configuration.name
+        store = run.absolute().parent / "teachers"
+        trained, description = _pretrained(config, lesson, store, variables, devices, log, owner=owner)
         variables = {key: {**variables[key], **trained[key]} for key in variables}
     checkpoint.save(folder, variables, description)
     return Network(module, variables), description
 
 
-def _pretrain(
-    config: ml_collections.ConfigDict, lesson: Lesson, name: str, devices: DeviceGroup, log: MetricLog
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def folder_of(config: ml_collections.ConfigDict, run: pathlib.Path, configuration: Configuration) -> pathlib.Path:
+    """Returns where a run keeps the teacher of a configuration."""
+    owner = "" if teacher_is_shared(config) else configuration.name
+    return run / "checkpoints" / owner / "teacher"
+
+
+def _pretrained(
+    config: ml_collections.ConfigDict,
+    lesson: Lesson,
+    default_store: pathlib.Path,
+    like: Variables,
+    devices: DeviceGroup,
+    log: MetricLog,
+    *,
+    owner: str,
+) -> tuple[Variables, dict[str, Any]]:
+    """Returns the parts of a network that a task trained, from the store where they are there already."""
     task = build_task(config.teacher.task, config.pretrain, len(lesson.images.classes))
-    module = task.build_module(
-        ARCHITECTURES[config.network.name], config.network.output_features, lesson.images.image_shape
-    )
-    train = lesson.images.images_of(lesson.train)
-    held_out = lesson.images.images_of(lesson.held_out)
-    network = pretrain_teacher(module, task, lesson.images, train, config, name=name, devices=devices, log=log)
+    parts = ("trunk", "head") if task.keeps_head else ("trunk",)
+    like = {key: {part: tree[part] for part in parts if part in tree} for key, tree in like.items()}
+    identity = teacher_store.identify(config, task, lesson)
+    key = teacher_store.key_of(identity)
+    store = pathlib.Path(config.teacher.store).expanduser() if config.teacher.store else default_store
+    with teacher_store.reserved(store, key) as folder:
+        if checkpoint.exists(folder):
+            console.say(f"  teacher {key}: trained before, read from {store}")
+            return checkpoint.restore(folder, like)
+        network = pretrain_teacher(
+            task,
+            lesson.images,
+            lesson.images.images_of(lesson.train),
+            config,
+            seed_name=key,
+            stage=f"pretrain {owner}".strip(),
+            devices=devices,
+            log=log,
+        )
+        description = {"key": key, **_examine(config, lesson, task, network, devices)}
+        kept = {key: {part: network.variables[key][part] for part in tree} for key, tree in like.items()}
+        checkpoint.save(folder, kept, description)
+        results.write_json(folder / "identity.json", identity)
+    return kept, description
+
+
+def _examine(
+    config: ml_collections.ConfigDict, lesson: Lesson, task: AuxiliaryTask, network: Network, devices: DeviceGroup
+) -> dict[str, Any]:
+    """Returns how well a network masters its task on images that it has not seen."""
     description = {"num_train_samples": len(lesson.train), "num_held_out_samples": len(lesson.held_out)}
+    held_out = lesson.images.images_of(lesson.held_out)
     if task.held_out_metric is not None:
         value = held_out_metric(network, task, lesson.images, held_out, config.evaluate.batch_size, devices)
         shown = f"{100 * value:.2f}%" if task.held_out_metric == "accuracy" else f"{value:.4g}"
@@ -78,9 +131,48 @@ def _pretrain(
         auroc = held_out_auroc(network, lesson.images, held_out, config.evaluate.batch_size, devices)
         console.say(f"  held-out AUROC of the supervised teacher's own classifier: {100 * auroc:.2f}")
         description["held_out_auroc"] = auroc
-    parts = ("trunk", "head") if task.keeps_head else ("trunk",)
-    kept = {key: {part: tree[part] for part in parts if part in tree} for key, tree in network.variables.items()}
-    return kept, description
+    return description
+
+
+def _published(
+    config: ml_collections.ConfigDict,
+    images: ImageSet,
+    configuration: Configuration,
+    module: Representation,
+    variables: Variables,
+    devices: DeviceGroup,
+) -> tuple[Variables, dict[str, Any]]:
+    """Puts published weights into the trunk; for smoke runs, where there are none, a random draw."""
+    if config.data.stand_in and not config.teacher.weights:
+        console.say("SYNTHETIC WEIGHTS: drawn at random in place of the published ones, which smoke runs do without")
+        train_images = images.images_of(configuration.train)
+        variables = measure_batch_norm(module, variables, images, train_images, config, devices)
+        return variables, {"synthetic_weights": True}
+    trunk = load_trunk(
+        config.teacher.weights,
+        config.teacher.weights_sha256,
+        {key: tree["trunk"] for key, tree in variables.items()},
+    )
+    return {key: {**variables[key], "trunk": trunk[key]} for key in variables}, {}
+
+
+def _of_another_run(
+    config: ml_collections.ConfigDict, configuration: Configuration, like: Variables
+) -> tuple[Variables, dict[str, Any]]:
+    """Reads the teacher of a finished run, which must have been made as these settings say."""
+    run = pathlib.Path(config.teacher.from_run).expanduser()
+    field = f"--config.teacher.from_run={run}"
+    if not (run / "results.json").is_file():
+        raise UserError(f"{field} is not the folder of a finished run")
+    theirs, ours = json.loads((run / "config.json").read_text()), flatten(config)
+    for name in ("teacher.task", "teacher.data", "network.name", "network.output_features"):
+        if theirs.get(name) != ours[name]:
+            raise UserError(f"{field} has {name}={theirs.get(name)!r}, not {ours[name]!r}: set --config.{name}")
+    folder = folder_of(config, run, configuration)
+    if not checkpoint.exists(folder):
+        raise UserError(f"{field} has no teacher for {configuration.name}: {folder} is not there")
+    variables, description = checkpoint.restore(folder, like)
+    return variables, {**description, "from_run": str(run)}
 
 
 def measure_batch_norm(

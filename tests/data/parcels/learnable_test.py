@@ -30,7 +30,7 @@ def teacher_of(config, folder):
     (configuration,) = one_class.configurations(images, config)
     log = MetricLog(folder)
     devices = DeviceGroup(DeviceGroup().devices[:1])  # the four of the other tests share the same cores
-    _, description = obtain_teacher(config, images, images, configuration, folder / "teacher", devices=devices, log=log)
+    _, description = obtain_teacher(config, images, images, configuration, folder / "run", devices=devices, log=log)
     log.close()
     return description
 

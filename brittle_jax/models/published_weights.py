@@ -1,0 +1,130 @@
+"""DenseNet weights as PyTorch's libraries publish them, `.pth` or `.safetensors`, put into the Flax module."""
+
+import hashlib
+import importlib.metadata
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from brittle_jax.errors import UserError
+
+DENSENET161_URL = "https://download.pytorch.org/models/densenet161-8d451a50.pth"
+_FIELD = "--config.teacher.weights"
+_OLDEST_SAFE_TORCH = (2, 10)  # before it, files could run code in spite of weights_only
+# What a file holds beside the trunk: the ImageNet classifier, and how many batches the averages have seen.
+_NOT_OF_THE_TRUNK = re.compile(r"classifier\.(weight|bias)|.*\.num_batches_tracked")
+# Our name of a leaf to PyTorch's.
+_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+def load_trunk(path: str, sha256: str, like: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads a file of DenseNet weights into the shape of a trunk's variables.
+
+    Every tensor of the file is used exactly once, but for the classifier's and the counts of batches, and every
+    leaf of the trunk gets one. Names are those of older torchvision files (`denselayer1.norm.1.weight`), of newer ones
+    and timm's (`denselayer1.norm1.weight`), with or without `features.` before them.
+
+    Args:
+        path: of a `.pth` or `.safetensors` file.
+        sha256: of the file, or how it begins, in hexadecimal; empty: not checked.
+        like: the trunk's variables, `{"params": ..., "batch_stats": ...}`, of the right shapes.
+
+    Raises:
+        UserError: for a file that is not there, is damaged, wants to run code, or is of another network.
+    """
+    file = find_file(path)
+    _check_digest(file, sha256)
+    tensors = _named_as_ours(file, _read(file))
+    variables = jax.tree_util.tree_map_with_path(lambda where, leaf: _take(file, tensors, where, leaf), dict(like))
+    if tensors:
+        raise UserError(f"{_FIELD}={file} is of another network: it has {len(tensors)} more tensors, {_some(tensors)}")
+    return variables
+
+
+def find_file(path: str) -> pathlib.Path:
+    """Returns where a file of weights is; raises UserError, which says where to get one, if it is not there."""
+    file = pathlib.Path(path).expanduser()
+    if not file.is_file():
+        raise UserError(
+            f"{_FIELD}={path!r}: no such file; DenseNet-161's is at {DENSENET161_URL}, download it and name it here"
+        )
+    return file
+
+
+def _check_digest(file: pathlib.Path, sha256: str) -> None:
+    if not sha256:
+        return
+    with open(file, "rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    if not digest.startswith(sha256.lower()):
+        raise UserError(
+            f"{_FIELD}={file} is not the published file: its SHA-256 is {digest}, not {sha256}...; download it again, "
+            f"or, to take it as it is, set {_FIELD}_sha256={digest[:8]}"
+        )
+
+
+def _read(file: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads all tensors by name, and never anything but tensors."""
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.numpy import load_file
+
+            return load_file(file)
+        torch = _import_torch()
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        return {name: tensor.numpy() for name, tensor in content.items()}
+    except UserError:
+        raise
+    except Exception as error:  # pickle, zip, OS and format errors: there is no common class
+        wants_code = "weights_only" in str(error) or "Unsupported" in str(error)
+        reason = "holds more than tensors, and is not opened" if wants_code else "is damaged, or not a file of weights"
+        raise UserError(f"{_FIELD}={file} {reason} ({type(error).__name__}): download it again") from error
+
+
+def _import_torch() -> Any:
+    try:
+        version = importlib.metadata.version("torch")
+        import torch
+    except ImportError:
+        raise UserError(
+            f"{_FIELD}: .pth needs PyTorch (python -m pip install 'brittle-jax[weights]'), .safetensors does not"
+        ) from None
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_SAFE_TORCH:
+        raise UserError(f"{_FIELD}: PyTorch {version} opens .pth files unsafely: python -m pip install 'torch>=2.10'")
+    return torch
+
+
+def _named_as_ours(file: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the trunk's tensors under the newer torchvision's names, without `features.`."""
+    renamed: dict[str, np.ndarray] = {}
+    for name, tensor in tensors.items():
+        ours = re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", name.removeprefix("features."))
+        if _NOT_OF_THE_TRUNK.fullmatch(ours):
+            continue
+        if ours in renamed:
+            raise UserError(f"{_FIELD}={file} has {ours} twice, under two names")
+        renamed[ours] = tensor
+    return renamed
+
+
+def _take(file: pathlib.Path, tensors: dict[str, np.ndarray], where: tuple, like: Any) -> np.ndarray:
+    """Takes the tensor of one leaf of the trunk out of what is left."""
+    _, module, leaf = (key.key for key in where)
+    name = f"{module.replace('_', '.')}.{_LEAVES[leaf]}"
+    if name not in tensors:
+        raise UserError(f"{_FIELD}={file} is of another network: it has no {name}")
+    tensor = tensors.pop(name)
+    if leaf == "kernel":
+        tensor = tensor.transpose(2, 3, 1, 0)  # [out, in, height, width] to Flax's order
+    if tensor.shape != like.shape:
+        raise UserError(f"{_FIELD}={file} is of another network: {name} gives {tensor.shape}, not {like.shape}")
+    return np.ascontiguousarray(tensor, np.float32)
+
+
+def _some(tensors: Mapping[str, Any]) -> str:
+    names = sorted(tensors)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

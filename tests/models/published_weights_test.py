@@ -1,0 +1,142 @@
+"""Weights files are written here, of a randomly drawn network in PyTorch, in every spelling that is read."""
+
+import hashlib
+import pickle
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from brittle_jax.errors import UserError
+from brittle_jax.models.network import ARCHITECTURES
+from brittle_jax.models.published_weights import load_trunk
+
+pytestmark = pytest.mark.reference
+
+
+def torchvision_names(reference, spelling):
+    """Returns a reference network's state under the names that its files have."""
+    state = {}
+    for name, tensor in reference.state_dict().items():
+        kind, module, leaf = name.split(".")
+        assert kind in ("convs", "norms")
+        name = f"{module.replace('_', '.')}.{leaf}"
+        if spelling == "old":
+            name = re.sub(r"\.(norm|conv)([12])\.", r".\1.\2.", name)
+        state[name if spelling == "bare" else f"features.{name}"] = tensor
+    return state
+
+
+def draw(torch, name, side):
+    """Returns a trunk, the shapes of its variables, and the reference network with random weights and averages."""
+    from tests.reference import torch_networks
+
+    trunk = ARCHITECTURES[name].trunk
+    like = jax.eval_shape(trunk.init, jax.random.key(0), np.zeros((1, side, side, 3), np.float32))
+    reference = torch_networks.DenseNet(trunk.growth, trunk.block_sizes, trunk.initial_features).eval()
+    for norm in reference.norms.values():
+        norm.running_mean.normal_(0, 0.1)
+        norm.running_var.uniform_(0.5, 1.5)
+    return trunk, dict(like), reference
+
+
+def save(torch, state, path):
+    if path.suffix == ".safetensors":
+        from safetensors.torch import save_file
+
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+@pytest.fixture
+def tiny(torch):
+    return draw(torch, "densenet_tiny", 64)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("spelling", ["old", "new", "bare"])
+def test_every_spelling_and_file_type_gives_torchs_features(torch, tiny, tmp_path, spelling, suffix):
+    trunk, like, reference = tiny
+    state = torchvision_names(reference, spelling)
+    state["classifier.weight"], state["classifier.bias"] = torch.zeros(1000, 2), torch.zeros(1000)
+    path = save(torch, state, tmp_path / f"weights{suffix}")
+    variables = load_trunk(str(path), hashlib.sha256(path.read_bytes()).hexdigest()[:8], like)
+    images = np.random.default_rng(1).uniform(size=(2, 64, 64, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = reference(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
+    outputs = np.asarray(jax.jit(trunk.apply)(variables, images))
+    assert np.abs(outputs - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_densenet161_at_224_gives_torchs_features(torch, tmp_path):
+    trunk, like, reference = draw(torch, "densenet161", 224)
+    path = save(torch, torchvision_names(reference, "old"), tmp_path / "densenet161.pth")
+    variables = load_trunk(str(path), "", like)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 26_472_000
+    images = np.random.default_rng(1).uniform(size=(1, 224, 224, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = reference(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
+    outputs = np.asarray(jax.jit(trunk.apply)(variables, images))
+    assert np.abs(outputs - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+class RunsCode:
+    def __init__(self, witness):
+        self.witness = witness
+
+    def __reduce__(self):
+        return open, (str(self.witness), "w")
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused_and_does_not(torch, tiny, tmp_path):
+    path, witness = tmp_path / "weights.pth", tmp_path / "witness"
+    torch.save({"features.conv0.weight": RunsCode(witness)}, path)
+    with pytest.raises(UserError, match="holds more than tensors"):
+        load_trunk(str(path), "", tiny[1])
+    path.write_bytes(pickle.dumps(RunsCode(witness)))
+    with pytest.raises(UserError, match="holds more than tensors|is damaged"):
+        load_trunk(str(path), "", tiny[1])
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_that_was_cut_off_is_refused(torch, tiny, tmp_path, suffix):
+    path = save(torch, torchvision_names(tiny[2], "new"), tmp_path / f"weights{suffix}")
+    for length in (path.stat().st_size // 2, 10, 0):
+        path.write_bytes(path.read_bytes()[:length])
+        with pytest.raises(UserError, match=f"{path.name} (is damaged|holds more).*: download it again"):
+            load_trunk(str(path), "", tiny[1])
+
+
+def test_another_networks_file_is_refused_by_what_does_not_fit(torch, tiny, tmp_path):
+    _, like, reference = tiny
+    state = torchvision_names(reference, "new")
+    cases = {
+        "has no norm5.weight": {name: tensor for name, tensor in state.items() if "norm5.weight" not in name},
+        "has 1 more tensors, denseblock9.denselayer1.norm1.weight": state
+        | {"features.denseblock9.denselayer1.norm1.weight": torch.zeros(2)},
+        "conv0.weight gives .7, 7, 3, 8., not .7, 7, 3, 16.": state
+        | {"features.conv0.weight": torch.zeros(8, 3, 7, 7)},
+        "twice, under two names": state | {"norm5.weight": torch.zeros(2)},
+    }
+    for message, content in cases.items():
+        with pytest.raises(UserError, match=message):
+            load_trunk(str(save(torch, content, tmp_path / "weights.pth")), "", like)
+
+
+def test_a_missing_file_and_another_checksum_are_named(torch, tiny, tmp_path):
+    with pytest.raises(UserError, match="no such file; DenseNet-161's is at https.*8d451a50.pth"):
+        load_trunk(str(tmp_path / "none.pth"), "", tiny[1])
+    path = save(torch, torchvision_names(tiny[2], "new"), tmp_path / "weights.pth")
+    with pytest.raises(UserError, match="not the published file: its SHA-256 is .*, not 8d451a50"):
+        load_trunk(str(path), "8d451a50", tiny[1])
+
+
+def test_an_older_torch_is_never_trusted(torch, tiny, tmp_path, monkeypatch):
+    path = save(torch, torchvision_names(tiny[2], "new"), tmp_path / "weights.pth")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.9.1+cpu")
+    with pytest.raises(UserError, match="opens .pth files unsafely"):
+        load_trunk(str(path), "", tiny[1])
