@@ -105,6 +105,11 @@ def get_base_config() -> ml_collections.ConfigDict:
     distill.batch_size = 64  # images, over all devices
     distill.learning_rate = 1e-5  # of Adam
 
+    config.probe = probe = ml_collections.ConfigDict()
+    probe.inverse_penalty = 1.0  # C of the logistic regression on standardised features
+    probe.max_train_samples = 0  # fit on so many labelled training samples; 0: all
+    probe.max_test_samples = 0  # measure on so many test samples; 0: all
+
     config.evaluate = evaluate = ml_collections.ConfigDict()
     evaluate.batch_size = 64  # images, over all devices
     evaluate.covariance = "empirical"  # of the full Mahalanobis detector: `empirical`, `ridge`, `ledoit_wolf`
@@ -160,7 +165,7 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
         "evaluate.batch_size",
         "evaluate.bootstrap_samples",
     )
-    above_zero = ("pretrain.num_epochs", "distill.num_epochs", "distill.learning_rate")
+    above_zero = ("pretrain.num_epochs", "distill.num_epochs", "distill.learning_rate", "probe.inverse_penalty")
     below_one = (
         "data.patches.air_level",
         "data.patches.train_fraction",

@@ -31,6 +31,7 @@ from brittle_jax.seeding import derive_seed
 from brittle_jax.stages import Stages
 from brittle_jax.train.distill import distill_student, num_updates
 from brittle_jax.train.loop import MetricLog
+from brittle_jax.train.probe import probe_teacher
 from brittle_jax.train.teacher import obtain_teacher
 
 
@@ -108,6 +109,7 @@ class _Work:
     devices: DeviceGroup
     log: MetricLog
     stages: Stages
+    probes: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, Any]:
@@ -120,6 +122,8 @@ def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, A
         teacher, description = obtain_teacher(
             config, images, work.auxiliary, configuration, work.folder, devices=devices, log=work.log
         )
+    with measured("probe"):
+        probe = _probe(work, teacher)
     with measured("represent"):
         targets, moments = passes.represent(teacher, images, train, batch_size, devices)
         gaussian = _fit(config, moments, targets)
@@ -157,6 +161,7 @@ def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, A
         "error_trace": terms.error_trace,
         "covariance": {"rank": gaussian.rank, "num_features": targets.shape[1], "num_images": len(train)},
         "teacher": description,
+        "probe": probe,
         "distillation": {
             "update_steps": num_updates(len(train), config.distill),
             **_distillation_check(images, configuration, test, image_scores, targets.shape[1]),
@@ -195,6 +200,16 @@ def _obtain_student(
     )
     checkpoint.save(folder, student.variables, {"update_steps": num_updates(len(indices), work.config.distill)})
     return student
+
+
+def _probe(work: _Work, teacher: Network) -> dict[str, Any]:
+    """Returns the linear probe's accuracies; where all configurations share a teacher, it is probed once."""
+    if not one_class.teacher_is_shared(work.config):
+        return probe_teacher(work.config, teacher, work.images, work.devices)
+    key = work.config.teacher.task
+    if key not in work.probes:
+        work.probes[key] = probe_teacher(work.config, teacher, work.images, work.devices)
+    return work.probes[key]
 
 
 def _fit(config: ml_collections.ConfigDict, moments: Moments, representations: np.ndarray) -> Gaussian:
@@ -268,7 +283,7 @@ def _results(
         "configurations": entries,
         "summary": results.summarise(entries),
         "random_on_same_test": references,
-        "probe_accuracy": None,  # the linear probe is not built yet
+        **results.summarise_probes(entries),
         "published": published_row(config.row),
         "measurement": results.measurement(config),
         "environment": results.environment(work.devices),

@@ -93,4 +93,6 @@ def _reduce_training(config: ml_collections.ConfigDict) -> None:
     config.distill.num_epochs = 30.0
     config.distill.batch_size = 32
     config.distill.learning_rate = 1e-2
+    config.probe.max_train_samples = 192
+    config.probe.max_test_samples = 96
     config.evaluate.bootstrap_samples = 200

@@ -108,6 +108,8 @@ def measurement(config: ml_collections.ConfigDict) -> dict[str, Any]:
         "random_batch_norm": config.teacher.random_batch_norm if is_random else None,
         "augmentation": None if is_random else "on the device; RotNet: before turning, the same in all rotations",
         "output_features": config.network.output_features or "pooled features",
+        "probe": "logistic regression on standardised pooled features (autoencoders: codes), L-BFGS, C = "
+        f"{config.probe.inverse_penalty:g}; labels as the supervised baseline's",
         "sample_score": "maximum over the sample's images",
         "auroc_interval": "95% bootstrap over test samples, normal and anomalous resampled apart",
     }
@@ -124,6 +126,12 @@ def summarise(configurations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "brittleness": _mean([entry["brittleness"] for entry in members]),
         }
     return summary
+
+
+def summarise_probes(configurations: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Averages the probe over configurations, which differ where each has a teacher of its own."""
+    accuracies = [entry["probe"]["accuracy"] for entry in configurations]
+    return {"probe_accuracy": _mean(accuracies), "probe_accuracy_sd": float(np.std(accuracies))}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -85,15 +85,16 @@ def test_smoke_writes_every_file_of_the_contract(smoke):
     assert results["synthetic_data"] is True
     assert results["reduced"]["network.name"] == ["densenet161", "densenet_tiny"]
     assert results["published"]["groups"]["soc"]["auroc"]["kd"] == 0.9641
-    assert results["probe_accuracy"] is None
     assert results["measurement"]["gradient_path"] == "student"
     (entry,) = results["configurations"]
     for metric in ("auroc", "auroc_interval", "average_precision", "fpr_at_95_tpr"):
         assert entry[metric].keys() == set(DETECTORS)
     assert entry["auroc_by_view"].keys() == {"top", "side"}
+    assert results["probe_accuracy"] == entry["probe"]["accuracy"] > 0.5
+    assert entry["probe"]["num_classes"] == 2 and 0 < entry["probe"]["accuracy_by_sample"] <= 1
     assert entry["brittleness"] == pytest.approx(entry["gradient_norm"] / entry["error_trace"])
     assert results["summary"]["all"]["auroc"] == entry["auroc"]
-    stages = ["data", "pretrain", "represent", "distill", "score", "brittleness", "metrics", "examples"]
+    stages = ["data", "pretrain", "probe", "represent", "distill", "score", "brittleness", "metrics", "examples"]
     assert list(results["seconds"]) == list(results["peak_memory_mib"]) == stages
     assert 100 < results["peak_memory_mib"]["data"] <= results["peak_memory_mib"]["brittleness"] < 8000
 
@@ -210,7 +211,9 @@ def test_networks_trained_on_made_up_images_never_score_others(tmp_path, cifar10
         experiment.run(cifar10_config, tmp_path / "run")
 
 
-@pytest.mark.parametrize("task", ["random", "baseline", "classification", "rotnet"])
+@pytest.mark.parametrize(
+    "task", ["random", "baseline", "classification", "rotnet", "autoencoder", "denoising", "simclr"]
+)
 def test_every_kind_of_teacher_runs_on_pictures(tmp_path, cifar10_config, task):
     shrink(cifar10_config)
     cifar10_config.data.configurations = "unimodal/airplane,multimodal/cat"
@@ -226,6 +229,9 @@ def test_every_kind_of_teacher_runs_on_pictures(tmp_path, cifar10_config, task):
     shared = task in ("baseline", "classification")
     assert (tmp_path / "checkpoints" / "teacher").is_dir() == shared
     assert (tmp_path / "checkpoints" / "unimodal" / "airplane" / "teacher").is_dir() != shared
+    probes = [entry["probe"]["accuracy"] for entry in results["configurations"]]
+    assert results["probe_accuracy"] == pytest.approx(np.mean(probes))
+    assert results["probe_accuracy_sd"] == pytest.approx(np.std(probes))
 
 
 def test_the_xray_baseline_runs_with_a_random_teacher_on_the_same_test(tmp_path, xray_config):

@@ -33,10 +33,10 @@ class Configuration:
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """What a teacher is pre-trained on.
+    """What a teacher, or a probe of it, learns from.
 
     Attributes:
-        images: of the auxiliary data set.
+        images: the data set, with the labels that are learned.
         train: indices of the samples that it learns from.
         held_out: indices of the samples that its accuracy is measured on.
     """
@@ -202,6 +202,8 @@ def plan_lesson(config: ml_collections.ConfigDict, auxiliary: ImageSet, configur
     The exception is the supervised baseline, which sees all labelled training samples by definition (Sec. 3.3).
     Unlabelled images (STL-10) train the tasks that need no labels.
     """
+    if config.teacher.task == "baseline":
+        return _labelled_lesson(config, auxiliary, "lesson", config.pretrain)
     if teacher_is_shared(config):
         is_train = _training_samples(auxiliary, config)
         is_unlabelled = auxiliary.labels < 0
@@ -210,12 +212,30 @@ def plan_lesson(config: ml_collections.ConfigDict, auxiliary: ImageSet, configur
     else:
         train = configuration.train
         held_out = configuration.test[configuration.test_labels == 0]
-    rng = np.random.default_rng(derive_seed(config.seed, "lesson"))
-    return Lesson(
-        auxiliary,
-        limit(train, config.pretrain.max_train_samples, rng),
-        limit(held_out, config.pretrain.max_test_samples, rng),
-    )
+    return _limited(config, auxiliary, train, held_out, "lesson", config.pretrain)
+
+
+def plan_probe(config: ml_collections.ConfigDict, images: ImageSet) -> Lesson:
+    """Returns what the linear probe learns from: what the supervised baseline would (Sec. 3.4)."""
+    return _labelled_lesson(config, images, "probe", config.probe)
+
+
+def _labelled_lesson(
+    config: ml_collections.ConfigDict, images: ImageSet, purpose: str, limits: ml_collections.ConfigDict
+) -> Lesson:
+    """Returns the labelled training and test samples, labelled by class (CIFAR-10), else as normal or anomalous."""
+    labelled = config.copy_and_resolve_references()
+    labelled.teacher.task = "baseline"
+    is_train = _training_samples(images, labelled)
+    if images.name == "plant_pathology":
+        is_anomalous = images.labels != images.classes.index("healthy")
+        images = dataclasses.replace(images, labels=is_anomalous.astype(int), classes=("healthy", "diseased"))
+    return _limited(config, images, np.flatnonzero(is_train), np.flatnonzero(~is_train), purpose, limits)
+
+
+def _limited(config, images, train, held_out, purpose, limits) -> Lesson:
+    rng = np.random.default_rng(derive_seed(config.seed, purpose))
+    return Lesson(images, limit(train, limits.max_train_samples, rng), limit(held_out, limits.max_test_samples, rng))
 
 
 def _configuration(images, config, name, normal_classes, is_train) -> Configuration:

@@ -24,8 +24,8 @@ def represent(
         DegenerateDataError: where they are not finite.
     """
     accumulate = devices.accumulation(_add_representations)
-    outputs = jax.eval_shape(network, np.zeros((1, *images.image_shape), np.float32))
-    total = devices.replicate_total(empty_moments(outputs.shape[-1], full=True))
+    output = jax.eval_shape(network, np.zeros((1, *images.image_shape), np.float32))
+    total = devices.replicate_total(empty_moments(output.shape[-1], full=True))
     network = devices.replicate(network)
     representations = []
     with console.track("teacher's representations", len(indices)) as progress:
@@ -39,6 +39,20 @@ def represent(
             "the teacher's representations are not finite numbers: lower --config.pretrain.peak_learning_rate"
         )
     return representations, merge_device_moments(total)
+
+
+def outputs(
+    network: Network, images: ImageSet, indices: np.ndarray, batch_size: int, devices: DeviceGroup, what: str
+) -> np.ndarray:
+    """Returns the outputs [M, F] float32 of a network for the images; `what` they are is shown meanwhile."""
+    evaluate = devices.evaluation(_outputs)
+    network = devices.replicate(network)
+    rows = []
+    with console.track(what, len(indices)) as progress:
+        for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
+            rows.append(evaluate(network, batch)[batch["mask"]])
+            progress.update(len(rows[-1]))
+    return np.concatenate(rows)
 
 
 def score(
@@ -82,8 +96,8 @@ def measure_brittleness(
 ) -> BrittlenessTerms:
     """Returns both terms of Equation 2 over the images."""
     accumulate = devices.accumulation(_add_brittleness, path)
-    outputs = jax.eval_shape(teacher, np.zeros((1, *images.image_shape), np.float32))
-    total = devices.replicate_total(empty_terms(outputs.shape[-1]))
+    output = jax.eval_shape(teacher, np.zeros((1, *images.image_shape), np.float32))
+    total = devices.replicate_total(empty_terms(output.shape[-1]))
     model = devices.replicate((student, teacher))
     with console.track("input gradients", len(indices)) as progress:
         for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
@@ -98,6 +112,10 @@ def measure_brittleness(
 def _add_representations(network, total, batch):
     outputs = network(to_unit_range(batch["image"]))
     return update_moments(total, outputs, batch["mask"]), outputs
+
+
+def _outputs(network, batch):
+    return network(to_unit_range(batch["image"]))
 
 
 def _scores(model, batch):

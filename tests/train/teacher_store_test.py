@@ -1,0 +1,206 @@
+import copy
+import json
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from brittle_jax import checkpoint
+from brittle_jax.auxiliary import build_task
+from brittle_jax.config import flatten
+from brittle_jax.data import one_class
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.errors import UserError
+from brittle_jax.results import write_json
+from brittle_jax.train import teacher as teacher_lib
+from brittle_jax.train import teacher_store
+from brittle_jax.train.loop import MetricLog
+
+
+@pytest.fixture
+def config(cifar10_config):
+    config = cifar10_config
+    config.data.configurations = "unimodal"
+    config.data.max_train_samples = 16
+    config.teacher.task, config.teacher.data = "classification", "fashion_mnist"
+    config.pretrain.num_epochs, config.pretrain.batch_size = 1.0, 16
+    config.pretrain.max_train_samples, config.pretrain.max_test_samples = 32, 16
+    return config
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Records each training of a trunk, by its seed name."""
+    calls = []
+    original = teacher_lib.pretrain_teacher
+
+    def recording(*arguments, **settings):
+        calls.append(settings["seed_name"])
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr(teacher_lib, "pretrain_teacher", recording)
+    return calls
+
+
+def obtain(config, run, devices, which=0):
+    images = load(config.data.name, config)
+    auxiliary = load(config.teacher.data, config) if config.teacher.data else None
+    configuration = one_class.configurations(images, config)[which]
+    run.mkdir(parents=True, exist_ok=True)
+    log = MetricLog(run)
+    try:
+        return teacher_lib.obtain_teacher(config, images, auxiliary, configuration, run, devices=devices, log=log)
+    finally:
+        log.close()
+
+
+def assert_equal(one, other):
+    for ours, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_rows_that_name_the_same_teacher_share_it(config, tmp_path, one_device, trained, capsys):
+    first, description = obtain(config, tmp_path / "a", one_device)
+    again, same = obtain(config, tmp_path / "b", one_device)
+    assert len(trained) == 1
+    assert "trained before, read from" in capsys.readouterr().out
+    assert_equal(first.variables, again.variables)
+    assert description == same
+    (folder,) = [path for path in (tmp_path / "teachers").iterdir() if path.is_dir()]
+    assert folder.name == description["key"]
+    assert json.loads((folder / "identity.json").read_text())["task"] == "classification"
+
+
+def test_the_store_can_be_elsewhere(config, tmp_path, one_device, trained):
+    config.teacher.store = str(tmp_path / "shared" / "teachers")
+    for name in ("x/a", "y/b"):
+        obtain(config, tmp_path / name, one_device)
+    assert len(trained) == 1
+    (tmp_path / "file").write_text("")
+    config.teacher.store = str(tmp_path / "file" / "teachers")
+    with pytest.raises(UserError, match="--config.teacher.store=.* cannot be written"):
+        obtain(config, tmp_path / "c", one_device)
+
+
+CHANGES = {
+    "seed": ("seed", 1),
+    "task": ("teacher.task", "rotnet"),
+    "network": ("network.name", "small_resnet"),
+    "recipe": ("pretrain.weight_decay", 0.0),
+    "images": ("pretrain.max_train_samples", 16),
+    "size of the images": ("data.image_size_pixels", 40),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_changes_the_teacher_changes_its_key(config, change):
+    def key(config):
+        images = load("cifar10", config)
+        auxiliary = load(config.teacher.data, config)
+        lesson = one_class.plan_lesson(config, auxiliary, one_class.configurations(images, config)[0])
+        task = build_task(config.teacher.task, config.pretrain, 10)
+        return teacher_store.key_of(teacher_store.identify(config, task, lesson))
+
+    before = key(config)
+    other = copy.deepcopy(config)
+    for field, value in (("distill.num_epochs", 1.0), ("evaluate.batch_size", 8), ("row", "mine")):
+        other.update_from_flattened_dict({field: value})
+    assert key(other) == before
+    other.update_from_flattened_dict(dict([CHANGES[change]]))
+    assert key(other) != before
+
+
+def test_self_supervised_teachers_of_two_configurations_differ(config, tmp_path, one_device, trained):
+    config.teacher.task, config.teacher.data = "rotnet", "cifar10"
+    keys = {obtain(config, tmp_path / "run", one_device, which)[1]["key"] for which in (0, 1, 0)}
+    assert len(keys) == len(trained) == 2
+
+
+def test_two_runs_at_once_train_it_once(config, tmp_path, one_device, trained, capsys):
+    results = {}
+
+    def run(name):
+        results[name] = obtain(config, tmp_path / name, one_device)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(trained) == 1
+    assert_equal(results["a"][0].variables, results["b"][0].variables)
+
+
+def test_what_a_killed_run_left_in_the_store_is_trained_again(config, tmp_path, one_device, trained):
+    _, description = obtain(config, tmp_path / "a", one_device)
+    (tmp_path / "teachers" / description["key"] / "description.json").unlink()
+    obtain(config, tmp_path / "b", one_device)
+    assert len(trained) == 2
+
+
+def test_an_autoencoders_code_is_the_teachers_output(config, tmp_path, one_device):
+    config.teacher.task, config.teacher.data = "autoencoder", "cifar10"
+    teacher, description = obtain(config, tmp_path / "a", one_device)
+    stored, _ = checkpoint.restore(
+        tmp_path / "teachers" / description["key"],
+        {
+            "params": dict(teacher.variables["params"]),
+            "batch_stats": {"trunk": teacher.variables["batch_stats"]["trunk"]},
+        },
+    )
+    assert_equal(stored["params"], dict(teacher.variables["params"]))
+    assert description["held_out_squared_error"] > 0
+
+
+def finish(run, config):
+    write_json(run / "config.json", flatten(config))
+    write_json(run / "results.json", {})
+
+
+def test_another_runs_teacher_can_be_taken(config, tmp_path, one_device, trained):
+    theirs, _ = obtain(config, tmp_path / "theirs", one_device)
+    finish(tmp_path / "theirs", config)
+    config.teacher.from_run = str(tmp_path / "theirs")
+    config.seed = 5
+    ours, description = obtain(config, tmp_path / "ours", one_device)
+    assert_equal(ours.variables, theirs.variables)
+    assert description["from_run"] == str(tmp_path / "theirs")
+    assert len(trained) == 1
+
+
+def test_a_run_without_that_teacher_is_refused(config, tmp_path, one_device):
+    config.teacher.from_run = str(tmp_path / "theirs")
+    with pytest.raises(UserError, match="from_run=.* is not the folder of a finished run"):
+        obtain(config, tmp_path / "ours", one_device)
+    config.teacher.from_run = ""
+    obtain(config, tmp_path / "theirs", one_device)
+    finish(tmp_path / "theirs", config)
+    config.teacher.from_run = str(tmp_path / "theirs")
+    config.teacher.task = "rotnet"
+    with pytest.raises(UserError, match="has teacher.task='classification', not 'rotnet': set --config.teacher.task"):
+        obtain(config, tmp_path / "ours", one_device)
+    config.teacher.task = "classification"
+    (tmp_path / "theirs" / "checkpoints" / "teacher" / "description.json").unlink()
+    with pytest.raises(UserError, match="has no teacher for unimodal/airplane"):
+        obtain(config, tmp_path / "ours", one_device)
+
+
+def test_published_weights_become_the_trunk(torch, xray_config, tmp_path, one_device):
+    from tests.models.published_weights_test import draw, save, torchvision_names
+
+    _, _, reference = draw(torch, "densenet_tiny", 64)
+    path = save(torch, torchvision_names(reference, "old"), tmp_path / "weights.pth")
+    xray_config.teacher.task, xray_config.teacher.data = "imagenet", ""
+    xray_config.teacher.weights, xray_config.teacher.weights_sha256 = str(path), ""
+    teacher, _ = obtain(xray_config, tmp_path / "run", one_device)
+    kernel = np.asarray(teacher.variables["params"]["trunk"]["conv0"]["kernel"])
+    np.testing.assert_array_equal(kernel, reference.convs["conv0"].weight.detach().numpy().transpose(2, 3, 1, 0))
+    assert (tmp_path / "run" / "checkpoints" / "teacher").is_dir()
+
+
+def test_smoke_without_published_weights_says_that_they_are_drawn(xray_config, tmp_path, one_device, capsys):
+    xray_config.teacher.task, xray_config.teacher.data = "imagenet", ""
+    _, description = obtain(xray_config, tmp_path / "run", one_device)
+    assert description == {"synthetic_weights": True}
+    assert "SYNTHETIC WEIGHTS" in capsys.readouterr().out
