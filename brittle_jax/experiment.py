@@ -145,6 +145,7 @@ def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, A
         )
     with measured("examples"):
         examples = collect_examples(images, configuration, test, image_scores, scores)
+        examples["reconstructions"] = description.pop("reconstructions", None)
     scores_file = work.folder / "scores" / f"{configuration.name}.csv"
     results.write_scores(scores_file, images.ids[configuration.test], configuration.test_labels, scores)
     results.write_json(work.folder / "examples" / f"{configuration.name}.json", examples)

@@ -1,11 +1,15 @@
 """From encoded bytes to the uint8 array that a network sees, one path for every image; and back to bytes."""
 
+import base64
 import io
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
+
+# A page's pictures: up to the one side as they are, beyond the other made smaller.
+_SMALL_PIXELS, _LARGEST_SHOWN_PIXELS = 96, 320
 
 
 def decode(encoded: bytes) -> np.ndarray:
@@ -19,6 +23,19 @@ def encode_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """Returns [H, W, 3] uint8 as a data URI: small pictures as they are, larger ones as JPEG of a few KB."""
+    image, buffer = Image.fromarray(picture), io.BytesIO()
+    if max(image.size) <= _SMALL_PIXELS:
+        kind = "png"
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        kind = "jpeg"
+        image.thumbnail((_LARGEST_SHOWN_PIXELS, _LARGEST_SHOWN_PIXELS))
+        image.save(buffer, "JPEG", quality=80, optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def resize(image: np.ndarray, side_pixels: int) -> np.ndarray:

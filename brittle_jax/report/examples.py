@@ -1,20 +1,16 @@
 """The test samples that say most about a detector: its extremes, and where it is most wrong; as pictures for a page."""
 
-import base64
-import io
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration
+from brittle_jax.data.preprocess import data_uri
 from brittle_jax.evaluate.samples import Scores, deciding_images
 
 DETECTOR = "kd"  # the method's own score chooses
 _PER_GROUP = 6
-_LARGEST_SIDE_PIXELS = 320
-_SMALL_PIXELS = 96  # pictures up to this side are kept as they are
 
 
 def choose_examples(labels: np.ndarray, scores: np.ndarray, per_group: int = _PER_GROUP) -> dict[str, list[int]]:
@@ -75,16 +71,3 @@ def _views(images: ImageSet, sample: int, deciding: int) -> list[dict[str, Any]]
             box = np.clip(images.box_of_image[deciding], 0, [height, width, height, width]).tolist()
         views.append({"name": name, "picture": data_uri(picture), "size": [height, width], "deciding_box": box})
     return views
-
-
-def data_uri(picture: np.ndarray) -> str:
-    """Returns [H, W, 3] uint8 as a data URI: small pictures as they are, larger ones as JPEG of a few KB."""
-    image, buffer = Image.fromarray(picture), io.BytesIO()
-    if max(image.size) <= _SMALL_PIXELS:
-        kind = "png"
-        image.save(buffer, "PNG", optimize=True)
-    else:
-        kind = "jpeg"
-        image.thumbnail((_LARGEST_SIDE_PIXELS, _LARGEST_SIDE_PIXELS))
-        image.save(buffer, "JPEG", quality=80, optimize=True)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

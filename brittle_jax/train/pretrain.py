@@ -4,6 +4,7 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
@@ -129,6 +130,22 @@ def held_out_auroc(
     held_out = np.unique(images.sample_of_image[indices])
     scores = sample_scores(images, indices, {"supervised": np.concatenate(rows)}, held_out)["supervised"]
     return separation(images.labels[held_out], scores)["auroc"]
+
+
+def reconstructions(network: Network, task: AuxiliaryTask, images: ImageSet, indices: np.ndarray) -> np.ndarray:
+    """Returns a sheet of what an autoencoder makes of a few images: originals, inputs (noisy, if so trained), outputs.
+
+    Args:
+        indices: [M], of the images.
+
+    Returns:
+        [3 * H, M * W, 3] uint8.
+    """
+    pictures = np.stack([images.read_image(int(index)) for index in indices])
+    keys = jax.random.split(jax.random.key(0), len(indices))
+    inputs, targets = task.prepare(to_unit_range(pictures), jnp.zeros(len(indices), int), keys)
+    rows = [np.concatenate(np.asarray(row), axis=1) for row in (targets, inputs, network(inputs))]
+    return np.round(255 * np.concatenate(rows).clip(0, 1)).astype(np.uint8)
 
 
 def _log_odds(network: Network, batch: dict[str, jax.Array]) -> jax.Array:

@@ -16,6 +16,7 @@ from brittle_jax.config import flatten
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration, Lesson, plan_lesson, teacher_is_shared
 from brittle_jax.data.pipeline import training_batches
+from brittle_jax.data.preprocess import data_uri
 from brittle_jax.errors import UserError
 from brittle_jax.models.network import ARCHITECTURES, Network, Representation, init_variables
 from brittle_jax.models.published_weights import load_trunk
@@ -23,10 +24,12 @@ from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train import teacher_store
 from brittle_jax.train.loop import MetricLog
-from brittle_jax.train.pretrain import held_out_auroc, held_out_metric, pretrain_teacher
+from brittle_jax.train.pretrain import held_out_auroc, held_out_metric, pretrain_teacher, reconstructions
 from brittle_jax.train.steps import BatchNormState, batch_norm_step
 
 Variables = dict[str, Any]
+
+_NUM_RECONSTRUCTIONS = 8
 
 
 def obtain_teacher(
@@ -127,6 +130,9 @@ def _examine(
         shown = f"{100 * value:.2f}%" if task.held_out_metric == "accuracy" else f"{value:.4g}"
         console.say(f"  held-out {task.held_out_metric} of the teacher at its own task: {shown}".replace("_", " "))
         description[f"held_out_{task.held_out_metric}"] = value
+    if config.teacher.task in ("autoencoder", "denoising"):
+        sheet = reconstructions(network, task, lesson.images, held_out[:_NUM_RECONSTRUCTIONS])
+        description["reconstructions"] = data_uri(sheet)
     if config.teacher.task == "baseline" and len(lesson.images.classes) == 2:
         auroc = held_out_auroc(network, lesson.images, held_out, config.evaluate.batch_size, devices)
         console.say(f"  held-out AUROC of the supervised teacher's own classifier: {100 * auroc:.2f}")

@@ -7,7 +7,8 @@ from PIL import Image
 
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration
-from brittle_jax.report.examples import choose_examples, collect_examples, data_uri
+from brittle_jax.data.preprocess import data_uri
+from brittle_jax.report.examples import choose_examples, collect_examples
 
 
 def test_extremes_and_mistakes_are_chosen_worst_first():

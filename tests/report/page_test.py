@@ -16,7 +16,7 @@ from brittle_jax.published import published_row
 from brittle_jax.report.page import write_page
 from brittle_jax.results import DETECTORS
 
-_VOID = {"meta", "link", "br", "wbr"}
+_VOID = {"meta", "link", "br", "wbr", "img"}
 _EVIL = '<script>alert("x")</script>'
 
 
@@ -203,6 +203,26 @@ def test_what_is_synthetic_or_reduced_never_stands_there_without_a_mark(tmp_path
     assert len(marks) == groups * (is_synthetic + bool(reduced) + (is_synthetic or bool(reduced)))
     assert ("Synthetic data." in page.text) == is_synthetic
     assert ("distill.num_epochs 20 2" in page.text) == bool(reduced)
+
+
+def test_the_probe_stands_beside_the_published_one(tmp_path):
+    content = write_run(tmp_path, probe_accuracy=0.2345, probe_accuracy_sd=0.01)
+    content["configurations"][0]["probe"] = {"accuracy": 0.25, "num_test_images": 96, "num_classes": 10}
+    page = read_page(tmp_path, content)
+    assert "Linear probe: 23.45%, standard deviation over configurations 1.00; published 21.59%." in page.text
+    assert "Linear probe: 25.00% of 96 labelled test images right (10 classes)." in page.text
+
+
+def test_reconstructions_are_shown_where_there_are_some(tmp_path):
+    content = write_run(tmp_path, names=("soc",))
+    content["configurations"][0]["teacher"] = {"held_out_squared_error": 0.0123}
+    assert not read_page(tmp_path, content).all("img")
+    examples = json.loads((tmp_path / "examples" / "soc.json").read_text())
+    results.write_json(tmp_path / "examples" / "soc.json", examples | {"reconstructions": "data:image/png;base64,AA=="})
+    page = read_page(tmp_path, content)
+    (picture,) = page.all("img")
+    assert picture["src"] == "data:image/png;base64,AA==" and "autoencoder" in picture["alt"]
+    assert "Held-out squared error 0.0123" in page.text
 
 
 def test_a_random_teacher_on_the_same_test_is_explained(tmp_path):
