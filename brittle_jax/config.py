@@ -13,7 +13,6 @@ AUXILIARY_DATASETS = (*DATASETS, "fashion_mnist", "stl10", "plant_village")
 TEACHER_TASKS = ("random", "baseline", "classification", "rotnet", "autoencoder", "denoising", "simclr", "imagenet")
 CHOICES = {
     "data.name": DATASETS,
-    "network.name": ("small_resnet", "small_resnet_tiny", "densenet161", "densenet_tiny"),
     "teacher.task": TEACHER_TASKS,
     "teacher.data": ("", *AUXILIARY_DATASETS),
     "teacher.random_batch_norm": ("normal_images", "initial"),
@@ -69,7 +68,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     parcels.seed = 0  # of the parcels themselves; config.seed does not change them
 
     config.network = network = ml_collections.ConfigDict()
-    network.name = "small_resnet"  # of teacher and student alike
+    network.name = "small_resnet"  # of teacher and student alike; one of models.network.ARCHITECTURES
     network.output_features = 128  # of the random linear head; 0: the pooled features are the output
 
     config.teacher = teacher = ml_collections.ConfigDict()

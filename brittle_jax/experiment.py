@@ -21,7 +21,7 @@ from brittle_jax.evaluate import passes, samples
 from brittle_jax.evaluate.brittleness import brittleness
 from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
 from brittle_jax.evaluate.moments import Moments
-from brittle_jax.models.network import Network
+from brittle_jax.models.network import Network, check_architecture
 from brittle_jax.models.published_weights import find_file
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.published import published_row
@@ -248,6 +248,7 @@ def _distillation_check(
 def _check_settings(config: ml_collections.ConfigDict, devices: DeviceGroup) -> None:
     """Raises UserError for all that can be known to be wrong before any data set is read."""
     validate(config)
+    check_architecture(config.network.name)
     one_class.check_parcels(config)
     one_class.choose(config.data.configurations, config.data.name, classes_of(config.data.name))
     devices.check_batch_size(config.distill.batch_size, "distill.batch_size")

@@ -1,5 +1,6 @@
 import csv
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -22,6 +23,11 @@ def test_these_rows_are_there():
     with open(pathlib.Path(published.__file__).parent / "published.csv", newline="") as file:
         assert ROWS == sorted({line["row"] for line in csv.DictReader(file)})
     assert len(ROWS) == 36
+
+
+def test_the_list_of_rows_has_every_file_once():
+    text = (command_line.packaged_configs() / "README.md").read_text()
+    assert sorted(re.findall(r"^\| `(\w+)\.py` \|", text, flags=re.MULTILINE)) == ROWS
 
 
 @pytest.mark.parametrize("row", ROWS)

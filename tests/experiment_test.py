@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import flax.linen as nn
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -16,6 +17,8 @@ from sklearn.metrics import roc_auc_score
 from brittle_jax import checkpoint, experiment
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
+from brittle_jax.models.layers import batch_norm
+from brittle_jax.models.network import ARCHITECTURES, Architecture
 from brittle_jax.results import DETECTORS
 from brittle_jax.train import teacher
 
@@ -315,6 +318,8 @@ def test_training_that_diverges_ends_the_run(tmp_path, cifar10_config, update_st
     [
         ("distill.batch_size", 30, "distill.batch_size=30 cannot be shared evenly by 4"),
         ("data.configurations", "unimodal/aeroplane", "no configuration 'unimodal/aeroplane'"),
+        ("network.name", "small_resnet_tinny", "is not one of .*did you mean small_resnet_tiny"),
+        ("teacher.task", "imagenet", "network.name='small_resnet_tiny': weights are published for DenseNets alone"),
     ],
 )
 def test_a_mistake_leaves_nothing_behind(tmp_path, cifar10_config, field, value, message):
@@ -331,6 +336,30 @@ def test_the_other_covariances_run(tmp_path, cifar10_config, covariance):
     experiment.run(cifar10_config, tmp_path)
     (entry,) = read(tmp_path, "results.json")["configurations"]
     assert entry["covariance"]["rank"] == entry["covariance"]["num_features"] == 128
+
+
+class MeanColour(nn.Module):
+    """A trunk of one's own: the mean colour of each quarter of the image, and a batch norm."""
+
+    batch_norm_momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        quarters = x.reshape(len(x), 2, x.shape[1] // 2, 2, x.shape[2] // 2, 3).mean(axis=(2, 4)).reshape(len(x), 12)
+        return batch_norm(train, self.batch_norm_momentum)(quarters)
+
+
+@pytest.mark.parametrize("task", ["random", "rotnet"])
+def test_a_trunk_of_ones_own_runs(tmp_path, cifar10_config, monkeypatch, task):
+    statistics = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    mine = Architecture(MeanColour(), classifier_bias=True, classifier_scale=1.0, **statistics)
+    monkeypatch.setitem(ARCHITECTURES, "mine", mine)
+    shrink(cifar10_config)
+    cifar10_config.network.name = "mine"
+    cifar10_config.teacher.task, cifar10_config.teacher.data = task, "" if task == "random" else "cifar10"
+    experiment.run(cifar10_config, tmp_path / "run")
+    (entry,) = read(tmp_path / "run", "results.json")["configurations"]
+    assert entry["probe"]["accuracy"] > 0.3  # stand-in classes differ by colour
 
 
 @pytest.mark.realdata

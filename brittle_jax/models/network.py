@@ -10,6 +10,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from brittle_jax.config import nearest
+from brittle_jax.errors import UserError
 from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.layers import LinearHead, ProjectionHead
 from brittle_jax.models.resnet import SmallResNet, SmallResNetDecoder
@@ -106,6 +108,8 @@ _DENSENET_HEAD = {"classifier_bias": True, "classifier_scale": 1.0}
 
 _TINY = (8, 16, 32, 64)
 
+# By the name that `config.network.name` gives. To add one of your own, of any Linen trunk that maps images [N, H, W, C]
+# to features [N, F], put it in here from your config file: ARCHITECTURES["mine"] = Architecture(...).
 ARCHITECTURES = {
     "small_resnet": Architecture(SmallResNet(), **_RESNET_HEAD, **_CIFAR10, decoder=SmallResNetDecoder),
     "small_resnet_tiny": Architecture(
@@ -119,6 +123,13 @@ ARCHITECTURES = {
         DenseNet(growth=8, block_sizes=(2, 2, 2, 2), initial_features=16), **_DENSENET_HEAD, **_IMAGENET
     ),
 }
+
+
+def check_architecture(name: str) -> None:
+    """Raises UserError where no architecture of that name is registered."""
+    if name not in ARCHITECTURES:
+        hint = nearest(name, list(ARCHITECTURES))
+        raise UserError(f"--config.network.name={name!r} is not one of {', '.join(map(repr, ARCHITECTURES))}{hint}")
 
 
 def init_variables(module: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> dict[str, Any]:
