@@ -51,6 +51,14 @@ def shrink(config):
     return config
 
 
+@pytest.fixture
+def tmp_path(tmp_path):
+    """A folder whose neighbours, where a run keeps its teachers, are the test's own too."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """README's first command, run once for the tests below."""
@@ -171,11 +179,11 @@ def test_a_finished_run_without_its_page_gets_it_back(smoke, tmp_path):
 
 def test_the_same_seed_gives_the_same_results_bit_for_bit(tmp_path, xray_config):
     shrink(xray_config)
-    for name in ("first", "again"):
+    for name in ("first/run", "again/run"):  # far enough apart that each trains a teacher of its own
         experiment.run(xray_config, tmp_path / name)
-    first, again = (without_times(read(tmp_path / name, "results.json")) for name in ("first", "again"))
+    first, again = (without_times(read(tmp_path / name, "results.json")) for name in ("first/run", "again/run"))
     assert first == again
-    scores = [(tmp_path / name / "scores" / "soc.csv").read_bytes() for name in ("first", "again")]
+    scores = [(tmp_path / name / "scores" / "soc.csv").read_bytes() for name in ("first/run", "again/run")]
     assert scores[0] == scores[1]
 
 
@@ -190,17 +198,19 @@ def test_another_seed_gives_other_results(tmp_path, cifar10_config):
 
 def test_an_unfinished_run_goes_on_and_ends_the_same(tmp_path, xray_config, capsys):
     shrink(xray_config)
-    experiment.run(xray_config, tmp_path)
-    undisturbed = read(tmp_path, "results.json")
-    student = tmp_path / "checkpoints" / "soc" / "student"
+    run = tmp_path / "run"
+    experiment.run(xray_config, run)
+    undisturbed = read(run, "results.json")
+    student = run / "checkpoints" / "soc" / "student"
     for lost, read_back in ((None, ["teacher", "student"]), (student, ["teacher"]), (student.parent, [])):
-        (tmp_path / "results.json").unlink()
+        (run / "results.json").unlink()
+        shutil.rmtree(tmp_path / "teachers", ignore_errors=True)
         if lost is not None:
             shutil.rmtree(lost)
         capsys.readouterr()
-        experiment.run(xray_config, tmp_path)
+        experiment.run(xray_config, run)
         assert re.findall(r"(\w+): finished before", capsys.readouterr().out) == read_back
-        assert without_times(read(tmp_path, "results.json")) == without_times(undisturbed)
+        assert without_times(read(run, "results.json")) == without_times(undisturbed)
 
 
 def test_networks_trained_on_made_up_images_never_score_others(tmp_path, cifar10_config):

@@ -94,7 +94,7 @@ def _pretrained(
     """Returns the parts of a network that a task trained, from the store where they are there already."""
     task = build_task(config.teacher.task, config.pretrain, len(lesson.images.classes))
     parts = ("trunk", "head") if task.keeps_head else ("trunk",)
-    like = {key: {part: tree[part] for part in parts if part in tree} for key, tree in like.items()}
+    like = {kind: {part: tree[part] for part in parts if part in tree} for kind, tree in like.items()}
     identity = teacher_store.identify(config, task, lesson)
     key = teacher_store.key_of(identity)
     store = pathlib.Path(config.teacher.store).expanduser() if config.teacher.store else default_store
@@ -113,7 +113,7 @@ def _pretrained(
             log=log,
         )
         description = {"key": key, **_examine(config, lesson, task, network, devices)}
-        kept = {key: {part: network.variables[key][part] for part in tree} for key, tree in like.items()}
+        kept = {kind: {part: network.variables[kind][part] for part in tree} for kind, tree in like.items()}
         checkpoint.save(folder, kept, description)
         results.write_json(folder / "identity.json", identity)
     return kept, description
