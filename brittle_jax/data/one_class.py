@@ -176,7 +176,7 @@ def random_reference(config: ml_collections.ConfigDict) -> ml_collections.Config
     if config.teacher.task != "baseline" or config.data.name != "xray":
         return None
     config = config.copy_and_resolve_references()
-    config.teacher.task, config.teacher.data = "random", ""
+    config.teacher.task, config.teacher.data, config.teacher.from_run = "random", "", ""
     return config
 
 

@@ -28,7 +28,8 @@ def identify(config: ml_collections.ConfigDict, task: AuxiliaryTask, lesson: Les
         "train": _digest(images, lesson.train),
         "held_out": _digest(images, lesson.held_out),  # it decides the accuracy that is kept beside the trunk
         "image_shape": list(images.image_shape),
-        "patches": config.data.patches.to_dict() if images.views != ("",) else None,
+        # Parcels of other sizes and seeds have the same ids.
+        "parcels": [config.data.parcels.to_dict(), config.data.patches.to_dict()] if images.name == "xray" else None,
         "network": config.network.name,
         "bottleneck": config.network.output_features if task.keeps_head else None,
         "pretrain": config.pretrain.to_dict(),

@@ -160,3 +160,9 @@ def test_random_reference_is_for_rows_whose_test_is_smaller(xray_config):
     assert xray_config.teacher.task == "baseline"
     xray_config.data.name = "cifar10"
     assert one_class.random_reference(xray_config) is None
+
+
+def test_the_random_reference_is_never_another_runs_teacher(xray_config):
+    xray_config.teacher.task, xray_config.teacher.from_run = "baseline", "somewhere"
+    reference = one_class.random_reference(xray_config)
+    assert (reference.teacher.task, reference.teacher.data, reference.teacher.from_run) == ("random", "", "")

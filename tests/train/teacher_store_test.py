@@ -111,6 +111,20 @@ def test_whatever_changes_the_teacher_changes_its_key(config, change):
     assert key(other) != before
 
 
+@pytest.mark.parametrize("field", ["parcels.side_pixels", "parcels.seed", "patches.max_stride_pixels"])
+def test_parcels_that_share_their_ids_do_not_share_a_teacher(xray_config, field):
+    images = load("xray", xray_config)
+    lesson = one_class.plan_lesson(xray_config, images, one_class.configurations(images, xray_config)[0])
+    task = build_task("rotnet", xray_config.pretrain, 2)
+    other = copy.deepcopy(xray_config)
+    value = xray_config.data
+    for part in field.split("."):
+        value = value[part]
+    other.data.update_from_flattened_dict({field: value + 8})
+    keys = {teacher_store.key_of(teacher_store.identify(each, task, lesson)) for each in (xray_config, other)}
+    assert len(keys) == 2
+
+
 def test_self_supervised_teachers_of_two_configurations_differ(config, tmp_path, one_device, trained):
     config.teacher.task, config.teacher.data = "rotnet", "cifar10"
     keys = {obtain(config, tmp_path / "run", one_device, which)[1]["key"] for which in (0, 1, 0)}

@@ -140,6 +140,13 @@ def _not_found(builder: tfds.core.DatasetBuilder) -> str:
 
 
 def _prepare_command(builder: tfds.core.DatasetBuilder) -> str:
+    if isinstance(builder, PlantPathology):  # which tfds does not know
+        root = builder.data_dir_root
+        return (
+            f"put train.csv and images/ of Kaggle's plant-pathology-2020-fgvc7 into {root}/downloads/manual, "
+            'then python -c "from brittle_jax.data.datasets.plant_pathology import PlantPathology as P; '
+            f"P(data_dir='{root}').download_and_prepare(file_format='array_record')\""
+        )
     return (
         "pip install 'brittle-jax[prepare]' && tfds build "
         f"{builder.name} --file_format=array_record --data_dir={builder.data_dir_root}"
