@@ -74,7 +74,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.task = ""  # one of TEACHER_TASKS; every row names its own
     teacher.data = ""  # data set of the auxiliary task; empty for random
-    teacher.weights = ""  # of imagenet: file of DenseNet weights, .pth or .safetensors
+    teacher.weights = ""  # of imagenet, and of pretrain.from_weights: file of DenseNet weights, .pth or .safetensors
     teacher.weights_sha256 = "8d451a50"  # of that file, or how it begins (torchvision's DenseNet-161); empty: any
     teacher.from_run = ""  # folder of a finished run, whose teacher is taken instead of making one
     teacher.store = ""  # folder of pre-trained teachers; empty: `teachers` beside the run's own folder
@@ -84,6 +84,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     config.pretrain = pretrain = ml_collections.ConfigDict()
     pretrain.num_epochs = 24.0
     pretrain.optimizer = "sgd"  # with Nesterov momentum and a one-cycle rate; or `adam`, at a constant rate
+    pretrain.from_weights = False  # start a DenseNet from teacher.weights instead of a random draw
     pretrain.warmup_epochs = 5.0  # of sgd: the rate rises from 0 to its peak, then falls to 0, both linearly
     pretrain.batch_size = 512  # images that enter the network, over all devices
     pretrain.peak_learning_rate = 0.4  # of sgd; the constant rate of adam
@@ -209,8 +210,10 @@ def _validate_teacher(config: ml_collections.ConfigDict) -> None:
     task, data = config.teacher.task, config.teacher.data
     if task in ("random", "imagenet") and data:
         raise UserError(f"--config.teacher.data={data!r}: the teacher {task} has no data set, leave it empty")
-    if task == "imagenet" and not config.network.name.startswith("densenet"):
+    if (task == "imagenet" or config.pretrain.from_weights) and not config.network.name.startswith("densenet"):
         raise UserError(f"--config.network.name={config.network.name!r}: weights are published for DenseNets alone")
+    if task in ("random", "imagenet") and config.pretrain.from_weights:
+        raise UserError(f"--config.pretrain.from_weights: the teacher {task} is not pre-trained here, leave it False")
     if task not in ("random", "imagenet") and not data:
         raise UserError(f"--config.teacher.data is empty: name the data set that the {task} teacher is pre-trained on")
     if task == "baseline" and data != config.data.name:

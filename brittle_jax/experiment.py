@@ -253,7 +253,8 @@ def _check_settings(config: ml_collections.ConfigDict, devices: DeviceGroup) -> 
     one_class.choose(config.data.configurations, config.data.name, classes_of(config.data.name))
     devices.check_batch_size(config.distill.batch_size, "distill.batch_size")
     devices.check_batch_size(config.evaluate.batch_size, "evaluate.batch_size")
-    if config.teacher.task == "imagenet" and not (config.data.stand_in or config.teacher.from_run):
+    needs_weights = config.teacher.task == "imagenet" and not config.data.stand_in or config.pretrain.from_weights
+    if needs_weights and not config.teacher.from_run:
         find_file(config.teacher.weights)
     if config.teacher.task in ("random", "imagenet"):
         devices.check_batch_size(config.teacher.batch_norm_batch_size, "teacher.batch_norm_batch_size")

@@ -4,12 +4,17 @@ import re
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from brittle_jax import command_line, config, published
 from brittle_jax.auxiliary import TASKS, build_task
 from brittle_jax.main import define_flags
-from brittle_jax.models.network import ARCHITECTURES
+from brittle_jax.models.network import ARCHITECTURES, init_variables
+from brittle_jax.train.pretrain import build_optimizer
+from brittle_jax.train.steps import create_state, distill_step, pretrain_step
+
+SGD = optax.sgd(0.1)
 
 FILES = sorted(command_line.packaged_configs().glob("*.py"))
 ROWS = [file.stem for file in FILES]
@@ -47,20 +52,38 @@ def test_a_row_documents_its_published_numbers_and_its_command(row):
             assert f"{100 * group['auroc'][name]:.2f}" in text
 
 
+def trace_training(devices, step, static, batch):
+    """Traces one update and returns the shapes of its metrics; nothing is computed."""
+    module, tx, *_ = static
+    shape = batch["image"].shape[1:]
+    before = jax.eval_shape(lambda: create_state(init_variables(module, 0, shape), tx, 0))
+    after, metrics = jax.eval_shape(devices.train_step(step, *static), before, batch)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), before
+    )
+    return metrics
+
+
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("word", ["", ":smoke"])
-def test_a_row_builds_its_networks(row, word):
+def test_a_row_traces_its_training(row, word, one_device):
     loaded = load(row, word).config
     side = loaded.data.patches.size_pixels if loaded.data.name == "xray" else loaded.data.image_size_pixels
-    images = np.zeros((2, side, side, 3), np.float32)
+    images = np.zeros((4, side, side, 3), np.uint8)
     architecture = ARCHITECTURES[loaded.network.name]
-    modules = [architecture.with_output(loaded.network.output_features)]
+    student = architecture.with_output(loaded.network.output_features)
+    num_features = jax.eval_shape(lambda: student.init_with_output(jax.random.key(0), images))[0].shape[1]
+    assert num_features == (loaded.network.output_features or {"": 2208, ":smoke": 32}[word])
+    targets = np.zeros((4, num_features), np.float32)
+    metrics = trace_training(one_device, distill_step, (student, SGD), {"image": images, "target": targets})
+    assert metrics["loss"].shape == ()
     if loaded.teacher.task in TASKS:
         task = build_task(loaded.teacher.task, loaded.pretrain, 10)
-        modules.append(task.build_module(architecture, loaded.network.output_features, images.shape[1:]))
-    for module in modules:
-        outputs, _ = jax.eval_shape(lambda module=module: module.init_with_output(jax.random.key(0), images))
-        assert outputs.shape[0] == 2
+        module = task.build_module(architecture, loaded.network.output_features, images.shape[1:])
+        tx = build_optimizer(loaded.pretrain, steps_per_epoch=10, num_steps=30)
+        batch = {"image": images} | {name: np.zeros(4, np.int32) for name in ("label", "position", "epoch")}
+        metrics = trace_training(one_device, pretrain_step, (module, tx, task), batch)
+        assert {"loss", task.held_out_metric} - {None} <= metrics.keys()
 
 
 def test_published_numbers_are_fractions():

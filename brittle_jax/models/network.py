@@ -16,6 +16,9 @@ from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.layers import LinearHead, ProjectionHead
 from brittle_jax.models.resnet import SmallResNet, SmallResNetDecoder
 
+Variables = Mapping[str, Any]
+"""`params` and `batch_stats` of a module, as `module.apply` takes them."""
+
 
 class Representation(nn.Module):
     """Images to representations: normalisation, trunk, head.
@@ -63,7 +66,7 @@ class Network(flax.struct.PyTreeNode):
     """
 
     module: nn.Module = flax.struct.field(pytree_node=False)
-    variables: Mapping[str, Any]
+    variables: Variables
 
     def __call__(self, images: jax.Array) -> jax.Array:
         return self.module.apply(self.variables, images)
@@ -132,11 +135,21 @@ def check_architecture(name: str) -> None:
         raise UserError(f"--config.network.name={name!r} is not one of {', '.join(map(repr, ARCHITECTURES))}{hint}")
 
 
-def init_variables(module: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+def init_variables(module: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> Variables:
     """Draws a module's weights: `params`, and `batch_stats` with averages 0 and 1."""
     return dict(_init(module, jax.random.key(seed), image_shape))
 
 
+def replace_trunk(variables: Variables, trunk: Variables) -> Variables:
+    """Returns a network's variables with another trunk's in the place of its own; its head stays."""
+    return {kind: {**tree, "trunk": trunk[kind]} for kind, tree in variables.items()}
+
+
+def trunk_of(variables: Variables) -> Variables:
+    """Returns the variables of a network's trunk."""
+    return {kind: tree["trunk"] for kind, tree in variables.items()}
+
+
 @functools.partial(jax.jit, static_argnames=("module", "image_shape"))
-def _init(module: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]) -> Mapping[str, Any]:
+def _init(module: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]) -> Variables:
     return module.init(key, jnp.zeros((1, *image_shape)))

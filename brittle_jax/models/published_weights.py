@@ -37,7 +37,7 @@ def load_trunk(path: str, sha256: str, like: Mapping[str, Any]) -> dict[str, Any
         UserError: for a file that is not there, is damaged, wants to run code, or is of another network.
     """
     file = find_file(path)
-    _check_digest(file, sha256)
+    _check_digest(file, sha256_of(path), sha256)
     tensors = _named_as_ours(file, _read(file))
     variables = jax.tree_util.tree_map_with_path(lambda where, leaf: _take(file, tensors, where, leaf), dict(like))
     if tensors:
@@ -55,15 +55,17 @@ def find_file(path: str) -> pathlib.Path:
     return file
 
 
-def _check_digest(file: pathlib.Path, sha256: str) -> None:
-    if not sha256:
-        return
-    with open(file, "rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    if not digest.startswith(sha256.lower()):
+def sha256_of(path: str) -> str:
+    """Returns the SHA-256 of a file of weights, in hexadecimal."""
+    with open(find_file(path), "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _check_digest(file: pathlib.Path, digest: str, expected: str) -> None:
+    if not digest.startswith(expected.lower()):
         raise UserError(
-            f"{_FIELD}={file} is not the published file: its SHA-256 is {digest}, not {sha256}...; download it again, "
-            f"or, to take it as it is, set {_FIELD}_sha256={digest[:8]}"
+            f"{_FIELD}={file} is not the published file: its SHA-256 is {digest}, not {expected}...; download it "
+            f"again, or, to take it as it is, set {_FIELD}_sha256={digest[:8]}"
         )
 
 

@@ -16,7 +16,7 @@ from brittle_jax.data.pipeline import evaluation_batches, training_batches
 from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.evaluate.metrics import separation
 from brittle_jax.evaluate.samples import sample_scores
-from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
+from brittle_jax.models.network import ARCHITECTURES, Network, Variables, init_variables, replace_trunk
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train.loop import MetricLog, train
@@ -29,15 +29,17 @@ def pretrain_teacher(
     indices: np.ndarray,
     config: ml_collections.ConfigDict,
     *,
+    trunk: Variables | None,
     seed_name: str,
     stage: str,
     devices: DeviceGroup,
     log: MetricLog,
 ) -> Network:
-    """Trains a network for the task from a random draw.
+    """Trains a network for the task.
 
     Args:
         indices: [M], the images to learn from.
+        trunk: `{"params": ..., "batch_stats": ...}` that the trunk starts from; None: a random draw.
         seed_name: what the random draws are keyed by.
         stage: what it is called in the log.
     """
@@ -47,15 +49,13 @@ def pretrain_teacher(
     images_per_batch = settings.batch_size // task.views_per_image
     steps_per_epoch = math.ceil(len(indices) / images_per_batch)
     num_steps = max(round(settings.num_epochs * steps_per_epoch), 1)
-    if settings.optimizer == "adam":
-        tx = adam(settings.peak_learning_rate)
-    else:
-        peak_step = min(round(settings.warmup_epochs * steps_per_epoch), num_steps - 1)
-        tx = sgd(settings.peak_learning_rate, peak_step, num_steps, settings.momentum, settings.weight_decay)
+    tx = build_optimizer(settings, steps_per_epoch, num_steps)
     weights_seed, order_seed, augmentation_seed = (
         derive_seed(config.seed, "pretrain", seed_name, purpose) for purpose in ("weights", "order", "augmentation")
     )
     variables = init_variables(module, weights_seed, images.image_shape)
+    if trunk is not None:
+        variables = replace_trunk(variables, trunk)
     state = devices.replicate(create_state(variables, tx, augmentation_seed))
     state = train(
         devices.train_step(pretrain_step, module, tx, task),
@@ -67,6 +67,16 @@ def pretrain_teacher(
         log=log,
     )
     return Network(module, state.variables)
+
+
+def build_optimizer(
+    settings: ml_collections.ConfigDict, steps_per_epoch: int, num_steps: int
+) -> optax.GradientTransformation:
+    """Returns the optimiser that `config.pretrain` names, for a training of so many updates."""
+    if settings.optimizer == "adam":
+        return adam(settings.peak_learning_rate)
+    peak_step = min(round(settings.warmup_epochs * steps_per_epoch), num_steps - 1)
+    return sgd(settings.peak_learning_rate, peak_step, num_steps, settings.momentum, settings.weight_decay)
 
 
 @functools.cache

@@ -18,7 +18,15 @@ from brittle_jax.data.one_class import Configuration, Lesson, plan_lesson, teach
 from brittle_jax.data.pipeline import training_batches
 from brittle_jax.data.preprocess import data_uri
 from brittle_jax.errors import UserError
-from brittle_jax.models.network import ARCHITECTURES, Network, Representation, init_variables
+from brittle_jax.models.network import (
+    ARCHITECTURES,
+    Network,
+    Representation,
+    Variables,
+    init_variables,
+    replace_trunk,
+    trunk_of,
+)
 from brittle_jax.models.published_weights import load_trunk
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
@@ -26,8 +34,6 @@ from brittle_jax.train import teacher_store
 from brittle_jax.train.loop import MetricLog
 from brittle_jax.train.pretrain import held_out_auroc, held_out_metric, pretrain_teacher, reconstructions
 from brittle_jax.train.steps import BatchNormState, batch_norm_step
-
-Variables = dict[str, Any]
 
 _NUM_RECONSTRUCTIONS = 8
 
@@ -107,6 +113,7 @@ def _pretrained(
             lesson.images,
             lesson.images.images_of(lesson.train),
             config,
+            trunk=_load_trunk(config, like) if config.pretrain.from_weights else None,
             seed_name=key,
             stage=f"pretrain {owner}".strip(),
             devices=devices,
@@ -154,12 +161,11 @@ def _published(
         train_images = images.images_of(configuration.train)
         variables = measure_batch_norm(module, variables, images, train_images, config, devices)
         return variables, {"synthetic_weights": True}
-    trunk = load_trunk(
-        config.teacher.weights,
-        config.teacher.weights_sha256,
-        {key: tree["trunk"] for key, tree in variables.items()},
-    )
-    return {key: {**variables[key], "trunk": trunk[key]} for key in variables}, {}
+    return replace_trunk(variables, _load_trunk(config, variables)), {}
+
+
+def _load_trunk(config: ml_collections.ConfigDict, like: Variables) -> Variables:
+    return load_trunk(config.teacher.weights, config.teacher.weights_sha256, trunk_of(like))
 
 
 def _of_another_run(
@@ -183,12 +189,12 @@ def _of_another_run(
 
 def measure_batch_norm(
     module: Representation,
-    variables: dict[str, Any],
+    variables: Variables,
     images: ImageSet,
     indices: np.ndarray,
     config: ml_collections.ConfigDict,
     devices: DeviceGroup,
-) -> dict[str, Any]:
+) -> Variables:
     """Replaces the running averages of batch norm by those measured on the given images, one pass of full batches.
 
     The statistics of `teacher.batch_norm_batch_size` images at a time are averaged; the last batch is filled up

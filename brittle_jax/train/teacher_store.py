@@ -16,6 +16,7 @@ from brittle_jax.auxiliary.task import AuxiliaryTask
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Lesson
 from brittle_jax.errors import UserError
+from brittle_jax.models.published_weights import sha256_of
 
 
 def identify(config: ml_collections.ConfigDict, task: AuxiliaryTask, lesson: Lesson) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def identify(config: ml_collections.ConfigDict, task: AuxiliaryTask, lesson: Les
         "network": config.network.name,
         "bottleneck": config.network.output_features if task.keeps_head else None,
         "pretrain": config.pretrain.to_dict(),
+        "initial_weights": sha256_of(config.teacher.weights) if config.pretrain.from_weights else None,
         "seed": config.seed,
     }
 

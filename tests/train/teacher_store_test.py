@@ -200,17 +200,44 @@ def test_a_run_without_that_teacher_is_refused(config, tmp_path, one_device):
         obtain(config, tmp_path / "ours", one_device)
 
 
-def test_published_weights_become_the_trunk(torch, xray_config, tmp_path, one_device):
+@pytest.fixture
+def published(torch, xray_config, tmp_path):
+    """A file of weights, named in the settings; the kernel of its first convolution."""
     from tests.models.published_weights_test import draw, save, torchvision_names
 
     _, _, reference = draw(torch, "densenet_tiny", 64)
     path = save(torch, torchvision_names(reference, "old"), tmp_path / "weights.pth")
-    xray_config.teacher.task, xray_config.teacher.data = "imagenet", ""
     xray_config.teacher.weights, xray_config.teacher.weights_sha256 = str(path), ""
+    return reference.convs["conv0"].weight.detach().numpy().transpose(2, 3, 1, 0)
+
+
+def test_published_weights_become_the_trunk(published, xray_config, tmp_path, one_device):
+    xray_config.teacher.task, xray_config.teacher.data = "imagenet", ""
     teacher, _ = obtain(xray_config, tmp_path / "run", one_device)
-    kernel = np.asarray(teacher.variables["params"]["trunk"]["conv0"]["kernel"])
-    np.testing.assert_array_equal(kernel, reference.convs["conv0"].weight.detach().numpy().transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(teacher.variables["params"]["trunk"]["conv0"]["kernel"], published)
     assert (tmp_path / "run" / "checkpoints" / "teacher").is_dir()
+
+
+def test_pretraining_can_start_from_published_weights(published, xray_config, tmp_path, one_device):
+    xray_config.pretrain.num_epochs, xray_config.pretrain.peak_learning_rate = 0.1, 0.0
+    drawn, drawn_description = obtain(xray_config, tmp_path / "drawn", one_device)
+    xray_config.pretrain.from_weights = True
+    started, description = obtain(xray_config, tmp_path / "started", one_device)
+    assert description["key"] != drawn_description["key"]
+    np.testing.assert_array_equal(started.variables["params"]["trunk"]["conv0"]["kernel"], published)
+    assert np.abs(drawn.variables["params"]["trunk"]["conv0"]["kernel"] - published).max() > 0.01
+
+
+def test_other_weights_to_start_from_make_another_teacher(config, tmp_path):
+    images = load("cifar10", config)
+    lesson = one_class.plan_lesson(config, load("fashion_mnist", config), one_class.configurations(images, config)[0])
+    task = build_task("classification", config.pretrain, 10)
+    config.pretrain.from_weights, config.teacher.weights = True, str(tmp_path / "weights.pth")
+    keys = set()
+    for content in (b"one", b"other", b"one"):
+        (tmp_path / "weights.pth").write_bytes(content)
+        keys.add(teacher_store.key_of(teacher_store.identify(config, task, lesson)))
+    assert len(keys) == 2
 
 
 def test_smoke_without_published_weights_says_that_they_are_drawn(xray_config, tmp_path, one_device, capsys):
