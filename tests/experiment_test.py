@@ -19,6 +19,7 @@ from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
 from brittle_jax.models.layers import batch_norm
 from brittle_jax.models.network import ARCHITECTURES, Architecture
+from brittle_jax.recipes import small_resnet_row
 from brittle_jax.results import DETECTORS
 from brittle_jax.train import teacher
 
@@ -264,9 +265,22 @@ def test_the_xray_baseline_runs_with_a_random_teacher_on_the_same_test(tmp_path,
     assert tests[0] == tests[1] == read(tmp_path, "splits.json")["configurations"]["soc"]["test"]
 
 
-def test_a_self_supervised_teacher_sees_normal_training_images_alone(tmp_path, cifar10_config, monkeypatch):
-    shrink(cifar10_config)
-    cifar10_config.teacher.task, cifar10_config.teacher.data = "rotnet", "cifar10"
+@pytest.mark.parametrize(
+    ("data", "configuration", "task"),
+    [
+        ("cifar10", "unimodal/airplane", "rotnet"),
+        ("cifar10", "multimodal/cat", "simclr"),
+        ("cats_vs_dogs", "cat", "rotnet"),
+        ("cats_vs_dogs", "dog", "denoising"),
+    ],
+)
+def test_a_self_supervised_teacher_sees_normal_training_images_alone(
+    tmp_path, data_dir, monkeypatch, data, configuration, task
+):
+    config = small_resnet_row("mine", "smoke", data=data, teacher=task, teacher_data=data)
+    config.data.dir = data_dir
+    shrink(config)
+    config.data.configurations = configuration
     seen, is_pretraining = set(), False
     original_load, original_pretrain = experiment.load, teacher.pretrain_teacher
 
@@ -289,10 +303,12 @@ def test_a_self_supervised_teacher_sees_normal_training_images_alone(tmp_path, c
 
     monkeypatch.setattr(experiment, "load", recording_load)
     monkeypatch.setattr(teacher, "pretrain_teacher", recording_pretrain)
-    experiment.run(cifar10_config, tmp_path)
-    splits = read(tmp_path, "splits.json")["configurations"]["unimodal/airplane"]
+    experiment.run(config, tmp_path)
+    splits = read(tmp_path, "splits.json")["configurations"][configuration]
     assert len(seen) >= 10
     assert seen <= set(splits["train"])
+    normal, is_anomalous = configuration.rpartition("/")[2], configuration.startswith("multimodal")
+    assert all((f"_{normal}_" in sample) != is_anomalous for sample in seen)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
