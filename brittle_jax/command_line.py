@@ -1,7 +1,7 @@
 """The flags parser of every command: one line for a mistake, and exit codes that scripts can rely on.
 
-Exit codes: 0 done, 2 bad usage, configuration or input, 130 interrupted from the keyboard, 141 output that nobody
-reads, 1 anything else.
+Exit codes: 0 done, 2 bad usage, configuration or input, 3 finished without inputs that could not be read, 130
+interrupted from the keyboard, 141 output that nobody reads, 1 anything else.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from brittle_jax import runtime
 from brittle_jax.errors import UserError
 
 EXIT_USER_ERROR = 2
+EXIT_SKIPPED_INPUTS = 3
 EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
 EXIT_BROKEN_PIPE = 141  # as a shell reports output that nobody reads
 
@@ -34,7 +35,7 @@ class Arguments:
 
     Attributes:
         config: the settings after all overrides, checked and locked.
-        recipe: the row's own settings, without a word and without overrides; what results are compared with.
+        recipe: the row's own settings, not made small and without overrides; what results are compared with.
         flags: values of the command's own flags, by name.
     """
 
@@ -173,7 +174,7 @@ def _load(path_and_word: str) -> tuple[ml_collections.ConfigDict, ml_collections
         file = packaged
     try:
         get_config = _get_config_of(file)
-        recipe = get_config(None)
+        recipe = get_config(word if colon and word != "smoke" else None)
         config = get_config(word) if colon else recipe.copy_and_resolve_references()
         _check_fields(recipe)
         _check_fields(config)

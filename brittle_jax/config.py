@@ -8,11 +8,14 @@ import ml_collections
 
 from brittle_jax.errors import UserError
 
-DATASETS = ("cifar10", "cats_vs_dogs", "plant_pathology", "xray")
+DATASETS = ("cifar10", "cats_vs_dogs", "plant_pathology", "xray", "image_folder")
+_OF_FILES = ("plant_pathology", "xray", "image_folder")  # read from data.path
 AUXILIARY_DATASETS = (*DATASETS, "fashion_mnist", "stl10", "plant_village")
 TEACHER_TASKS = ("random", "baseline", "classification", "rotnet", "autoencoder", "denoising", "simclr", "imagenet")
+TASKS_WITHOUT_DATA = ("random", "imagenet")
 CHOICES = {
     "data.name": DATASETS,
+    "data.on_bad_image": ("fail", "skip"),
     "teacher.task": TEACHER_TASKS,
     "teacher.data": ("", *AUXILIARY_DATASETS),
     "teacher.random_batch_norm": ("normal_images", "initial"),
@@ -31,6 +34,7 @@ _LARGEST = {
     "size_pixels": 4096,
     "image_size_pixels": 4096,
     "side_pixels": 8192,
+    "max_image_pixels": 178_000_000,  # beyond which Pillow refuses by itself
 }
 
 
@@ -44,12 +48,17 @@ def get_base_config() -> ml_collections.ConfigDict:
     config.data = data = ml_collections.ConfigDict()
     data.name = ""  # anomaly-detection data set, one of DATASETS; every row names its own
     data.dir = ""  # tfds data_dir; empty: tfds's own default (TFDS_DATA_DIR or ~/tensorflow_datasets)
+    data.path = ""  # folder of files of one's own, or as published: image_folder, plant_pathology, xray
+    data.view_suffixes = "_top,_side"  # of X-ray parcels of one's own: how the names of the files of each view end
+    data.compass_kind = "Colour"  # of COMPASS-XP: which of its kinds of image
+    data.on_bad_image = "fail"  # pictures that cannot be read end the run before any training; or `skip` them
+    data.max_image_pixels = 100_000_000  # larger pictures are refused before they are decoded
     data.configurations = "all"  # comma-separated names or groups, such as unimodal/airplane,multimodal
     data.stand_in = False  # where the data set is not found, make small images up instead (called synthetic)
     data.image_size_pixels = 32  # side of the square images a network sees (whole images; patches: see below)
-    data.train_fraction = (
-        0.8  # of each class's pictures, where the data set has no split of its own; the rest is tested
-    )
+    data.train_fraction = 0.8  # of the samples of a class, where the data set has no split of its own; the rest tests
+    data.calibration_fraction = 0.0  # of the training samples of a class are set aside, for thresholds
+    data.baseline_fraction = 0.5  # of the anomalous samples train the supervised baseline, where all test otherwise
     data.max_train_samples = 0  # of each configuration's normal training samples use so many; 0: all
     data.max_test_samples = 0  # of each configuration's normal, and anomalous, test samples use so many; 0: all
 
@@ -58,8 +67,6 @@ def get_base_config() -> ml_collections.ConfigDict:
     patches.max_stride_pixels = 112  # windows are evenly spaced, never further apart than this
     patches.air_level = 0.92  # in [0, 1]; a pixel is air where all its channels are above this
     patches.margin_pixels = 8  # air left around a parcel
-    patches.train_fraction = 0.8  # of the stream-of-commerce parcels; the rest is tested
-    patches.baseline_threat_fraction = 0.5  # of the threats train the supervised baseline; the rest is tested
 
     config.data.parcels = parcels = ml_collections.ConfigDict()  # the embedded, synthetic parcels
     parcels.num_normal = 5000  # stream-of-commerce parcels
@@ -73,7 +80,7 @@ def get_base_config() -> ml_collections.ConfigDict:
 
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.task = ""  # one of TEACHER_TASKS; every row names its own
-    teacher.data = ""  # data set of the auxiliary task; empty for random
+    teacher.data = ""  # data set of the auxiliary task; empty: the anomaly-detection data, or none for random, imagenet
     teacher.weights = ""  # of imagenet, and of pretrain.from_weights: file of DenseNet weights, .pth or .safetensors
     teacher.weights_sha256 = "8d451a50"  # of that file, or how it begins (torchvision's DenseNet-161); empty: any
     teacher.from_run = ""  # folder of a finished run, whose teacher is taken instead of making one
@@ -141,8 +148,17 @@ def nearest(name: str, known: list[str]) -> str:
     return f" (did you mean {' or '.join(matches)}?)" if matches else ""
 
 
+def completed(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Returns the settings with the data set of the auxiliary task named where it is left to be one's own."""
+    config = config.copy_and_resolve_references()
+    if not config.teacher.data and config.teacher.task not in ("", *TASKS_WITHOUT_DATA):
+        config.teacher.data = config.data.name
+    return config
+
+
 def validate(config: ml_collections.ConfigDict) -> None:
     """Raises UserError, naming the field, where a value cannot be used."""
+    config = completed(config)
     fields = flatten(config)
     for name, choices in CHOICES.items():
         if fields[name] not in choices:
@@ -156,6 +172,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
 def _validate_ranges(fields: dict[str, Any]) -> None:
     at_least_one = (
         "data.image_size_pixels",
+        "data.max_image_pixels",
         "data.patches.size_pixels",
         "data.patches.max_stride_pixels",
         "data.parcels.num_normal",
@@ -168,8 +185,9 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
     above_zero = ("pretrain.num_epochs", "distill.num_epochs", "distill.learning_rate", "probe.inverse_penalty")
     below_one = (
         "data.patches.air_level",
-        "data.patches.train_fraction",
-        "data.patches.baseline_threat_fraction",
+        "data.train_fraction",
+        "data.calibration_fraction",
+        "data.baseline_fraction",
         "pretrain.momentum",
     )
     for name, value in fields.items():
@@ -208,14 +226,12 @@ def _validate_image_size(config: ml_collections.ConfigDict) -> None:
 
 def _validate_teacher(config: ml_collections.ConfigDict) -> None:
     task, data = config.teacher.task, config.teacher.data
-    if task in ("random", "imagenet") and data:
+    if task in TASKS_WITHOUT_DATA and data:
         raise UserError(f"--config.teacher.data={data!r}: the teacher {task} has no data set, leave it empty")
     if (task == "imagenet" or config.pretrain.from_weights) and not config.network.name.startswith("densenet"):
         raise UserError(f"--config.network.name={config.network.name!r}: weights are published for DenseNets alone")
-    if task in ("random", "imagenet") and config.pretrain.from_weights:
+    if task in TASKS_WITHOUT_DATA and config.pretrain.from_weights:
         raise UserError(f"--config.pretrain.from_weights: the teacher {task} is not pre-trained here, leave it False")
-    if task not in ("random", "imagenet") and not data:
-        raise UserError(f"--config.teacher.data is empty: name the data set that the {task} teacher is pre-trained on")
     if task == "baseline" and data != config.data.name:
         raise UserError(
             f"--config.teacher.data={data!r}: the supervised baseline learns the anomaly-detection data itself, "
@@ -236,5 +252,9 @@ def _validate_teacher(config: ml_collections.ConfigDict) -> None:
             raise UserError(
                 f"--config.network.output_features=0: give the width of the bottleneck of the {task} teacher"
             )
+    if config.data.path and config.data.name not in _OF_FILES:
+        raise UserError(
+            f"--config.data.path={config.data.path!r}: {config.data.name} lies in --config.data.dir, leave it empty"
+        )
     if (data == "xray") != (config.data.name == "xray") and data:
         raise UserError(f"--config.teacher.data={data!r} does not go with --config.data.name={config.data.name!r}")

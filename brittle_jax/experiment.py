@@ -11,7 +11,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 
 from brittle_jax import __version__, checkpoint, console, results, workdir
 from brittle_jax.auxiliary import TASKS, build_task
-from brittle_jax.config import validate
+from brittle_jax.config import completed, validate
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import classes_of, load
 from brittle_jax.data.image_set import ImageSet
@@ -42,8 +42,8 @@ def run(
     recipe: ml_collections.ConfigDict | None = None,
     overwrite: bool = False,
     devices: DeviceGroup | None = None,
-) -> None:
-    """Runs one row over its configurations and writes its results to a folder.
+) -> dict[str, Any]:
+    """Runs one row over its configurations, writes its results to a folder, and returns those of results.json.
 
     Args:
         config: the settings, see `brittle_jax.config`.
@@ -57,12 +57,12 @@ def run(
             training diverges.
     """
     devices = devices or DeviceGroup()
+    config, recipe = completed(config), completed(recipe or config)
     folder = pathlib.Path(folder).expanduser()
     _check_settings(config, devices)
     workdir.check(folder, config, overwrite=overwrite)
     if workdir.is_finished(folder) and not overwrite:
-        _say_finished(folder)
-        return
+        return _finished(folder)
     _say_what_runs(config, devices)
     stages = Stages(devices)
     with stages.measured("data"):
@@ -73,12 +73,17 @@ def run(
         console.say(f"SYNTHETIC DATA: the images of {synthetic.name} are made up; results say nothing about real ones")
 
     splits = results.splits(images, auxiliary, configurations)
+    if splits["identical_across_splits"]:
+        console.warn(
+            f"{len(splits['identical_across_splits'])} test samples are byte for byte training samples too, see "
+            "splits.json: results will look better than they are"
+        )
     with (
         workdir.opened(folder, config, splits, overwrite=overwrite),
         contextlib.closing(MetricLog(folder)) as log,
     ):
         stages.keep_in(folder / "stages.json")
-        work = _Work(config, images, auxiliary, folder, devices, log, stages)
+        work = _Work(config, images, auxiliary, folder, devices, log, stages, splits)
         entries, references = [], []
         for number, configuration in enumerate(configurations, 1):
             console.say(
@@ -87,15 +92,16 @@ def run(
             )
             try:
                 entries.append(_run_configuration(work, configuration))
-                if (reference := one_class.random_reference(config)) is not None:
+                if (reference := one_class.random_reference(images, config)) is not None:
                     console.say(f"  {configuration.name} with a random teacher, on the same test samples")
                     references.append(_run_reference(work, reference, configuration))
             except DegenerateDataError as error:
                 raise UserError(f"{configuration.name}: {error}") from error
-        content = _results(work, entries, references, recipe or config)
+        content = _results(work, entries, references, recipe)
         results.write_json(folder / "results.json", content)  # with it the run is finished
         write_page(folder, content)
     _say_results(content, folder)
+    return content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +115,8 @@ class _Work:
     devices: DeviceGroup
     log: MetricLog
     stages: Stages
-    probes: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    splits: dict[str, Any]
+    probes: dict[str, dict[str, Any] | None] = dataclasses.field(default_factory=dict)
 
 
 def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, Any]:
@@ -203,7 +210,7 @@ def _obtain_student(
     return student
 
 
-def _probe(work: _Work, teacher: Network) -> dict[str, Any]:
+def _probe(work: _Work, teacher: Network) -> dict[str, Any] | None:
     """Returns the linear probe's accuracies; where all configurations share a teacher, it is probed once."""
     if not one_class.teacher_is_shared(work.config):
         return probe_teacher(work.config, teacher, work.images, work.devices)
@@ -291,7 +298,8 @@ def _results(
         "measurement": results.measurement(config),
         "environment": results.environment(work.devices),
         **{name: work.stages.column(name) for name in ("seconds", "peak_memory_mib", "peak_device_memory_mib")},
-        "skipped_inputs": [],
+        "skipped_inputs": [each for images in (work.images, work.auxiliary) if images for each in images.skipped],
+        "num_identical_across_splits": len(work.splits["identical_across_splits"]),
         "finished_at": results.now(),
     }
 
@@ -303,7 +311,7 @@ def _say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> N
     console.say(f"devices: {devices.size} x {', '.join(kinds)} ({devices.platform})")
 
 
-def _say_finished(folder: pathlib.Path) -> None:
+def _finished(folder: pathlib.Path) -> dict[str, Any]:
     content = results.read_json(folder / "results.json")
     page = folder / "report" / "index.html"
     if not page.is_file():
@@ -311,6 +319,7 @@ def _say_finished(folder: pathlib.Path) -> None:
     console.say(f"{folder} is finished: see {page} and results.json, or start anew with --overwrite")
     if content["synthetic_data"]:
         console.say("  on SYNTHETIC data: not comparable with the published numbers")
+    return content
 
 
 def _say_results(content: dict[str, Any], folder: pathlib.Path) -> None:
@@ -318,6 +327,8 @@ def _say_results(content: dict[str, Any], folder: pathlib.Path) -> None:
     console.say(results.table(content))
     if content["synthetic_data"]:
         console.say("  on SYNTHETIC data: not comparable with the published numbers")
+    if content["skipped_inputs"]:
+        console.say(f"  WITHOUT {len(content['skipped_inputs'])} samples that cannot be read, see results.json")
     if content["reduced"]:
         console.say(f"  REDUCED against the row's recipe: {', '.join(content['reduced'])}")
     times = ", ".join(f"{stage} {console.duration(value)}" for stage, value in content["seconds"].items())

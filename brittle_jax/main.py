@@ -5,6 +5,8 @@
 The same command on a finished workdir says so; on an unfinished one it goes on.
 """
 
+import sys
+
 from absl import flags
 
 from brittle_jax import command_line, experiment
@@ -25,7 +27,10 @@ def main(arguments: command_line.Arguments) -> None:
     """Runs the experiment that the command line describes."""
     config = arguments.config
     workdir = arguments.flags["workdir"] or command_line.default_workdir(config)
-    experiment.run(config, workdir, recipe=arguments.recipe, overwrite=arguments.flags["overwrite"])
+    overwrite = arguments.flags["overwrite"]
+    results = experiment.run(config, workdir, recipe=arguments.recipe, overwrite=overwrite)
+    if results["skipped_inputs"]:
+        sys.exit(command_line.EXIT_SKIPPED_INPUTS)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import ml_collections
 from brittle_jax.config import get_base_config
 from brittle_jax.errors import UserError
 
+_LARGEST_SMALL_PIXELS = 96
+
 
 def small_resnet_row(
     row: str, word: str | None, *, data: str, teacher: str, teacher_data: str = ""
@@ -58,6 +60,24 @@ def densenet_row(
         config.data.patches.size_pixels = 64
         config.data.patches.max_stride_pixels = 32
         _reduce_training(config)
+    return config
+
+
+def image_folder_row(word: str | None) -> ml_collections.ConfigDict:
+    """Returns the settings for pictures of one's own, with a RotNet teacher of the normal ones.
+
+    Args:
+        word: the side of the square images that networks see, in pixels: up to 96 the small ResNet, beyond that
+            DenseNet-161, each with its recipe; "smoke"; None: 64.
+    """
+    if word not in (None, "smoke") and not (word.isdecimal() and 8 <= int(word) <= 4096):
+        raise UserError(f"--config=image_folder:{word}: the word is 'smoke', or the side of the images in pixels")
+    is_size = word not in (None, "smoke")
+    side = int(word) if is_size else 32 if word == "smoke" else 64
+    make_row = small_resnet_row if side <= _LARGEST_SMALL_PIXELS else densenet_row
+    config = make_row("image_folder", None if is_size else word, data="image_folder", teacher="rotnet")
+    config.word = word or ""
+    config.data.image_size_pixels = side
     return config
 
 

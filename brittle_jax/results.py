@@ -16,13 +16,23 @@ import numpy as np
 
 from brittle_jax.config import flatten
 from brittle_jax.data.image_set import ImageSet
-from brittle_jax.data.one_class import Configuration
+from brittle_jax.data.one_class import Configuration, identical_across_splits
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.published import DETECTORS
 
 FORMAT_VERSION = 1
 # Fields that do not change what is measured, or that name the run.
-_NOT_OF_THE_RECIPE = {"row", "word", "seed", "data.dir", "data.stand_in", "teacher.weights", "teacher.store"}
+_NOT_OF_THE_RECIPE = {
+    "row",
+    "word",
+    "seed",
+    "data.dir",
+    "data.path",
+    "data.stand_in",
+    "data.on_bad_image",
+    "teacher.weights",
+    "teacher.store",
+}
 
 
 def write_json(path: pathlib.Path, content: Any, indent: int | None = 1) -> None:
@@ -75,17 +85,19 @@ def changed_fields(config: ml_collections.ConfigDict, recipe: ml_collections.Con
 
 
 def splits(images: ImageSet, auxiliary: ImageSet | None, configurations: Sequence[Configuration]) -> dict[str, Any]:
-    """Returns which images a run is on, and the ids of the samples that train and test, by configuration."""
+    """Returns which images a run is on, and the ids of the samples that train, calibrate and test, by configuration."""
     return {
         "images": images.identity(),
         "auxiliary": None if auxiliary is None else auxiliary.identity(),
         "configurations": {
             configuration.name: {
                 "train": images.ids[configuration.train].tolist(),
+                "calibration": images.ids[configuration.calibration].tolist(),
                 "test": images.ids[configuration.test].tolist(),
             }
             for configuration in configurations
         },
+        "identical_across_splits": identical_across_splits(images, configurations),
     }
 
 
@@ -128,14 +140,16 @@ def summarise(configurations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return summary
 
 
-def summarise_probes(configurations: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def summarise_probes(configurations: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Averages the probe over configurations, which differ where each has a teacher of its own."""
-    accuracies = [entry["probe"]["accuracy"] for entry in configurations]
-    return {"probe_accuracy": _mean(accuracies), "probe_accuracy_sd": float(np.std(accuracies))}
+    accuracies = [entry["probe"]["accuracy"] for entry in configurations if entry["probe"] is not None]
+    deviation = float(np.std(accuracies)) if accuracies else None
+    return {"probe_accuracy": _mean(accuracies), "probe_accuracy_sd": deviation}
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Returns the mean; None where there are no values, or one of them could not be computed."""
+    return float(np.mean(values)) if values and None not in values else None
 
 
 def environment(devices: DeviceGroup) -> dict[str, Any]:
@@ -186,11 +200,12 @@ def _lines(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str
     return [*aurocs, _line("brittleness", ours["brittleness"], theirs.get("brittleness"), decimals=5)]
 
 
-def _line(name: str, ours: float, theirs: float | None, *, decimals: int, factor: int = 1) -> tuple[str, str, str, str]:
-    ours_text = f"{factor * ours:.{decimals}f}"
-    if theirs is None:
-        return name, ours_text, "-", "-"
-    return name, ours_text, f"{factor * theirs:.{decimals}f}", f"{factor * (ours - theirs):+.{decimals}f}"
+def _line(
+    name: str, ours: float | None, theirs: float | None, *, decimals: int, factor: int = 1
+) -> tuple[str, str, str, str]:
+    ours_text, theirs_text = ("-" if value is None else f"{factor * value:.{decimals}f}" for value in (ours, theirs))
+    is_complete = ours is not None and theirs is not None
+    return name, ours_text, theirs_text, f"{factor * (ours - theirs):+.{decimals}f}" if is_complete else "-"
 
 
 def table(results: Mapping[str, Any]) -> str:

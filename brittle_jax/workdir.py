@@ -16,7 +16,7 @@ from brittle_jax.errors import UserError
 from brittle_jax.results import write_json
 
 # The images may have moved, and a row may have been given another name, without it being another run.
-_NOT_COMPARED = {"data.dir", "teacher.store", "row", "word"}
+_NOT_COMPARED = {"data.dir", "data.path", "teacher.store", "row", "word"}
 # What a run writes: nothing else is ever deleted.
 _FILES = ("results.json", "splits.json", "metrics.jsonl", "stages.json", "config.json")
 _FOLDERS = ("scores", "checkpoints", "tensorboard", "examples", "report")
@@ -78,7 +78,7 @@ def opened(
                 _drop_run(folder)
             elif (folder / "splits.json").is_file() and json.loads((folder / "splits.json").read_text()) != splits:
                 raise UserError(
-                    f"--workdir={folder} belongs to a run on other images than --config.data.dir has: "
+                    f"--workdir={folder} belongs to a run on other images than --config.data.dir or .path has: "
                     "name another --workdir, or start anew with --overwrite"
                 )
             write_json(folder / "config.json", flatten(config))

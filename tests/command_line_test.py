@@ -114,7 +114,11 @@ MISTAKES = {
     "negated flag with a value": ([ROW, "--nooverwrite=true"], "overwrite"),
     "batch beyond reason": ([ROW, "--config.evaluate.batch_size=1000000000000"], "give at most 65536"),
     "random with data": ([ROW, "--config.teacher.task=random"], "leave it empty"),
-    "no data": ([ROW, "--config.teacher.data="], "teacher.data is empty"),
+    "a folder that a data set is not read from": (
+        ["--config=cifar10_random", "--config.data.path=somewhere"],
+        "data.path='somewhere': cifar10 lies in --config.data.dir, leave it empty",
+    ),
+    "a size that is none": (["--config=image_folder:large"], "image_folder:large: the word is 'smoke', or the side"),
 }
 
 

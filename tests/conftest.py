@@ -9,8 +9,10 @@ import pathlib
 
 import jax
 import ml_collections
+import numpy as np
 import pytest
 
+from brittle_jax.data.image_set import ImageSet
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.recipes import densenet_row, small_resnet_row
 
@@ -19,6 +21,30 @@ jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 REAL_DATA = pathlib.Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+def make_image_set(pictures: np.ndarray, **changes) -> ImageSet:
+    """Returns pictures [S, H, W, 3] as an image set, all normal, one image a sample, but for `changes`."""
+    count = len(pictures)
+    fields = {
+        "name": "image_folder",
+        "classes": ("normal", "anomalous"),
+        "synthetic": True,
+        "ids": np.arange(count).astype(str),
+        "labels": np.zeros(count, int),
+        "official_split": None,
+        "groups": np.arange(count).astype(str),
+        "digests": np.arange(count).astype(str),
+        "skipped": (),
+        "sample_of_image": np.arange(count),
+        "views": ("",),
+        "view_of_image": np.zeros(count, int),
+        "read_image": lambda index: pictures[index],
+        "image_shape": pictures.shape[1:],
+        "read_view": lambda sample, view: pictures[sample],
+        "box_of_image": None,
+    }
+    return ImageSet(**fields | changes)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,11 @@ class ImageSet:
         synthetic: whether the images are made up.
         ids: [S] str, names the samples.
         labels: [S] int, index into `classes`; -1 where there is none.
-        official_split: [S] str, "train", "test" or "unlabelled"; None where the data set has no split of its own.
+        official_split: [S] str, "train", "calibration", "test" or "unlabelled"; None where the data set has no split
+            of its own.
+        groups: [S] str; samples of one group (pictures of one thing) are never split apart.
+        digests: [S] str, equal where the files are, byte for byte.
+        skipped: samples that were left out because they cannot be read: id and reason.
         sample_of_image: [N] int, index of each image's sample.
         views: names of the views of a sample; one empty name where it has no views.
         view_of_image: [N] int, index into `views`.
@@ -37,6 +41,9 @@ class ImageSet:
     ids: np.ndarray
     labels: np.ndarray
     official_split: np.ndarray | None
+    groups: np.ndarray
+    digests: np.ndarray
+    skipped: Sequence[tuple[str, str]]
     sample_of_image: np.ndarray
     views: Sequence[str]
     view_of_image: np.ndarray
@@ -47,8 +54,8 @@ class ImageSet:
 
     def identity(self) -> dict[str, str | bool | int]:
         """Returns what tells these images from others of the same name: a made-up set from the real one."""
-        ids = hashlib.sha256("\n".join(self.ids).encode()).hexdigest()
-        return {"name": self.name, "synthetic": self.synthetic, "num_samples": len(self.ids), "sha256_of_ids": ids}
+        samples = hashlib.sha256(repr([*self.ids.tolist(), *self.digests.tolist()]).encode()).hexdigest()
+        return {"name": self.name, "synthetic": self.synthetic, "num_samples": len(self.ids), "sha256": samples}
 
     def images_of(self, samples: np.ndarray) -> np.ndarray:
         """Returns the indices of the images of the given samples, in the order of the images."""

@@ -20,6 +20,7 @@ class Configuration:
         name: such as "unimodal/airplane".
         group: configurations that results are averaged over, such as "unimodal".
         train: indices of the normal training samples, the only ones that a student sees.
+        calibration: indices of normal samples that neither train nor test: for thresholds.
         test: indices of the test samples.
         test_labels: for each test sample 0, normal, or 1, anomalous.
     """
@@ -27,6 +28,7 @@ class Configuration:
     name: str
     group: str
     train: np.ndarray
+    calibration: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray
 
@@ -53,8 +55,8 @@ def configurations(images: ImageSet, config: ml_collections.ConfigDict) -> list[
         UserError: for a name that does not exist, or where a class has no samples.
     """
     normal_classes = choose(config.data.configurations, images.name, images.classes)
-    is_train = _training_samples(images, config)
-    return [_configuration(images, config, name, normal, is_train) for name, normal in normal_classes.items()]
+    roles = _roles(images, config)
+    return [_configuration(images, config, name, normal, roles) for name, normal in normal_classes.items()]
 
 
 def choose(requested: str, dataset: str, classes: Sequence[str]) -> dict[str, list[int]]:
@@ -99,21 +101,46 @@ _NORMAL_CLASSES = {
     "cats_vs_dogs": lambda classes: {name: [label] for label, name in enumerate(classes)},
     "plant_pathology": _one_normal("healthy"),
     "xray": _one_normal("soc"),
+    "image_folder": _one_normal("normal"),
 }
 
 
-def _training_samples(images: ImageSet, config: ml_collections.ConfigDict) -> np.ndarray:
-    """Returns for each sample whether it may train: by the official split, or drawn where there is none."""
+def _roles(images: ImageSet, config: ml_collections.ConfigDict) -> np.ndarray:
+    """Returns what each sample is for: [S], "train", "calibration", "test" or "unlabelled".
+
+    By the official split, or drawn where there is none; of the training samples of each class a share may then be
+    set aside for calibration.
+    """
     if images.official_split is not None:
-        return images.official_split == "train"
-    draws = _DRAWN_SPLITS.get(images.name, _split_every_class)
-    is_train = np.zeros(len(images.ids), bool)
-    for purpose, members, count in draws(images, config):
-        samples = np.flatnonzero(members)
-        samples = samples[np.argsort(images.ids[samples])]  # so that the order of the files does not matter
-        rng = np.random.default_rng(derive_seed(config.seed, purpose))
-        is_train[rng.permutation(samples)[:count]] = True
-    return is_train
+        roles = images.official_split.astype("U11")
+    else:
+        roles = np.full(len(images.ids), "test", "U11")
+        for purpose, members, count in _DRAWN_SPLITS.get(images.name, _split_every_class)(images, config):
+            roles[_draw(images, members, count, derive_seed(config.seed, purpose))] = "train"
+    for label, name in enumerate(images.classes):
+        members = (roles == "train") & (images.labels == label)
+        count = round(config.data.calibration_fraction * members.sum())
+        roles[_draw(images, members, count, derive_seed(config.seed, f"calibration {name}"))] = "calibration"
+    return roles
+
+
+def _draw(images: ImageSet, members: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draws whole groups of samples until there are `count`; whatever the order of the samples, the same ones.
+
+    Args:
+        members: [S] bool, the samples to draw from.
+
+    Returns:
+        [S] bool.
+    """
+    groups, group_of_member = np.unique(images.groups[members], return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    sizes = np.bincount(group_of_member, minlength=len(groups))[order]
+    is_chosen = np.zeros(len(groups), bool)
+    is_chosen[order[np.cumsum(sizes) - sizes < count]] = True
+    drawn = np.zeros(len(images.ids), bool)
+    drawn[np.flatnonzero(members)[is_chosen[group_of_member]]] = True
+    return drawn
 
 
 def _split_every_class(images: ImageSet, config: ml_collections.ConfigDict) -> Iterator[tuple[str, np.ndarray, int]]:
@@ -136,44 +163,44 @@ def _split_leaves(images: ImageSet, config: ml_collections.ConfigDict) -> Iterat
         yield f"split {images.classes[label]}", members, max(members.sum() - num_test, 0)
 
 
-def _split_parcels(images: ImageSet, config: ml_collections.ConfigDict) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Draws a share of the normal parcels; all threats test, but for those that the supervised baseline learns from."""
-    is_normal = images.labels == images.classes.index("soc")
-    yield "split", is_normal, round(config.data.patches.train_fraction * is_normal.sum())
-    if config.teacher.task != "baseline":
-        return
-    num_learned = round(config.data.patches.baseline_threat_fraction * np.sum(~is_normal))
-    yield "baseline split", ~is_normal, num_learned
+def _split_normal(images: ImageSet, config: ml_collections.ConfigDict) -> Iterator[tuple[str, np.ndarray, int]]:
+    """Draws a share of the normal samples; all others test, but for those that the supervised baseline learns from."""
+    is_normal = images.labels == images.classes.index(_NORMAL_CLASS[images.name])
+    yield "split", is_normal, round(config.data.train_fraction * is_normal.sum())
+    if config.teacher.task == "baseline":
+        yield "baseline split", ~is_normal, round(config.data.baseline_fraction * np.sum(~is_normal))
 
 
-_DRAWN_SPLITS = {"plant_pathology": _split_leaves, "xray": _split_parcels}
+_NORMAL_CLASS = {"plant_pathology": "healthy", "xray": "soc", "image_folder": "normal"}
+_DRAWN_SPLITS = {"plant_pathology": _split_leaves, "xray": _split_normal, "image_folder": _split_normal}
 
 
 def check_parcels(config: ml_collections.ConfigDict) -> None:
     """Raises UserError where settings would leave no threats to test on, or the supervised baseline none to learn from.
 
-    Known from the settings alone, so before any parcel is made.
+    Of the embedded parcels it is known from the settings alone, so before any is made.
     """
-    if config.data.name != "xray":
+    if config.data.name != "xray" or config.data.path:
         return
-    num_threat, share = config.data.parcels.num_threat, config.data.patches.baseline_threat_fraction
+    num_threat, share = config.data.parcels.num_threat, config.data.baseline_fraction
     num_learned = round(share * num_threat) if config.teacher.task == "baseline" else 0
     if num_threat - num_learned < 1:
         raise UserError(f"--config.data.parcels.num_threat={num_threat} leaves no threats to test on: give more")
     if config.teacher.task == "baseline" and not num_learned:
         raise UserError(
-            f"--config.data.parcels.num_threat={num_threat}, of which --config.data.patches.baseline_threat_fraction="
-            f"{share} is {num_learned}, leaves the supervised baseline no threats to learn from: give more"
+            f"--config.data.parcels.num_threat={num_threat}, of which --config.data.baseline_fraction={share} "
+            f"is {num_learned}, leaves the supervised baseline no threats to learn from: give more"
         )
 
 
-def random_reference(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict | None:
+def random_reference(images: ImageSet, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict | None:
     """Returns the settings of a random teacher to run beside a row's own, or None where the row stands for itself.
 
     The supervised baseline learns from some anomalous samples where the data set has no split of its own; its test
     is then smaller than every other teacher's, and random on the same test makes it comparable.
     """
-    if config.teacher.task != "baseline" or config.data.name != "xray":
+    learns_from_tested = _DRAWN_SPLITS.get(images.name) is _split_normal and images.official_split is None
+    if config.teacher.task != "baseline" or not learns_from_tested:
         return None
     config = config.copy_and_resolve_references()
     config.teacher.task, config.teacher.data, config.teacher.from_run = "random", "", ""
@@ -205,10 +232,9 @@ def plan_lesson(config: ml_collections.ConfigDict, auxiliary: ImageSet, configur
     if config.teacher.task == "baseline":
         return _labelled_lesson(config, auxiliary, "lesson", config.pretrain)
     if teacher_is_shared(config):
-        is_train = _training_samples(auxiliary, config)
-        is_unlabelled = auxiliary.labels < 0
-        train = np.flatnonzero(is_train | (is_unlabelled & (config.teacher.task in _NEEDS_NO_LABELS)))
-        held_out = np.flatnonzero(~is_train & ~is_unlabelled)
+        roles = _roles(auxiliary, config)
+        learned = ("train", "unlabelled") if config.teacher.task in _NEEDS_NO_LABELS else ("train",)
+        train, held_out = np.flatnonzero(np.isin(roles, learned)), np.flatnonzero(roles == "test")
     else:
         train = configuration.train
         held_out = configuration.test[configuration.test_labels == 0]
@@ -226,11 +252,12 @@ def _labelled_lesson(
     """Returns the labelled training and test samples, labelled by class (CIFAR-10), else as normal or anomalous."""
     labelled = config.copy_and_resolve_references()
     labelled.teacher.task = "baseline"
-    is_train = _training_samples(images, labelled)
-    if images.name == "plant_pathology":
-        is_anomalous = images.labels != images.classes.index("healthy")
-        images = dataclasses.replace(images, labels=is_anomalous.astype(int), classes=("healthy", "diseased"))
-    return _limited(config, images, np.flatnonzero(is_train), np.flatnonzero(~is_train), purpose, limits)
+    roles = _roles(images, labelled)
+    if images.name in _NORMAL_CLASS:  # one normal class, and many kinds of anomalies
+        normal = _NORMAL_CLASS[images.name]
+        is_anomalous = images.labels != images.classes.index(normal)
+        images = dataclasses.replace(images, labels=is_anomalous.astype(int), classes=(normal, "anomalous"))
+    return _limited(config, images, np.flatnonzero(roles == "train"), np.flatnonzero(roles == "test"), purpose, limits)
 
 
 def _limited(config, images, train, held_out, purpose, limits) -> Lesson:
@@ -238,19 +265,31 @@ def _limited(config, images, train, held_out, purpose, limits) -> Lesson:
     return Lesson(images, limit(train, limits.max_train_samples, rng), limit(held_out, limits.max_test_samples, rng))
 
 
-def _configuration(images, config, name, normal_classes, is_train) -> Configuration:
+def _configuration(images, config, name, normal_classes, roles) -> Configuration:
     is_normal = np.isin(images.labels, normal_classes)
     rng = np.random.default_rng(derive_seed(config.seed, "subset", name))
     samples = {
-        "normal training": limit(np.flatnonzero(is_normal & is_train), config.data.max_train_samples, rng),
-        "normal test": limit(np.flatnonzero(is_normal & ~is_train), config.data.max_test_samples, rng),
-        "anomalous test": limit(np.flatnonzero(~is_normal & ~is_train), config.data.max_test_samples, rng),
+        "normal training": limit(np.flatnonzero(is_normal & (roles == "train")), config.data.max_train_samples, rng),
+        "normal test": limit(np.flatnonzero(is_normal & (roles == "test")), config.data.max_test_samples, rng),
+        "anomalous test": limit(np.flatnonzero(~is_normal & (roles == "test")), config.data.max_test_samples, rng),
     }
     for kind, members in samples.items():
-        if not len(members):
+        # Whoever has none of their own can still train and score; nothing is separated then.
+        may_be_missing = kind == "anomalous test" and images.name in ("image_folder", "xray")
+        if not len(members) and not may_be_missing:
             raise UserError(f"configuration {name} of {images.name} has no {kind} samples: nothing to run on")
     if len(samples["normal training"]) < 2:
         raise UserError(f"configuration {name} of {images.name} has 1 normal training sample: give at least 2")
     train, normal, anomalous = samples.values()
+    calibration = np.flatnonzero(is_normal & (roles == "calibration"))
     labels = np.repeat([0, 1], [len(normal), len(anomalous)])
-    return Configuration(name, _group(name), train, np.concatenate([normal, anomalous]), labels)
+    return Configuration(name, _group(name), train, calibration, np.concatenate([normal, anomalous]), labels)
+
+
+def identical_across_splits(images: ImageSet, configurations: Sequence[Configuration]) -> list[tuple[str, str]]:
+    """Returns ids of training (or calibration) and test samples whose files are equal byte for byte, in pairs."""
+    learned = np.unique(np.concatenate([np.append(each.train, each.calibration) for each in configurations]))
+    id_by_digest = dict(zip(images.digests[learned], images.ids[learned].tolist(), strict=True))
+    tested = np.unique(np.concatenate([each.test for each in configurations]))
+    pairs = zip(map(id_by_digest.get, images.digests[tested]), images.ids[tested].tolist(), strict=True)
+    return [(learned_id, tested_id) for learned_id, tested_id in pairs if learned_id is not None]

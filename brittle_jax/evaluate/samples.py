@@ -9,6 +9,8 @@ from brittle_jax.evaluate import metrics
 
 Scores = dict[str, np.ndarray]
 
+_METRICS = ("auroc", "average_precision", "fpr_at_95_tpr")
+
 
 def sample_scores(images: ImageSet, indices: np.ndarray, image_scores: Scores, samples: np.ndarray) -> Scores:
     """Returns each sample's score: the largest of its images' (Sec. 3.2).
@@ -44,12 +46,14 @@ def deciding_images(images: ImageSet, indices: np.ndarray, values: np.ndarray, s
 
 
 def separations(labels: np.ndarray, scores: Scores, *, bootstrap_samples: int, seed: int) -> dict[str, dict[str, Any]]:
-    """Returns every metric of every detector: `{"auroc": {"kd": ...}, "auroc_interval": {"kd": [low, high]}, ...}`."""
+    """Returns every metric of every detector: `{"auroc": {"kd": ...}, "auroc_interval": {"kd": [low, high]}, ...}`.
+
+    Where there are no anomalous samples, nothing can be separated, and all are None.
+    """
+    if not np.any(labels):
+        return {metric: dict.fromkeys(scores) for metric in (*_METRICS, "auroc_interval")}
     by_detector = {name: metrics.separation(labels, values) for name, values in scores.items()}
-    by_metric = {
-        metric: {name: values[metric] for name, values in by_detector.items()}
-        for metric in ("auroc", "average_precision", "fpr_at_95_tpr")
-    }
+    by_metric = {metric: {name: values[metric] for name, values in by_detector.items()} for metric in _METRICS}
     intervals = {
         name: metrics.auroc_interval(labels, values, num_samples=bootstrap_samples, seed=seed)
         for name, values in scores.items()
@@ -59,13 +63,15 @@ def separations(labels: np.ndarray, scores: Scores, *, bootstrap_samples: int, s
 
 def auroc_by_view(
     images: ImageSet, indices: np.ndarray, image_scores: Scores, samples: np.ndarray, labels: np.ndarray
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Returns the AUROC where only one view of each sample counts: `{"top": {"kd": ...}, "side": {...}}`.
 
     Args:
         indices, image_scores, samples: as in `sample_scores`.
         labels: [S], 0 normal, 1 anomalous.
     """
+    if not np.any(labels):
+        return {view_name: dict.fromkeys(image_scores) for view_name in images.views}
     by_view = {}
     for view, view_name in enumerate(images.views):
         of_view = images.view_of_image[indices] == view

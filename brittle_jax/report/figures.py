@@ -88,11 +88,12 @@ def score_histogram(labels: np.ndarray, scores: np.ndarray, detector: str, confi
     low, high = scores.min(), np.percentile(scores, _SHARE_IN_RANGE)
     if low == high:
         high = low + max(abs(low), 1e-30)
+    drawn = ((0, "normal", NORMAL, "-"), (1, "anomalous", ANOMALOUS, "--"))[: 1 + labels.max()]
     num_bins = np.clip(2 * np.sqrt(np.bincount(labels).min()), 8, 40).astype(int)
     edges = np.linspace(low, high, num_bins + 1)
     with _style():
         figure, axes = _figure()
-        for label, name, colour, line in ((0, "normal", NORMAL, "-"), (1, "anomalous", ANOMALOUS, "--")):
+        for label, name, colour, line in drawn:
             of_class = np.minimum(scores[labels == label], high)
             shares = 100 * np.histogram(of_class, edges)[0] / len(of_class)
             axes.stairs(shares, edges, fill=True, color=colour, alpha=0.25)
@@ -100,12 +101,11 @@ def score_histogram(labels: np.ndarray, scores: np.ndarray, detector: str, confi
         axes.set(xlabel="score", ylabel="% of the class")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.legend(frameon=False)
-    medians = [np.median(scores[labels == label]) for label in (0, 1)]
-    return Plot(
-        figure,
-        f"{configuration}: histogram of the {detector} scores of {np.sum(labels == 0)} normal samples, median "
-        f"{medians[0]:.3g}, and {np.sum(labels == 1)} anomalous ones, median {medians[1]:.3g}.",
-    )
+    described = [
+        f"{np.sum(labels == label)} {words}, median {np.median(scores[labels == label]):.3g}"
+        for (label, *_), words in zip(drawn, ("normal samples", "anomalous ones"), strict=False)
+    ]
+    return Plot(figure, f"{configuration}: histogram of the {detector} scores of {', and '.join(described)}.")
 
 
 def roc_curve(

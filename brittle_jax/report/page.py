@@ -46,7 +46,7 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
             results=content,
             comparisons=results.compare(content),
             is_comparable=not (content["synthetic_data"] or content["reduced"]),
-            overview=to_svg(figures.auroc_overview(own, _DETECTORS)),
+            overview=to_svg(figures.auroc_overview(own, _DETECTORS)) if _has_anomalies(own[0]) else None,
             configurations=configurations,
             shared_curves=_curves({stage: records for stage, records in stages.items() if _owner(stage) not in names}),
             detectors=_DETECTORS,
@@ -72,7 +72,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["percent"] = lambda fraction: f"{100 * fraction:.2f}"
+    environment.filters["percent"] = lambda fraction: "-" if fraction is None else f"{100 * fraction:.2f}"
     environment.filters["duration"] = console.duration
     environment.filters["moment"] = lambda text: text.replace("T", " ").replace("+00:00", " UTC")
     # A name may be broken after each underscore and slash.
@@ -86,15 +86,18 @@ def _configuration(folder: pathlib.Path, entry: Mapping[str, Any], stages: Mappi
     labels, scores = results.read_scores(folder / "scores" / f"{name}.csv")
     cards = []
     for detector, title in _DETECTORS.items():
-        band = roc_band(labels, scores[detector], num_samples=_BAND_SAMPLES, seed=0)
         auroc, interval = entry["auroc"][detector], entry["auroc_interval"][detector]
+        roc = None
+        if _has_anomalies(entry):
+            band = roc_band(labels, scores[detector], num_samples=_BAND_SAMPLES, seed=0)
+            roc = to_svg(figures.roc_curve(band, title, name, auroc, interval))
         cards.append(
             {
                 "title": title,
                 "auroc": auroc,
                 "interval": interval,
                 "histogram": to_svg(figures.score_histogram(labels, scores[detector], title, name)),
-                "roc": to_svg(figures.roc_curve(band, title, name, auroc, interval)),
+                "roc": roc,
             }
         )
     return {
@@ -103,6 +106,10 @@ def _configuration(folder: pathlib.Path, entry: Mapping[str, Any], stages: Mappi
         "examples": json.loads((folder / "examples" / f"{name}.json").read_text()),
         "curves": _curves({stage: records for stage, records in stages.items() if _owner(stage) == name}),
     }
+
+
+def _has_anomalies(entry: Mapping[str, Any]) -> bool:
+    return entry["num_test_anomalous"] > 0
 
 
 def _owner(stage: str) -> str:

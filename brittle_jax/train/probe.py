@@ -23,7 +23,7 @@ _MAX_ITERATIONS = 2000
 
 def probe_teacher(
     config: ml_collections.ConfigDict, teacher: Network, images: ImageSet, devices: DeviceGroup
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Fits a linear classifier on a teacher's features of labelled training images; returns its test accuracies.
 
     Logistic regression on standardised features, by L-BFGS to convergence. The features are the pooled ones, without
@@ -31,9 +31,12 @@ def probe_teacher(
 
     Returns:
         `accuracy` over test images; where samples have several, `accuracy_by_sample`, a sample being of the last
-        class that any of its images is given; `num_train_images`, `num_test_images`, `num_classes`.
+        class that any of its images is given; `num_train_images`, `num_test_images`, `num_classes`. None where there
+        are no two classes to tell apart.
     """
     lesson = plan_probe(config, images)
+    if len(np.unique(lesson.images.labels[lesson.train])) < 2 or not len(lesson.held_out):
+        return None
     network = feature_network(config, teacher)
     train, test = (images.images_of(samples) for samples in (lesson.train, lesson.held_out))
     features = {

@@ -1,9 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
+from brittle_jax.recipes import image_folder_row
+from tests.conftest import make_image_set
 
 
 @pytest.fixture
@@ -90,7 +94,7 @@ def test_parcels_are_split_by_parcel_and_all_threats_test(xray_config):
 )
 def test_threats_are_needed_to_test_and_for_the_baseline_to_learn(xray_config, task, num_threat, share, message):
     xray_config.teacher.task, xray_config.data.parcels.num_threat = task, num_threat
-    xray_config.data.patches.baseline_threat_fraction = share
+    xray_config.data.baseline_fraction = share
     if message is None:
         one_class.check_parcels(xray_config)
     else:
@@ -107,10 +111,11 @@ def test_the_split_depends_on_the_seed_alone(xray_config):
     assert set(first.train) != set(other.train)
 
 
-def test_an_empty_class_is_refused(xray_config):
-    xray_config.data.parcels.num_threat = 0
-    with pytest.raises(UserError, match="soc of xray has no anomalous test samples"):
-        one_class.configurations(load("xray", xray_config), xray_config)
+def test_an_empty_class_is_refused(cifar10_config):
+    cifar10_config.data.configurations = "all"
+    images = make_image_set(np.zeros((9, 1, 1, 3)), name="cats_vs_dogs", classes=("cat", "dog"))
+    with pytest.raises(UserError, match="cat of cats_vs_dogs has no anomalous test samples"):
+        one_class.configurations(images, cifar10_config)
 
 
 @pytest.mark.parametrize("name", ["unimodal/airplane", "multimodal/airplane"])
@@ -153,16 +158,81 @@ def test_the_baseline_learns_from_half_of_the_threats_and_is_tested_on_the_other
 
 
 def test_random_reference_is_for_rows_whose_test_is_smaller(xray_config):
-    assert one_class.random_reference(xray_config) is None
+    parcels = make_image_set(np.zeros((2, 1, 1, 3)), name="xray")
+    assert one_class.random_reference(parcels, xray_config) is None
     xray_config.teacher.task = "baseline"
-    reference = one_class.random_reference(xray_config)
+    reference = one_class.random_reference(parcels, xray_config)
     assert (reference.teacher.task, reference.teacher.data) == ("random", "")
     assert xray_config.teacher.task == "baseline"
-    xray_config.data.name = "cifar10"
-    assert one_class.random_reference(xray_config) is None
+    assert one_class.random_reference(dataclasses.replace(parcels, name="cifar10"), xray_config) is None
+    with_splits = dataclasses.replace(parcels, official_split=np.array(["train", "test"]))
+    assert one_class.random_reference(with_splits, xray_config) is None
 
 
 def test_the_random_reference_is_never_another_runs_teacher(xray_config):
+    parcels = make_image_set(np.zeros((2, 1, 1, 3)), name="xray")
     xray_config.teacher.task, xray_config.teacher.from_run = "baseline", "somewhere"
-    reference = one_class.random_reference(xray_config)
+    reference = one_class.random_reference(parcels, xray_config)
     assert (reference.teacher.task, reference.teacher.data, reference.teacher.from_run) == ("random", "", "")
+
+
+def folder(labels, **changes):
+    return make_image_set(np.zeros((len(labels), 1, 1, 3)), labels=np.asarray(labels), **changes)
+
+
+@pytest.fixture
+def folder_config():
+    return image_folder_row("smoke")
+
+
+def test_own_pictures_are_split_by_share_and_all_anomalies_test(folder_config):
+    (configuration,) = one_class.configurations(folder([0] * 20 + [1, 2, 2]), folder_config)
+    assert (len(configuration.train), len(configuration.calibration)) == (16, 0)
+    assert configuration.test_labels.tolist() == [0] * 4 + [1] * 3
+
+
+def test_without_anomalies_normal_samples_alone_test(folder_config):
+    (configuration,) = one_class.configurations(folder([0] * 10), folder_config)
+    assert configuration.test_labels.tolist() == [0, 0]
+
+
+def test_calibration_samples_neither_train_nor_test(folder_config):
+    folder_config.data.calibration_fraction = 0.25
+    (configuration,) = one_class.configurations(folder([0] * 20 + [1]), folder_config)
+    parts = [configuration.train, configuration.calibration, configuration.test]
+    assert [len(part) for part in parts] == [12, 4, 5]
+    assert sorted(np.concatenate(parts)) == list(range(21))
+    folder_config.teacher.task = "rotnet"
+    lesson = one_class.plan_lesson(folder_config, folder([0] * 20 + [1]), configuration)
+    assert not set(lesson.train) & set(configuration.calibration)
+
+
+def test_splits_of_ones_own_are_kept(folder_config):
+    splits = np.array(["train", "train", "calibration", "test", "train", "test"])
+    (configuration,) = one_class.configurations(folder([0, 0, 0, 0, 1, 1], official_split=splits), folder_config)
+    assert configuration.train.tolist() == [0, 1]
+    assert configuration.calibration.tolist() == [2]
+    assert configuration.test.tolist() == [3, 5]
+
+
+def test_samples_of_one_group_are_never_split_apart(folder_config):
+    groups = np.repeat(np.arange(8).astype(str), 5)
+    (configuration,) = one_class.configurations(folder([0] * 40, groups=groups), folder_config)
+    assert not set(groups[configuration.train]) & set(groups[configuration.test])
+    assert len(configuration.train) in (30, 35)
+
+
+def test_the_split_does_not_depend_on_the_order_of_the_files(folder_config):
+    images = folder([0] * 20)
+    reverse = dataclasses.replace(images, ids=images.ids[::-1], groups=images.groups[::-1])
+    chosen = [set(each.ids[one_class.configurations(each, folder_config)[0].train]) for each in (images, reverse)]
+    assert chosen[0] == chosen[1]
+
+
+def test_equal_files_on_both_sides_of_a_split_are_found(folder_config):
+    images = folder([0] * 6 + [1], official_split=np.array(["train"] * 3 + ["test"] * 4))
+    configurations = one_class.configurations(images, folder_config)
+    assert one_class.identical_across_splits(images, configurations) == []
+    digests = np.array(["a", "b", "c", "d", "b", "d", "c"])
+    images = dataclasses.replace(images, digests=digests)
+    assert one_class.identical_across_splits(images, configurations) == [("1", "4"), ("2", "6")]

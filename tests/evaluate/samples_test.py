@@ -1,23 +1,15 @@
 import numpy as np
 import pytest
 
-from brittle_jax.data.image_set import ImageSet
 from brittle_jax.evaluate import samples
+from tests.conftest import make_image_set
 
-PARCELS = ImageSet(
-    name="xray",
-    classes=("soc", "threat"),
-    synthetic=True,
-    ids=np.array(["a", "b", "c", "d"]),
+PARCELS = make_image_set(
+    np.zeros((4, 1, 1, 3), np.uint8),
     labels=np.array([0, 0, 1, 1]),
-    official_split=None,
     sample_of_image=np.array([0, 0, 1, 1, 2, 2, 2, 3, 3]),
     views=("top", "side"),
     view_of_image=np.array([0, 1, 0, 1, 0, 0, 1, 0, 1]),
-    read_image=lambda index: None,
-    image_shape=(1, 1, 3),
-    read_view=lambda sample, view: None,
-    box_of_image=None,
 )
 SCORES = {"kd": np.array([-9.0, -8.0, 1.0, 3.0, 0.5, 2.0, 4.0, 2.5, 0.0])}
 EVERYTHING = np.arange(9)

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.preprocess import data_uri
 from brittle_jax.report.examples import choose_examples, collect_examples
+from tests.conftest import make_image_set
 
 
 def test_extremes_and_mistakes_are_chosen_worst_first():
@@ -45,18 +45,14 @@ def test_large_pictures_are_made_smaller_and_keep_their_shape():
 def parcels():
     """Two parcels, two views each of 40 by 60 pixels, two patches of 48 a view, wider than the picture is high."""
     boxes = np.array([[-4, 0, 44, 48], [-4, 12, 44, 60]])
-    return ImageSet(
-        name="xray",
+    return make_image_set(
+        np.zeros((2, 40, 60, 3), np.uint8),
         classes=("soc", "threat"),
-        synthetic=True,
         ids=np.array(["a", "b"]),
         labels=np.array([0, 1]),
-        official_split=None,
         sample_of_image=np.repeat([0, 1], 4),
         views=("top", "side"),
         view_of_image=np.tile([0, 0, 1, 1], 2),
-        read_image=lambda index: np.zeros((48, 48, 3), np.uint8),
-        image_shape=(48, 48, 3),
         read_view=lambda sample, view: np.full((40, 60, 3), 100 * sample + view, np.uint8),
         box_of_image=np.tile(boxes, (4, 1)),
     )
@@ -64,7 +60,7 @@ def parcels():
 
 def test_the_deciding_patch_is_framed_in_its_own_view_and_inside_the_picture(parcels):
     image_scores = {"kd": np.array([1.0, 4.0, 2.0, 3.0, 1.0, 2.0, 9.0, 3.0])}
-    configuration = Configuration("soc", "all", np.array([]), np.array([0, 1]), np.array([0, 1]))
+    configuration = Configuration("soc", "all", np.array([]), np.array([]), np.array([0, 1]), np.array([0, 1]))
     scores = {"kd": np.array([4.0, 9.0])}
     examples = collect_examples(parcels, configuration, np.arange(8), image_scores, scores)
     assert examples["groups"]["Most anomalous"] == ["b", "a"]

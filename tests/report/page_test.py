@@ -11,7 +11,7 @@ import pytest
 
 from brittle_jax import results
 from brittle_jax.errors import UserError
-from brittle_jax.evaluate.metrics import auroc_interval, separation
+from brittle_jax.evaluate.samples import separations
 from brittle_jax.published import published_row
 from brittle_jax.report.page import write_page
 from brittle_jax.results import DETECTORS
@@ -62,23 +62,21 @@ def sample(label, class_name, kd, size):
     return {"label": label, "class": class_name, "scores": scores, "views": views}
 
 
-def write_run(folder, names=("unimodal/airplane", "multimodal/cat"), **changes):
+def write_run(folder, names=("unimodal/airplane", "multimodal/cat"), num_anomalous=20, **changes):
     """Writes the files of a run with made-up scores, and returns its results."""
     rng = np.random.default_rng(0)
     entries, lines = [], [{"stage": "pretrain", "step": 1, "loss": 2.0}, {"stage": "pretrain", "step": 2, "loss": 1.0}]
     for name in names:
-        labels = np.repeat([0, 1], [30, 20])
-        scores = {detector: rng.normal(size=50) + number * labels for number, detector in enumerate(DETECTORS)}
-        ids = [f"{_EVIL}{index}" for index in range(50)]
+        labels = np.repeat([0, 1], [30, num_anomalous])
+        scores = {detector: rng.normal(size=len(labels)) + number * labels for number, detector in enumerate(DETECTORS)}
+        ids = [f"{_EVIL}{index}" for index in range(len(labels))]
         results.write_scores(folder / "scores" / f"{name}.csv", ids, labels, scores)
         entry = {"name": name, "group": name.partition("/")[0] if "/" in name else "all", "num_train": 40}
-        entry |= {"num_test_normal": 30, "num_test_anomalous": 20, "teacher": {"held_out_accuracy": 0.876543}}
+        entry |= {"num_test_normal": 30, "num_test_anomalous": num_anomalous}
+        entry |= {"teacher": {"held_out_accuracy": 0.876543}}
         entry |= {"brittleness": 0.025, "gradient_norm": 0.1, "error_trace": 4.0}
         entry |= {"distillation": {"loss": 0.1, "mean_predictor_loss": 0.2}}
-        entry["auroc"] = {each: separation(labels, values)["auroc"] for each, values in scores.items()}
-        entry["auroc_interval"] = {
-            each: auroc_interval(labels, values, num_samples=20, seed=0) for each, values in scores.items()
-        }
+        entry |= separations(labels, scores, bootstrap_samples=20, seed=0)
         entries.append(entry)
         samples = {ids[0]: sample(1, "cat", 1.5, (40, 60)), ids[1]: sample(0, "dog", 0.25, (400, 600))}
         groups = {"Most anomalous": ids[:2], "Normal with the highest scores": ids[1:2]}
@@ -96,6 +94,8 @@ def write_run(folder, names=("unimodal/airplane", "multimodal/cat"), **changes):
         "summary": results.summarise(entries),
         "random_on_same_test": [],
         "published": published_row("cifar10_fmnist_rotnet"),
+        "skipped_inputs": [],
+        "num_identical_across_splits": 0,
         "measurement": {"pixel_scale": "[0, 1]", "ridge": None},
         "environment": {"python": "3.11", "devices": ["cpu"]},
         "seconds": {"distill": 125.0},
@@ -223,6 +223,22 @@ def test_reconstructions_are_shown_where_there_are_some(tmp_path):
     (picture,) = page.all("img")
     assert picture["src"] == "data:image/png;base64,AA==" and "autoencoder" in picture["alt"]
     assert "Held-out squared error 0.0123" in page.text
+
+
+def test_without_anomalies_scores_are_shown_and_nothing_is_separated(tmp_path):
+    page = read_page(tmp_path, write_run(tmp_path, names=("normal",), num_anomalous=0))
+    assert "There are no anomalous test samples" in page.text
+    labels = [attributes["aria-label"] for tag, attributes in page.elements if tag == "svg"]
+    assert sum("histogram of the KD scores of 30 normal samples, median" in label for label in labels) == 1
+    assert not any("ROC" in label or "AUROC" in label for label in labels)
+
+
+def test_samples_that_are_left_out_or_trained_on_are_pointed_out(tmp_path):
+    skipped = [[f"{_EVIL}x.png", "empty file"]]
+    page = read_page(tmp_path, write_run(tmp_path, skipped_inputs=skipped, num_identical_across_splits=3))
+    assert "Without 1 sample that cannot be read" in page.text
+    assert f"{_EVIL}x.png empty file" in page.text
+    assert "3 test samples are training samples too" in page.text
 
 
 def test_a_random_teacher_on_the_same_test_is_explained(tmp_path):

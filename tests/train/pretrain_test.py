@@ -4,28 +4,8 @@ import numpy as np
 import pytest
 
 from brittle_jax.auxiliary.autoencoder import Reconstruction
-from brittle_jax.data.image_set import ImageSet
 from brittle_jax.train.pretrain import held_out_auroc, reconstructions
-
-
-def make_images(pictures, **changes):
-    count = len(pictures)
-    fields = {
-        "name": "made",
-        "classes": ("normal", "anomalous"),
-        "synthetic": True,
-        "ids": np.arange(count).astype(str),
-        "labels": np.zeros(count, int),
-        "official_split": None,
-        "sample_of_image": np.arange(count),
-        "views": ("",),
-        "view_of_image": np.zeros(count, int),
-        "read_image": lambda index: pictures[index],
-        "image_shape": pictures.shape[1:],
-        "read_view": lambda sample, view: None,
-        "box_of_image": None,
-    }
-    return ImageSet(**fields | changes)
+from tests.conftest import make_image_set
 
 
 def by_brightness(weight, images):
@@ -38,7 +18,7 @@ def test_held_out_auroc_takes_the_largest_log_odds_of_each_sample(one_device, we
     # Two images a sample, brighter is the second class. Largest: 30, 60 against 50, 70, three of four pairs in order.
     # Turned round the darkest counts: 10, 20 against 20, 15, one of four pairs in order and one a tie.
     pixels = np.array([[10, 30], [60, 20], [50, 20], [15, 70]], np.uint8).ravel()
-    images = make_images(
+    images = make_image_set(
         np.broadcast_to(pixels[:, None, None, None], (8, 4, 4, 3)),
         ids=np.array(list("abcd")),
         labels=np.array([0, 0, 1, 1]),
@@ -50,7 +30,7 @@ def test_held_out_auroc_takes_the_largest_log_odds_of_each_sample(one_device, we
 
 def test_reconstructions_show_originals_inputs_and_outputs(one_device):
     pictures = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3)).astype(np.uint8)
-    images = make_images(pictures)
+    images = make_image_set(pictures)
     halve = jax.tree_util.Partial(lambda half, inputs: half * inputs, jnp.float32(0.5))
     sheet = reconstructions(halve, Reconstruction(0.1), images, np.array([1, 3]))
     assert sheet.shape == (12, 8, 3) and sheet.dtype == np.uint8

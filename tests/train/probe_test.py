@@ -70,7 +70,7 @@ def test_leaves_are_probed_as_healthy_or_diseased(cifar10_config):
     images = load("plant_pathology", cifar10_config)
     cifar10_config.probe.max_train_samples = cifar10_config.probe.max_test_samples = 0
     lesson = one_class.plan_probe(cifar10_config, images)
-    assert lesson.images.classes == ("healthy", "diseased")
+    assert lesson.images.classes == ("healthy", "anomalous")
     assert np.bincount(lesson.images.labels).tolist() == [130, 390]
     (configuration,) = one_class.configurations(images, cifar10_config)
     assert not set(lesson.train) & set(configuration.test)

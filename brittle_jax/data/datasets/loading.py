@@ -1,22 +1,19 @@
 """Loads a data set by name as an ImageSet, preparing it first where it can be made here."""
 
-import concurrent.futures
 import contextlib
-import functools
-import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import filelock
 import ml_collections
-import numpy as np
 import tensorflow_datasets as tfds
 
 from brittle_jax import console
-from brittle_jax.data import patches, preprocess
-from brittle_jax.data.datasets.plant_pathology import PlantPathology
+from brittle_jax.data.datasets import image_folder, plant_pathology, xray_files
+from brittle_jax.data.datasets.image_sets import Source, patch_set, picture_set
+from brittle_jax.data.datasets.picture_files import Listing, PictureFiles, feature_of, picture_files_config
 from brittle_jax.data.datasets.stand_in import FORMATS, StandIn
 from brittle_jax.data.datasets.xray_parcels import CLASSES, VIEWS, XrayParcels, parcels_config
 from brittle_jax.data.image_set import ImageSet
@@ -24,71 +21,117 @@ from brittle_jax.errors import UserError
 
 _AS_BYTES = tfds.decode.SkipDecoding()  # `preprocess.decode` decodes every image of every data set
 _ARRAY_RECORD = tfds.core.FileFormat.ARRAY_RECORD  # the one format that is read without TensorFlow
-_CHUNK = 512  # examples
+_SHOWN_SKIPPED = 20
 
 
 def load(name: str, config: ml_collections.ConfigDict) -> ImageSet:
     """Returns a data set in the form that `config.data` asks for.
 
     Raises:
-        UserError: where it is not there and cannot be made, or is of a kind that cannot be read.
+        UserError: where it is not there and cannot be made, is of a kind that cannot be read, or has pictures that
+            cannot be while `data.on_bad_image` is "fail".
     """
-    if name == "xray":
-        return _load_parcels(config)
-    return _load_pictures(name, config)
+    listing = _list_files(name, config)
+    if listing is not None:
+        return _load_listing(name, listing, config)
+    return _load_embedded_parcels(config) if name == "xray" else _load_stock(name, config)
 
 
 def classes_of(name: str) -> Sequence[str]:
-    """Returns the classes of an anomaly-detection data set without reading it."""
+    """Returns the classes of an anomaly-detection data set without reading it; of one's own pictures the normal one."""
+    if name == "image_folder":
+        return (image_folder.NORMAL,)
     return CLASSES if name == "xray" else FORMATS[name].classes
 
 
-def _load_pictures(name: str, config: ml_collections.ConfigDict) -> ImageSet:
-    """Loads a stock data set of labelled pictures, each resized to the size that networks see."""
-    side = config.data.image_size_pixels
-    builder, synthetic = _stock_builder(name, config), False
-    if not builder.is_prepared():
+def _list_files(name: str, config: ml_collections.ConfigDict) -> Listing | None:
+    """Returns what a data set's folder of files holds; None for stock data sets, and where one is to be made up."""
+    path = pathlib.Path(config.data.path).expanduser()
+    if name == "xray" and config.data.path:
+        return xray_files.list_xray(path, config.data.view_suffixes, config.data.compass_kind)
+    if name == "image_folder":
+        if config.data.path:
+            return image_folder.list_pictures(path)
+        if not config.data.stand_in:
+            raise UserError("--config.data.path is empty: name the folder that has your pictures")
+    if name == "plant_pathology":
+        folder = path if config.data.path else pathlib.Path(_data_dir(config)) / plant_pathology.FOLDER
+        if config.data.path or folder.is_dir():
+            return plant_pathology.list_leaves(folder)
+        if not config.data.stand_in:
+            raise UserError(plant_pathology.how_to_get(folder))
+    return None
+
+
+def _load_listing(name: str, listing: Listing, config: ml_collections.ConfigDict) -> ImageSet:
+    console.say(f"{listing.folder}: {len(listing.entries)} samples, read as {listing.name}")
+    builder = _prepare_files(listing, config)
+    skipped = _check_skipped(listing, builder, config)
+    features = {view: feature_of(view) for view in listing.views}
+    source = _source(builder, "all", features.values())
+    real = {"synthetic": False, "skipped": skipped}
+    if name == "xray":
+        return patch_set(listing.classes, source, features, config.data.patches, **real)
+    return picture_set(name, listing.classes, {"": source}, config.data.image_size_pixels, **real)
+
+
+def _prepare_files(listing: Listing, config: ml_collections.ConfigDict) -> PictureFiles:
+    builder = PictureFiles(
+        data_dir=_data_dir(config), config=picture_files_config(listing, config.data.max_image_pixels)
+    )
+    try:
+        _prepare_once(builder)
+    except AssertionError as error:  # what tfds makes of a data set of which no picture can be read
+        skipped = builder.info.metadata["skipped"]
+        if not skipped:
+            raise
+        raise UserError(_bad_pictures(listing, skipped)) from error
+    return builder
+
+
+def _check_skipped(
+    listing: Listing, builder: PictureFiles, config: ml_collections.ConfigDict
+) -> Sequence[tuple[str, str]]:
+    """Returns the samples that are left out, with the reasons, where they may be."""
+    skipped = builder.info.metadata["skipped"]
+    if skipped and config.data.on_bad_image == "fail":
+        mend = "mend or remove them, or leave them out with --config.data.on_bad_image=skip"
+        raise UserError(f"{_bad_pictures(listing, skipped)}; {mend}")
+    if skipped:
+        console.warn(_bad_pictures(listing, skipped) + "; they are left out")
+    return skipped
+
+
+def _bad_pictures(listing: Listing, skipped: Sequence[tuple[str, str]]) -> str:
+    shown = [f"{sample!r} ({reason})" for sample, reason in skipped[:_SHOWN_SKIPPED]]
+    more = [f"and {len(skipped) - len(shown)} more"] if len(skipped) > len(shown) else []
+    return (
+        f"{listing.folder}: {len(skipped)} of {len(listing.entries)} samples cannot be used: {', '.join(shown + more)}"
+    )
+
+
+def _load_stock(name: str, config: ml_collections.ConfigDict) -> ImageSet:
+    """Loads a data set that tfds knows, or what stands in for one."""
+    builder, synthetic = None, False
+    if name not in ("image_folder", "plant_pathology"):
+        builder = _stock_builder(name, config)
+    if builder is None or not builder.is_prepared():
         if not config.data.stand_in:
             raise UserError(_not_found(builder))
         # Made up at the size of the originals, so that they take the same path.
-        builder = StandIn(data_dir=builder.data_dir_root, config=name)
+        builder, synthetic = StandIn(data_dir=_data_dir(config), config=name), True
         _prepare_once(builder)
-        synthetic = True
-    splits = list(FORMATS[name].splits)
-    sources = [_source(builder, split, ["image"]) for split in splits]
-    tables = [_ids_and_labels(source, split) for source, split in zip(sources, splits, strict=True)]
-    ids, labels = (np.concatenate(parts) for parts in zip(*tables, strict=True))
-    starts = np.cumsum([0, *(len(source) for source in sources)])
-
-    def read_picture(index: int, view: int = 0) -> np.ndarray:
-        which = int(np.searchsorted(starts, index, side="right")) - 1
-        return preprocess.decode(sources[which][int(index - starts[which])]["image"])
-
-    return ImageSet(
-        name=name,
-        classes=tuple(builder.info.features["label"].names),
-        synthetic=synthetic,
-        ids=ids,
-        labels=labels,
-        official_split=np.repeat(splits, [len(source) for source in sources]) if "test" in splits else None,
-        sample_of_image=np.arange(len(ids)),
-        views=("",),
-        view_of_image=np.zeros(len(ids), int),
-        read_image=lambda index: preprocess.resize(read_picture(index), side),
-        image_shape=(side, side, 3),
-        read_view=read_picture,
-        box_of_image=None,
-    )
+    sources = {split: _source(builder, split, ["image"]) for split in FORMATS[name].splits}
+    classes = builder.info.features["label"].names
+    return picture_set(name, classes, sources, config.data.image_size_pixels, synthetic=synthetic)
 
 
 def _stock_builder(name: str, config: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     data_dir = _data_dir(config)
-    if data_dir and not pathlib.Path(data_dir).is_dir():
+    if config.data.dir and not pathlib.Path(data_dir).is_dir():
         raise UserError(f"--config.data.dir={data_dir}: no such folder")
     with _reporting_damage(name, data_dir):
-        builder = (
-            PlantPathology(data_dir=data_dir) if name == "plant_pathology" else tfds.builder(name, data_dir=data_dir)
-        )
+        builder = tfds.builder(name, data_dir=data_dir)
     if builder.is_prepared() and builder.info.file_format is not _ARRAY_RECORD:
         raise UserError(
             f"{builder.data_dir} is in the format {builder.info.file_format.value}, which only TensorFlow reads: "
@@ -97,11 +140,11 @@ def _stock_builder(name: str, config: ml_collections.ConfigDict) -> tfds.core.Da
     return builder
 
 
-def _data_dir(config: ml_collections.ConfigDict) -> str | None:
-    return os.path.expanduser(config.data.dir) or None
+def _data_dir(config: ml_collections.ConfigDict) -> str:
+    return os.path.expanduser(config.data.dir or str(tfds.core.constants.DATA_DIR))
 
 
-def _source(builder: tfds.core.DatasetBuilder, split: str, images: Sequence[str]) -> Sequence[dict]:
+def _source(builder: tfds.core.DatasetBuilder, split: str, images: Iterable[str]) -> Source:
     """Opens a split whose images stay encoded."""
     with _reporting_damage(builder.name, builder.data_dir_root):
         source = builder.as_data_source(split, decoders={name: _AS_BYTES for name in images})
@@ -109,25 +152,15 @@ def _source(builder: tfds.core.DatasetBuilder, split: str, images: Sequence[str]
     return source
 
 
-def _ids_and_labels(source: Sequence[dict], prefix: str) -> tuple[np.ndarray, np.ndarray]:
-    """Reads ids and labels, a chunk at a time, so that the images of a chunk alone are in memory."""
-    ids, labels = [], []
-    for start in range(0, len(source), _CHUNK):
-        for example in source.__getitems__(range(start, min(start + _CHUNK, len(source)))):
-            ids.append(example["id"].decode() if "id" in example else f"{prefix}_{len(ids):05d}")
-            labels.append(example["label"])
-    return np.asarray(ids), np.asarray(labels)
-
-
 @contextlib.contextmanager
-def _reporting_damage(name: str, data_dir: str | None) -> Iterator[None]:
+def _reporting_damage(name: str, data_dir: str) -> Iterator[None]:
     """Turns whatever tfds and its readers raise on broken files into one line."""
     try:
         yield
     except Exception as error:  # AssertionError, ParseError, RuntimeError, ...: there is no common class
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{name} in {data_dir or 'the default tfds folder'} is damaged: delete its folder and prepare it again "
+            f"{name} in {data_dir} is damaged: delete its folder and prepare it again "
             f"({type(error).__name__}: {reason})"
         ) from error
 
@@ -140,13 +173,6 @@ def _not_found(builder: tfds.core.DatasetBuilder) -> str:
 
 
 def _prepare_command(builder: tfds.core.DatasetBuilder) -> str:
-    if isinstance(builder, PlantPathology):  # which tfds does not know
-        root = builder.data_dir_root
-        return (
-            f"put train.csv and images/ of Kaggle's plant-pathology-2020-fgvc7 into {root}/downloads/manual, "
-            'then python -c "from brittle_jax.data.datasets.plant_pathology import PlantPathology as P; '
-            f"P(data_dir='{root}').download_and_prepare(file_format='array_record')\""
-        )
     return (
         "pip install 'brittle-jax[prepare]' && tfds build "
         f"{builder.name} --file_format=array_record --data_dir={builder.data_dir_root}"
@@ -160,59 +186,17 @@ def _prepare_once(builder: tfds.core.DatasetBuilder) -> None:
         root.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(root / f".{builder.name}-{builder.builder_config.name}.lock"):
             if not builder.is_prepared():
-                console.say(f"making {builder.name} ({builder.builder_config.name}), once, in {root}")
+                console.say(f"preparing {builder.name} ({builder.builder_config.name}), once, in {root}")
                 if not sys.stderr.isatty():
                     tfds.disable_progress_bar()
                 with console.libraries_silenced():
                     builder.download_and_prepare(file_format=_ARRAY_RECORD)
     except OSError as error:
-        raise UserError(f"--config.data.dir: made-up images cannot be written to {root} ({error.strerror})") from error
+        raise UserError(f"--config.data.dir: prepared images cannot be written to {root} ({error.strerror})") from error
 
 
-def _load_parcels(config: ml_collections.ConfigDict) -> ImageSet:
-    """Loads parcels as the patches of their views (Sec. 3.1)."""
-    settings = config.data.patches
+def _load_embedded_parcels(config: ml_collections.ConfigDict) -> ImageSet:
     builder = XrayParcels(data_dir=_data_dir(config), config=parcels_config(**config.data.parcels))
     _prepare_once(builder)
     source = _source(builder, "all", VIEWS)
-    ids, labels = _ids_and_labels(source, "parcel")
-
-    @functools.lru_cache(maxsize=16)  # patches of one view are often read one after the other
-    def read_view(parcel: int, view: int) -> np.ndarray:
-        return preprocess.decode(source[parcel][VIEWS[view]])
-
-    def find_box(parcel_and_view: tuple[int, int]) -> patches.Box:
-        return patches.remove_air(read_view(*parcel_and_view), settings.air_level, settings.margin_pixels)
-
-    views = list(itertools.product(range(len(source)), range(len(VIEWS))))
-    boxes, where = {}, []  # of each view; parcel, view, top and left of every patch
-    with (
-        concurrent.futures.ThreadPoolExecutor() as pool,  # decoding releases the interpreter lock
-        console.track("patches of the parcels", len(views), unit="view") as progress,
-    ):
-        for view, box in zip(views, pool.map(find_box, views), strict=True):
-            boxes[view] = box
-            origins = patches.patch_origins(box, settings.size_pixels, settings.max_stride_pixels)
-            where.extend((*view, *origin) for origin in origins)
-            progress.update(1)
-    where = np.asarray(where)
-
-    def read_patch(index: int) -> np.ndarray:
-        parcel, view, *origin = where[index].tolist()
-        return patches.cut_patch(read_view(parcel, view), boxes[parcel, view], origin, settings.size_pixels)
-
-    return ImageSet(
-        name="xray",
-        classes=builder.info.features["label"].names,
-        synthetic=True,
-        ids=ids,
-        labels=labels,
-        official_split=None,
-        sample_of_image=where[:, 0],
-        views=VIEWS,
-        view_of_image=where[:, 1],
-        read_image=read_patch,
-        image_shape=(settings.size_pixels, settings.size_pixels, 3),
-        read_view=read_view,
-        box_of_image=np.concatenate([where[:, 2:], where[:, 2:] + settings.size_pixels], axis=1),
-    )
+    return patch_set(CLASSES, source, {view: view for view in VIEWS}, config.data.patches, synthetic=True)

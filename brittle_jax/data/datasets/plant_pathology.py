@@ -3,40 +3,38 @@
 import csv
 import pathlib
 
-import tensorflow_datasets as tfds
+from brittle_jax.data.datasets.picture_files import Entry, Listing
+from brittle_jax.errors import UserError
 
 CLASSES = ("healthy", "multiple_diseases", "rust", "scab")  # columns of train.csv
+FOLDER = "downloads/manual/plant_pathology"  # below the tfds data_dir
 
 
-class PlantPathology(tfds.core.GeneratorBasedBuilder):
-    """Labelled photographs, from `train.csv` and `images/` as Kaggle has them; needs no TensorFlow."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "Download the competition plant-pathology-2020-fgvc7 from Kaggle, and unpack train.csv and images/ here."
+def how_to_get(folder: pathlib.Path) -> str:
+    """Returns what to do where the files are not there."""
+    return (
+        "plant_pathology is not there: download the competition plant-pathology-2020-fgvc7 from Kaggle, unpack "
+        f"train.csv and images/ into {folder}, or elsewhere and name that folder with --config.data.path"
     )
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Photographs of apple leaves: healthy, with rust, with scab, with several diseases.",
-            homepage="https://www.kaggle.com/c/plant-pathology-2020-fgvc7",
-            features=tfds.features.FeaturesDict(
-                {
-                    "id": tfds.features.Text(),
-                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(names=list(CLASSES)),
-                }
-            ),
-            disable_shuffling=True,
-        )
 
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(pathlib.Path(dl_manager.manual_dir))}
+def list_leaves(folder: pathlib.Path) -> Listing:
+    """Lists the labelled photographs of `train.csv` and `images/`, as Kaggle has them.
 
-    def _generate_examples(self, folder: pathlib.Path):
-        with open(folder / "train.csv", newline="") as file:
-            for index, row in enumerate(csv.DictReader(file)):
-                name = row["image_id"]
-                label = max(CLASSES, key=lambda column: float(row[column]))  # noqa: B023 - used at once
-                yield index, {"id": name, "image": folder / "images" / f"{name}.jpg", "label": label}
+    Raises:
+        UserError: where the table is not there, or is another one.
+    """
+    table = folder / "train.csv"
+    if not table.is_file():
+        raise UserError(f"{folder} has no train.csv: {how_to_get(folder)}")
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    missing = {"image_id", *CLASSES} - set(rows[0] if rows else ())
+    if missing:
+        raise UserError(f"{table} has no lines, or no column {', '.join(sorted(missing))}: it is not Plant Pathology's")
+    return Listing("plant_pathology", folder, CLASSES, ("",), tuple(_entry(folder, row) for row in rows))
+
+
+def _entry(folder: pathlib.Path, row: dict[str, str]) -> Entry:
+    label = max(CLASSES, key=lambda column: float(row[column]))
+    return Entry(row["image_id"], label, (folder / "images" / f"{row['image_id']}.jpg",))

@@ -38,7 +38,7 @@ def teacher_of(config, folder):
 def test_a_supervised_classifier_finds_the_pistols(tmp_path):
     config = budget("baseline", str(tmp_path / "data"))
     config.data.parcels.num_normal = config.data.parcels.num_threat = 2000
-    config.data.patches.train_fraction = config.data.patches.baseline_threat_fraction = 0.85
+    config.data.train_fraction = config.data.baseline_fraction = 0.85
     config.pretrain.flip, config.pretrain.crop_padding_pixels = True, 6
     config.pretrain.num_epochs, config.pretrain.warmup_epochs = 10.0, 2.0
     description = teacher_of(config, tmp_path)

@@ -1,0 +1,16 @@
+"""Pictures of one's own: a folder `normal` and, beside it, folders of anomalies if there are any; or a CSV file.
+
+    python -m brittle_jax.main --config=configs/image_folder.py --config.data.path=DIR
+    python -m brittle_jax.main --config=configs/image_folder.py:224 --config.data.path=DIR
+
+The word is the side of the square images that networks see: 64 pixels if there is none. Up to 96 the small ResNet
+learns, beyond that DenseNet-161. Other teachers: --config.teacher.task=random, autoencoder (small ResNet alone),
+imagenet (DenseNet alone, with --config.teacher.weights), ...
+"""
+
+from brittle_jax.recipes import image_folder_row
+
+
+def get_config(word=None):
+    """Returns the settings, with word "smoke" made small, with a number for images of that side."""
+    return image_folder_row(word)

@@ -1,0 +1,207 @@
+"""X-ray sets in the formats as published, written here file by file."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from brittle_jax import experiment
+from brittle_jax.data import one_class
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.errors import UserError
+
+SIDE = 96
+
+
+def scan(file, seed, *, bits=8):
+    """Saves a dark box on white, as a scanner would."""
+    rng = np.random.default_rng(seed)
+    picture = np.full((SIDE, SIDE + 10, 3), 255)
+    picture[20:-20, 15:-15] = rng.integers(40, 180, 3) + rng.integers(-30, 30, (SIDE - 40, SIDE - 20, 1))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if bits == 16:
+        Image.fromarray((picture[..., 0] * 257).astype(np.uint16)).save(file)
+    else:
+        Image.fromarray(picture.astype(np.uint8)).save(file)
+
+
+@pytest.fixture
+def config(xray_config, tmp_path):
+    xray_config.data.dir, xray_config.data.path = str(tmp_path / "data"), str(tmp_path / "scans")
+    return xray_config
+
+
+def write_parcels(folder, views=("_top", "_side")):
+    for label, count in (("soc", 10), ("threat", 3)):
+        for number in range(count):
+            for view in views:
+                scan(folder / label / f"p{number}{view}.png", [number, len(view)])
+
+
+def write_dvxray(folder, *, is_one_folder):
+    """Ten clean scans and three with prohibited things."""
+    for number in range(13):
+        is_clean = number < 10
+        kind = "Negative" if is_clean else "Positive"
+        where = folder / ("DvXray" if is_one_folder else f"DvXray_{kind}_Samples")
+        for view in ("OL", "SD"):
+            scan(where / f"{number:05d}_{view}.png", number)
+        things = [{"label": "Gun", "ol_bb": [40, 60, 20, 30], "sd_bb": "difficult"}]
+        things.append({"label": "Lighter", "ol_bb": [1, 2, 3, 4], "sd_bb": [5, 6, 7, 8]})
+        (where / f"{number:05d}.json").write_text(json.dumps({"objects": "None" if is_clean else things}))
+
+
+def write_compass(folder, kinds=("Colour", "Low")):
+    """Six harmless objects in four poses each, and two dangerous ones in three."""
+    lines = ["basename\tclass\tdangerous\tinstance\tpose\tscan_tray"]
+    objects = [(f"mug_{number}", "False", 4) for number in range(6)] + [("gun_0", "True", 3), ("gun_1", "True", 3)]
+    for name, dangerous, poses in objects:
+        for pose in range(poses):
+            basename = f"{len(lines):04d}"
+            lines.append(f"{basename}\t{name.split('_')[0]}\t{dangerous}\t{name}\t{pose}\tA")
+            for kind in kinds:
+                scan(folder / kind / f"{basename}.png", len(lines), bits=16 if kind == "Low" else 8)
+    (folder / "meta.txt").write_text("\n".join(lines) + "\n")
+
+
+WRITERS = {
+    "parcels": write_parcels,
+    "dvxray in one folder": lambda folder: write_dvxray(folder, is_one_folder=True),
+    "dvxray in two folders": lambda folder: write_dvxray(folder, is_one_folder=False),
+    "compass_xp": write_compass,
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_set_as_published_becomes_patches(config, tmp_path, kind):
+    WRITERS[kind](tmp_path / "scans")
+    images = load("xray", config)
+    assert images.synthetic is False
+    assert images.classes == ("soc", "threat")
+    expected = [24, 6] if kind == "compass_xp" else [10, 3]
+    assert np.bincount(images.labels).tolist() == expected
+    views = {"parcels": ("top", "side"), "compass_xp": ("",)}.get(kind, ("OL", "SD"))
+    assert images.views == views
+    assert images.read_image(0).shape == (64, 64, 3)
+    # Air is removed up to a margin of 8 pixels, so a patch is a box of at most the object and its margin.
+    assert images.box_of_image[:, 0].min() == 12 and images.box_of_image[:, 1].min() == 7
+
+
+@pytest.mark.parametrize("kind", ["parcels", "dvxray in one folder", "compass_xp"])
+def test_a_set_as_published_runs(config, tmp_path, kind):
+    WRITERS[kind](tmp_path / "scans")
+    config.pretrain.num_epochs = 1.0
+    config.distill.num_epochs = 2.0
+    experiment.run(config, tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["synthetic_data"] is False
+    assert results["configurations"][0]["num_test_anomalous"] == (6 if kind == "compass_xp" else 3)
+    by_view = results["configurations"][0].get("auroc_by_view", {})
+    assert list(by_view) == {"parcels": ["top", "side"], "compass_xp": []}.get(kind, ["OL", "SD"])
+
+
+def test_patch_settings_change_without_preparing_again(config, tmp_path, capsys):
+    write_parcels(tmp_path / "scans")
+    before = load("xray", config)
+    assert "preparing" in capsys.readouterr().out
+    config.data.patches.size_pixels, config.data.patches.max_stride_pixels = 32, 16
+    after = load("xray", config)
+    assert "preparing" not in capsys.readouterr().out
+    assert len(after.sample_of_image) > len(before.sample_of_image)
+
+
+def test_a_missing_view_is_a_bad_sample(config, tmp_path):
+    write_parcels(tmp_path / "scans")
+    (tmp_path / "scans" / "soc" / "p3_side.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 13 samples cannot be used: 'soc/p3' \(side view: missing\)"):
+        load("xray", config)
+    config.data.on_bad_image = "skip"
+    images = load("xray", config)
+    assert images.skipped == (("soc/p3", "side view: missing"),)
+    assert len(images.ids) == 12
+
+
+def test_the_views_of_parcels_are_found_by_their_suffixes(config, tmp_path):
+    write_parcels(tmp_path / "scans", ("-0deg", "-90deg"))
+    with pytest.raises(UserError, match="ends in none of _top, _side: set --config.data.view_suffixes"):
+        load("xray", config)
+    config.data.view_suffixes = "-90deg, -0deg"
+    images = load("xray", config)
+    assert images.views == ("90deg", "0deg")
+    assert len(images.ids) == 13
+    config.data.view_suffixes = ","
+    with pytest.raises(UserError, match="view_suffixes is empty"):
+        load("xray", config)
+
+
+def test_parcels_without_threats_are_trained_on_and_scored(config, tmp_path):
+    write_parcels(tmp_path / "scans")
+    for file in (tmp_path / "scans" / "threat").iterdir():
+        file.unlink()
+    (configuration,) = one_class.configurations(load("xray", config), config)
+    assert configuration.test_labels.tolist() == [0, 0]
+
+
+def test_boxes_of_dvxray_are_kept_whichever_corner_comes_first(config, tmp_path):
+    write_dvxray(tmp_path / "scans", is_one_folder=True)
+    load("xray", config)
+    (folder,) = (tmp_path / "data" / "picture_files").iterdir()
+    source = tfds.builder_from_directory(folder / "1.0.0").as_data_source("all")
+    threat = source[12]
+    assert [thing.decode() for thing in threat["boxes"]["thing"]] == ["Gun", "Lighter"]
+    np.testing.assert_array_equal(threat["boxes"]["box"][0], [[30, 20, 60, 40], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(threat["boxes"]["box"][1], [[2, 1, 4, 3], [6, 5, 8, 7]])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        ("{", "is not an annotation of DvXray"),
+        ('{"things": []}', "is not an annotation of DvXray"),
+        ('{"objects": "Gun"}', "its objects are 'Gun'"),
+        ('{"objects": [{"label": "Gun", "ol_bb": [1, 2, 3], "sd_bb": "difficult"}]}', "a box is \\[1, 2, 3\\]"),
+    ],
+)
+def test_a_damaged_annotation_is_named(config, tmp_path, annotation, message):
+    write_dvxray(tmp_path / "scans", is_one_folder=True)
+    (tmp_path / "scans" / "DvXray" / "00004.json").write_text(annotation)
+    with pytest.raises(UserError, match=f"00004.json.* {message}"):
+        load("xray", config)
+
+
+def test_one_object_of_compass_is_never_on_both_sides(config, tmp_path):
+    write_compass(tmp_path / "scans")
+    images = load("xray", config)
+    for seed in range(4):
+        config.seed = seed
+        (configuration,) = one_class.configurations(images, config)
+        assert set(images.groups[configuration.train]).isdisjoint(images.groups[configuration.test])
+        assert len(configuration.train) == 20
+
+
+def test_compass_has_kinds_of_8_and_of_16_bits(config, tmp_path):
+    write_compass(tmp_path / "scans")
+    colour = load("xray", config)
+    config.data.compass_kind = "Low"
+    low = load("xray", config)
+    np.testing.assert_array_equal(low.read_view(3, 0)[..., 0], colour.read_view(3, 0)[..., 0])
+    config.data.compass_kind = "Gray"
+    with pytest.raises(UserError, match="compass_kind='Gray': .* has Colour, Low"):
+        load("xray", config)
+
+
+def test_a_folder_of_neither_kind_is_refused(config, tmp_path):
+    with pytest.raises(UserError, match="scans: no such folder"):
+        load("xray", config)
+    (tmp_path / "scans").mkdir()
+    with pytest.raises(UserError, match="has no scans that are known"):
+        load("xray", config)
+    (tmp_path / "scans" / "soc").mkdir()
+    with pytest.raises(UserError, match="has no pictures in"):
+        load("xray", config)
+    (tmp_path / "scans" / "soc").rmdir()
+    (tmp_path / "scans" / "meta.txt").write_text("a\tb\n")
+    with pytest.raises(UserError, match="meta.txt has no lines, or no column basename, dangerous, instance"):
+        load("xray", config)
