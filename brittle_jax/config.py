@@ -10,7 +10,7 @@ from brittle_jax.errors import UserError
 
 DATASETS = ("cifar10", "cats_vs_dogs", "plant_pathology", "xray", "image_folder")
 _OF_FILES = ("plant_pathology", "xray", "image_folder")  # read from data.path
-AUXILIARY_DATASETS = (*DATASETS, "fashion_mnist", "stl10", "plant_village")
+AUXILIARY_DATASETS = (*DATASETS, "fashion_mnist", "stl10", "plant_village", "imagenet2012")
 TEACHER_TASKS = ("random", "baseline", "classification", "rotnet", "autoencoder", "denoising", "simclr", "imagenet")
 TASKS_WITHOUT_DATA = ("random", "imagenet")
 CHOICES = {

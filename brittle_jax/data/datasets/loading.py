@@ -1,6 +1,7 @@
 """Loads a data set by name as an ImageSet, preparing it first where it can be made here."""
 
 import contextlib
+import importlib.util
 import os
 import pathlib
 import sys
@@ -11,7 +12,7 @@ import ml_collections
 import tensorflow_datasets as tfds
 
 from brittle_jax import console
-from brittle_jax.data.datasets import image_folder, plant_pathology, xray_files
+from brittle_jax.data.datasets import fashion_mnist, image_folder, plant_pathology, xray_files
 from brittle_jax.data.datasets.image_sets import Source, patch_set, picture_set
 from brittle_jax.data.datasets.picture_files import Listing, PictureFiles, feature_of, picture_files_config
 from brittle_jax.data.datasets.stand_in import FORMATS, StandIn
@@ -21,6 +22,7 @@ from brittle_jax.errors import UserError
 
 _AS_BYTES = tfds.decode.SkipDecoding()  # `preprocess.decode` decodes every image of every data set
 _ARRAY_RECORD = tfds.core.FileFormat.ARRAY_RECORD  # the one format that is read without TensorFlow
+_OWN_BUILDERS = (XrayParcels, PictureFiles, StandIn, fashion_mnist.FashionMnistFiles)
 _SHOWN_SKIPPED = 20
 
 
@@ -111,19 +113,18 @@ def _bad_pictures(listing: Listing, skipped: Sequence[tuple[str, str]]) -> str:
 
 
 def _load_stock(name: str, config: ml_collections.ConfigDict) -> ImageSet:
-    """Loads a data set that tfds knows, or what stands in for one."""
-    builder, synthetic = None, False
-    if name not in ("image_folder", "plant_pathology"):
-        builder = _stock_builder(name, config)
-    if builder is None or not builder.is_prepared():
-        if not config.data.stand_in:
-            raise UserError(_not_found(builder))
+    """Loads a data set that tfds knows, or what stands in for one; prepares it first where that can be done here."""
+    builder = None if name in ("image_folder", "plant_pathology") else _stock_builder(name, config)
+    is_stand_in = (builder is None or not builder.is_prepared()) and config.data.stand_in
+    if is_stand_in:
         # Made up at the size of the originals, so that they take the same path.
-        builder, synthetic = StandIn(data_dir=_data_dir(config), config=name), True
-        _prepare_once(builder)
-    sources = {split: _source(builder, split, ["image"]) for split in FORMATS[name].splits}
+        builder = StandIn(data_dir=_data_dir(config), config=name)
+    _prepare_once(builder)
+    # What is called validation is what held-out accuracies are measured on: ImageNet's test images have no labels.
+    roles = {"test" if split == "validation" else split: split for split in FORMATS[name].splits}
+    sources = {role: _source(builder, split, ["image"]) for role, split in roles.items()}
     classes = builder.info.features["label"].names
-    return picture_set(name, classes, sources, config.data.image_size_pixels, synthetic=synthetic)
+    return picture_set(name, classes, sources, config.data.image_size_pixels, synthetic=is_stand_in)
 
 
 def _stock_builder(name: str, config: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
@@ -132,6 +133,9 @@ def _stock_builder(name: str, config: ml_collections.ConfigDict) -> tfds.core.Da
         raise UserError(f"--config.data.dir={data_dir}: no such folder")
     with _reporting_damage(name, data_dir):
         builder = tfds.builder(name, data_dir=data_dir)
+    if name == "fashion_mnist" and not builder.is_prepared():
+        if all(file.is_file() for file in fashion_mnist.files_of(pathlib.Path(data_dir) / fashion_mnist.FOLDER)):
+            return fashion_mnist.FashionMnistFiles(data_dir=data_dir)
     if builder.is_prepared() and builder.info.file_format is not _ARRAY_RECORD:
         raise UserError(
             f"{builder.data_dir} is in the format {builder.info.file_format.value}, which only TensorFlow reads: "
@@ -165,13 +169,6 @@ def _reporting_damage(name: str, data_dir: str) -> Iterator[None]:
         ) from error
 
 
-def _not_found(builder: tfds.core.DatasetBuilder) -> str:
-    return (
-        f"{builder.name} is not in {builder.data_dir_root}: name the folder that has it with --config.data.dir, "
-        f"or download it once ({_prepare_command(builder)})"
-    )
-
-
 def _prepare_command(builder: tfds.core.DatasetBuilder) -> str:
     return (
         "pip install 'brittle-jax[prepare]' && tfds build "
@@ -180,19 +177,47 @@ def _prepare_command(builder: tfds.core.DatasetBuilder) -> str:
 
 
 def _prepare_once(builder: tfds.core.DatasetBuilder) -> None:
-    """Makes the examples of a builder of ours; a second process waits for the first and then finds them made."""
+    """Prepares a data set that is not prepared yet; a second process waits for the first and then finds it there."""
+    if builder.is_prepared():
+        return
     root = pathlib.Path(builder.data_dir_root)
+    name = builder.name if builder.builder_config is None else f"{builder.name} ({builder.builder_config.name})"
+    prepare = _prepare_own if isinstance(builder, _OWN_BUILDERS) else _download_and_prepare
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(root / f".{builder.name}-{builder.builder_config.name}.lock"):
+        with filelock.FileLock(root / f".{name.replace(' ', '-')}.lock"):
             if not builder.is_prepared():
-                console.say(f"preparing {builder.name} ({builder.builder_config.name}), once, in {root}")
-                if not sys.stderr.isatty():
-                    tfds.disable_progress_bar()
-                with console.libraries_silenced():
-                    builder.download_and_prepare(file_format=_ARRAY_RECORD)
+                prepare(builder, name)
     except OSError as error:
         raise UserError(f"--config.data.dir: prepared images cannot be written to {root} ({error.strerror})") from error
+
+
+def _prepare_own(builder: tfds.core.DatasetBuilder, name: str) -> None:
+    console.say(f"preparing {name}, once, in {builder.data_dir_root}")
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    with console.libraries_silenced():
+        builder.download_and_prepare(file_format=_ARRAY_RECORD)
+
+
+def _download_and_prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
+    """Has tfds download a stock data set and prepare it, which takes TensorFlow, a network and room on the disk."""
+    root = builder.data_dir_root
+    by_hand = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split()) if builder.MANUAL_DOWNLOAD_INSTRUCTIONS else ""
+    elsewhere = (
+        "name the folder that has it with --config.data.dir, or prepare it where there is a network "
+        f"({_prepare_command(builder)})" + (f"; tfds asks you to get its files first: {by_hand}" if by_hand else "")
+    )
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(f"{name} is not in {root}, and TensorFlow is not here to prepare it: {elsewhere}")
+    console.say(f"downloading {name} ({builder.info.download_size}) and preparing it, once, in {root}")
+    try:
+        builder.download_and_prepare(file_format=_ARRAY_RECORD)
+    except Exception as error:  # of the network, of checksums, of files to be put there by hand: no common class
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{name} cannot be downloaded and prepared ({type(error).__name__}: {reason}): {elsewhere}"
+        ) from error
 
 
 def _load_embedded_parcels(config: ml_collections.ConfigDict) -> ImageSet:

@@ -40,6 +40,9 @@ FORMATS = {
         (96, 96, 3),
     ),
     "cats_vs_dogs": PictureFormat(["cat", "dog"], {"train": 130}, (120, 160, 3), is_jpeg=True),
+    "imagenet2012": PictureFormat(
+        [f"n{label:08d}" for label in range(1000)], {"train": 1, "validation": 1}, (120, 160, 3), is_jpeg=True
+    ),
     "image_folder": PictureFormat(["normal", "anomalous"], {"train": 100}, (120, 160, 3), is_jpeg=True),
     "plant_village": PictureFormat([f"leaf {label}" for label in range(38)], {"train": 8}, (256, 256, 3), is_jpeg=True),
     "plant_pathology": PictureFormat(

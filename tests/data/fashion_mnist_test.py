@@ -1,0 +1,84 @@
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from brittle_jax.data.datasets import fashion_mnist
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.errors import UserError
+
+
+def write(folder, images, labels, split, level=9):
+    """Writes a split in the published format: gzip of IDX, whose header has a magic number and the sizes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start = {"train": "train", "test": "t10k"}[split]
+    contents = {
+        "images-idx3": struct.pack(">4I", 2051, len(images), 28, 28) + images.tobytes(),
+        "labels-idx1": struct.pack(">2I", 2049, len(labels)) + labels.tobytes(),
+    }
+    for kind, content in contents.items():
+        (folder / f"{start}-{kind}-ubyte.gz").write_bytes(gzip.compress(content, level))
+
+
+@pytest.fixture
+def made(cifar10_config, tmp_path, monkeypatch):
+    """Forty made-up images in place of the published ones, and their digests in place of the real ones."""
+    cifar10_config.data.dir, cifar10_config.data.stand_in = str(tmp_path), False
+    rng = np.random.default_rng(0)
+    sets, digests = {}, {}
+    for split, count in (("train", 30), ("test", 10)):
+        images, labels = rng.integers(0, 256, (count, 28, 28, 1), np.uint8), np.arange(count, dtype=np.uint8) % 10
+        sets[split] = images, labels
+        write(tmp_path / fashion_mnist.FOLDER, images, labels, split)
+        digests[split] = fashion_mnist.content_digest(images, labels)
+    monkeypatch.setattr(fashion_mnist, "_CONTENT", digests)
+    return sets
+
+
+def test_the_four_files_are_prepared_without_tensorflow(made, cifar10_config):
+    cifar10_config.data.image_size_pixels = 28
+    images = load("fashion_mnist", cifar10_config)
+    assert images.synthetic is False
+    assert images.official_split.tolist() == ["train"] * 30 + ["test"] * 10
+    pixels, labels = (np.concatenate(parts) for parts in zip(made["train"], made["test"], strict=True))
+    assert images.labels.tolist() == labels.tolist()
+    for index in (0, 29, 30, 39):
+        np.testing.assert_array_equal(images.read_image(index), np.repeat(pixels[index], 3, axis=-1))
+
+
+def test_files_compressed_otherwise_are_the_same(made, cifar10_config, tmp_path):
+    write(tmp_path / fashion_mnist.FOLDER, *made["train"], "train", level=1)
+    assert len(load("fashion_mnist", cifar10_config).ids) == 40
+
+
+def test_other_content_is_refused(made, cifar10_config, tmp_path):
+    images, labels = made["test"]
+    write(tmp_path / fashion_mnist.FOLDER, images, labels[::-1].copy(), "test")
+    with pytest.raises(UserError, match="t10k-.* do not hold Fashion-MNIST's test images"):
+        load("fashion_mnist", cifar10_config)
+
+
+def test_a_file_that_was_cut_off_is_refused(made, cifar10_config, tmp_path):
+    file = tmp_path / fashion_mnist.FOLDER / "train-images-idx3-ubyte.gz"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match="train-images-idx3-ubyte.gz cannot be read"):
+        load("fashion_mnist", cifar10_config)
+
+
+def test_a_missing_file_leaves_the_stock_builder(made, cifar10_config, tmp_path):
+    (tmp_path / fashion_mnist.FOLDER / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(UserError, match="fashion_mnist is not in"):
+        load("fashion_mnist", cifar10_config)
+
+
+@pytest.mark.realdata
+def test_the_published_images_have_the_digests_that_are_asked_for(real_tfds, tmp_path):
+    for split in ("train", "test"):
+        source = tfds.data_source("fashion_mnist", split=split, data_dir=real_tfds, download=False)
+        examples = source.__getitems__(range(len(source)))
+        images = np.stack([example["image"] for example in examples])
+        labels = np.array([example["label"] for example in examples], np.uint8)
+        write(tmp_path, images, labels, split, level=1)
+        assert len(fashion_mnist.read_split(tmp_path, split)[0]) == len(source)
