@@ -53,12 +53,14 @@ def densenet_row(
     _do_not_augment(config)
     if word == "smoke":
         config.network.name = "densenet_tiny"
-        config.data.image_size_pixels = 64
-        config.data.parcels.num_normal = 60
-        config.data.parcels.num_threat = 12
-        config.data.parcels.side_pixels = 96
-        config.data.patches.size_pixels = 64
-        config.data.patches.max_stride_pixels = 32
+        if data == "xray":
+            config.data.parcels.num_normal = 60
+            config.data.parcels.num_threat = 12
+            config.data.parcels.side_pixels = 96
+            config.data.patches.size_pixels = 64
+            config.data.patches.max_stride_pixels = 32
+        else:
+            config.data.image_size_pixels = 64
         _reduce_training(config)
     return config
 

@@ -274,35 +274,39 @@ def test_the_xray_baseline_runs_with_a_random_teacher_on_the_same_test(tmp_path,
         ("cats_vs_dogs", "dog", "denoising"),
     ],
 )
-def test_a_self_supervised_teacher_sees_normal_training_images_alone(
+def test_teacher_and_student_see_normal_training_images_alone(
     tmp_path, data_dir, monkeypatch, data, configuration, task
 ):
     config = small_resnet_row("mine", "smoke", data=data, teacher=task, teacher_data=data)
     config.data.dir = data_dir
     shrink(config)
     config.data.configurations = configuration
-    seen, is_pretraining = set(), False
-    original_load, original_pretrain = experiment.load, teacher.pretrain_teacher
+    seen, is_training = set(), False
+    original_load = experiment.load
 
     def recording_load(name, config):
         images = original_load(name, config)
 
         def read_image(index):
-            if is_pretraining:
+            if is_training:
                 seen.add(images.ids[images.sample_of_image[index]])
             return images.read_image(index)
 
         return dataclasses.replace(images, read_image=read_image)
 
-    def recording_pretrain(*arguments, **settings):
-        nonlocal is_pretraining
-        is_pretraining = True
-        network = original_pretrain(*arguments, **settings)
-        is_pretraining = False
-        return network
+    def recording(original):
+        def train(*arguments, **settings):
+            nonlocal is_training
+            is_training = True
+            network = original(*arguments, **settings)
+            is_training = False
+            return network
+
+        return train
 
     monkeypatch.setattr(experiment, "load", recording_load)
-    monkeypatch.setattr(teacher, "pretrain_teacher", recording_pretrain)
+    monkeypatch.setattr(teacher, "pretrain_teacher", recording(teacher.pretrain_teacher))
+    monkeypatch.setattr(experiment, "distill_student", recording(experiment.distill_student))
     experiment.run(config, tmp_path)
     splits = read(tmp_path, "splits.json")["configurations"][configuration]
     assert len(seen) >= 10

@@ -5,6 +5,7 @@ import pytest
 
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.datasets.stand_in import FORMATS
 from brittle_jax.errors import UserError
 from brittle_jax.recipes import image_folder_row
 from tests.conftest import make_image_set
@@ -174,6 +175,34 @@ def test_the_random_reference_is_never_another_runs_teacher(xray_config):
     xray_config.teacher.task, xray_config.teacher.from_run = "baseline", "somewhere"
     reference = one_class.random_reference(parcels, xray_config)
     assert (reference.teacher.task, reference.teacher.data, reference.teacher.from_run) == ("random", "", "")
+
+
+DATASETS = {
+    "cifar10": ("unimodal/airplane,multimodal/airplane", {"official_split": np.repeat(["train", "test"], 50)}),
+    "cats_vs_dogs": ("all", {"classes": ("cat", "dog"), "labels": np.arange(100) % 2}),
+    "plant_pathology": ("all", {"classes": ("healthy", "rust", "scab"), "labels": np.arange(100) // 40}),
+    "xray": ("all", {"classes": ("soc", "threat"), "labels": np.arange(100) // 60}),
+    "image_folder": ("all", {"labels": np.arange(100) // 60}),
+}
+CIFAR10 = {"classes": tuple(FORMATS["cifar10"].classes), "labels": np.arange(100) % 10}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("task", ["baseline", "rotnet", "random"])
+def test_nothing_that_is_tested_is_learned_from(folder_config, name, task):
+    requested, fields = DATASETS[name]
+    fields = fields | CIFAR10 if name == "cifar10" else fields
+    images = make_image_set(np.zeros((100, 1, 1, 3)), name=name, **fields)
+    config = folder_config
+    config.data.name, config.data.configurations, config.data.calibration_fraction = name, requested, 0.2
+    config.teacher.task, config.teacher.data = task, "" if task == "random" else name
+    for configuration in one_class.configurations(images, config):
+        tested, calibrated = set(configuration.test), set(configuration.calibration)
+        learned = set(configuration.train)
+        if task != "random":
+            learned |= set(one_class.plan_lesson(config, images, configuration).train)
+        assert learned and tested and calibrated
+        assert learned.isdisjoint(tested) and learned.isdisjoint(calibrated) and tested.isdisjoint(calibrated)
 
 
 def folder(labels, **changes):

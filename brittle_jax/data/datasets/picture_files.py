@@ -17,7 +17,7 @@ from PIL import Image
 from brittle_jax import console
 from brittle_jax.data.picture_file import SUFFIXES, BadPictureError, read_encoded
 
-_BLOCK_BYTES = 2.5e8
+_BLOCK_BYTES = 1e8
 
 
 @dataclasses.dataclass(frozen=True)
