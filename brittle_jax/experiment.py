@@ -69,7 +69,7 @@ def run(
         images = load(config.data.name, config)
         auxiliary = _load_auxiliary(config, images)
     configurations = one_class.configurations(images, config)
-    for synthetic in {each.name: each for each in (images, auxiliary) if each is not None and each.synthetic}.values():
+    for synthetic in (each for each in _distinct(images, auxiliary) if each.synthetic):
         console.say(f"SYNTHETIC DATA: the images of {synthetic.name} are made up; results say nothing about real ones")
 
     splits = results.splits(images, auxiliary, configurations)
@@ -270,6 +270,10 @@ def _check_settings(config: ml_collections.ConfigDict, devices: DeviceGroup) -> 
         devices.check_batch_size(config.pretrain.batch_size, "pretrain.batch_size", task.views_per_image)
 
 
+def _distinct(images: ImageSet, auxiliary: ImageSet | None) -> list[ImageSet]:
+    return [images] if auxiliary is None or auxiliary is images else [images, auxiliary]
+
+
 def _load_auxiliary(config: ml_collections.ConfigDict, images: ImageSet) -> ImageSet | None:
     if config.teacher.task not in TASKS or config.teacher.from_run:
         return None
@@ -287,7 +291,7 @@ def _results(
         "word": config.word or None,
         "dataset": config.data.name,
         "teacher": {"task": config.teacher.task, "dataset": config.teacher.data or None},
-        "synthetic_data": work.images.synthetic or (work.auxiliary is not None and work.auxiliary.synthetic),
+        "synthetic_data": any(each.synthetic for each in _distinct(work.images, work.auxiliary)),
         "seed": config.seed,
         "reduced": results.changed_fields(config, recipe),
         "configurations": entries,
@@ -298,7 +302,7 @@ def _results(
         "measurement": results.measurement(config),
         "environment": results.environment(work.devices),
         **{name: work.stages.column(name) for name in ("seconds", "peak_memory_mib", "peak_device_memory_mib")},
-        "skipped_inputs": [each for images in (work.images, work.auxiliary) if images for each in images.skipped],
+        "skipped_inputs": [each for images in _distinct(work.images, work.auxiliary) for each in images.skipped],
         "num_identical_across_splits": len(work.splits["identical_across_splits"]),
         "finished_at": results.now(),
     }

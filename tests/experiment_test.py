@@ -12,9 +12,10 @@ import sys
 import flax.linen as nn
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from brittle_jax import checkpoint, experiment
+from brittle_jax import checkpoint, command_line, experiment, main
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
 from brittle_jax.models.layers import batch_norm
@@ -313,6 +314,43 @@ def test_teacher_and_student_see_normal_training_images_alone(
     assert seen <= set(splits["train"])
     normal, is_anomalous = configuration.rpartition("/")[2], configuration.startswith("multimodal")
     assert all((f"_{normal}_" in sample) != is_anomalous for sample in seen)
+
+
+@pytest.mark.parametrize("num_anomalous", [0, 4])
+def test_own_pictures_run_without_those_that_cannot_be_read(tmp_path, data_dir, num_anomalous):
+    rng = np.random.default_rng(0)
+    for kind, count in (("normal", 20), ("scratch", num_anomalous)):
+        for index in range(count):
+            file = tmp_path / "own" / kind / f"{index}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (40, 30, 3), np.uint8)).save(file)
+    (tmp_path / "own" / "normal" / "bad.png").write_bytes(b"")
+    shutil.copy(tmp_path / "own" / "normal" / "0.png", tmp_path / "own" / "normal" / "00.png")
+    arguments = command_line.parse(
+        [
+            "main",
+            "--config=image_folder:smoke",
+            f"--config.data.path={tmp_path / 'own'}",
+            f"--config.data.dir={data_dir}",
+            f"--workdir={tmp_path / 'run'}",
+            "--config.data.on_bad_image=skip",
+            "--config.pretrain.num_epochs=1",
+            "--config.distill.num_epochs=1",
+        ],
+        main.define_flags,
+    )
+    for _ in range(2):  # the finished run says the same
+        with pytest.raises(SystemExit) as stopped:
+            main.main(arguments)
+        assert stopped.value.code == 3
+    results = read(tmp_path / "run", "results.json")
+    assert results["skipped_inputs"] == [["normal/bad.png", "empty file"]]
+    assert results["synthetic_data"] is False and results["published"] is None
+    (entry,) = results["configurations"]
+    assert entry["num_test_anomalous"] == num_anomalous
+    assert (entry["auroc"]["kd"] is None) == (results["probe_accuracy"] is None) == (num_anomalous == 0)
+    with open(tmp_path / "run" / "scores" / "normal.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 4 + num_anomalous
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
