@@ -209,13 +209,15 @@ def _line(
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Returns ours beside the published numbers, in percent, as lines of text."""
+    """Returns ours beside the published numbers, if there are any, in percent, as lines of text."""
     lines = []
+    width = 0 if results["published"] is None else 28
     for comparison in compare(results):
-        lines.append(f"{comparison.title:<28}{'ours':>10}{comparison.published_title:>28}")
+        published_title = comparison.published_title if width else ""
+        lines.append(f"{comparison.title:<28}{'ours':>10}{published_title:>{width}}")
         for name, ours, theirs, _ in comparison.lines:
             label = f"AUROC {name}" if name in DETECTORS else name
-            lines.append(f"  {label:<26}{ours:>10}{theirs:>28}")
+            lines.append(f"  {label:<26}{ours:>10}{theirs if width else '':>{width}}")
     for reference in results["random_on_same_test"]:
         aurocs = ", ".join(f"{name} {100 * reference['auroc'][name]:.2f}" for name in DETECTORS)
         lines.append(f"  a random teacher on the same test samples: {aurocs}")

@@ -274,7 +274,8 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
 
 def test_a_row_without_published_numbers_has_a_page(tmp_path):
     page = read_page(tmp_path, write_run(tmp_path, published=None))
-    assert "Published:" not in page.text
+    assert "ublished" not in page.text and "of the paper" not in page.text
+    assert "How well anomalies are told apart" in page.text
 
 
 def test_names_from_the_data_are_not_taken_for_markup(tmp_path):
