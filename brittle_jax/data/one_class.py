@@ -56,6 +56,11 @@ def configurations(images: ImageSet, config: ml_collections.ConfigDict) -> list[
     """
     normal_classes = choose(config.data.configurations, images.name, images.classes)
     roles = _roles(images, config)
+    if config.teacher.task == "baseline" and len(np.unique(images.labels[roles == "train"])) < 2:
+        raise UserError(
+            f"the supervised baseline has no anomalous samples of {images.name} to learn from: give it some, or take "
+            "another --config.teacher.task"
+        )
     return [_configuration(images, config, name, normal, roles) for name, normal in normal_classes.items()]
 
 

@@ -225,6 +225,14 @@ def test_without_anomalies_normal_samples_alone_test(folder_config):
     assert configuration.test_labels.tolist() == [0, 0]
 
 
+def test_the_baseline_wants_anomalies_to_learn_from(folder_config):
+    folder_config.teacher.task = "baseline"
+    with pytest.raises(UserError, match="the supervised baseline has no anomalous samples of image_folder to learn"):
+        one_class.configurations(folder([0] * 10), folder_config)
+    (configuration,) = one_class.configurations(folder([0] * 10 + [1] * 4), folder_config)
+    assert configuration.test_labels.tolist() == [0, 0, 1, 1]
+
+
 def test_calibration_samples_neither_train_nor_test(folder_config):
     folder_config.data.calibration_fraction = 0.25
     (configuration,) = one_class.configurations(folder([0] * 20 + [1]), folder_config)
