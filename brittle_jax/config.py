@@ -9,7 +9,7 @@ import ml_collections
 from brittle_jax.errors import UserError
 
 DATASETS = ("cifar10", "cats_vs_dogs", "plant_pathology", "xray", "image_folder")
-_OF_FILES = ("plant_pathology", "xray", "image_folder")  # read from data.path
+OF_FILES = ("plant_pathology", "xray", "image_folder")  # read from data.path
 AUXILIARY_DATASETS = (*DATASETS, "fashion_mnist", "stl10", "plant_village", "imagenet2012")
 TEACHER_TASKS = ("random", "baseline", "classification", "rotnet", "autoencoder", "denoising", "simclr", "imagenet")
 TASKS_WITHOUT_DATA = ("random", "imagenet")
@@ -252,9 +252,11 @@ def _validate_teacher(config: ml_collections.ConfigDict) -> None:
             raise UserError(
                 f"--config.network.output_features=0: give the width of the bottleneck of the {task} teacher"
             )
-    if config.data.path and config.data.name not in _OF_FILES:
+    if config.data.path and config.data.name not in OF_FILES:
         raise UserError(
             f"--config.data.path={config.data.path!r}: {config.data.name} lies in --config.data.dir, leave it empty"
         )
+    if data == "image_folder" != config.data.name:
+        raise UserError("--config.teacher.data='image_folder': pictures of one's own teach on themselves alone")
     if (data == "xray") != (config.data.name == "xray") and data:
         raise UserError(f"--config.teacher.data={data!r} does not go with --config.data.name={config.data.name!r}")

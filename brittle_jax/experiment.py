@@ -72,11 +72,11 @@ def run(
     for synthetic in (each for each in _distinct(images, auxiliary) if each.synthetic):
         console.say(f"SYNTHETIC DATA: the images of {synthetic.name} are made up; results say nothing about real ones")
 
-    splits = results.splits(images, auxiliary, configurations)
+    splits = results.splits(images, auxiliary, configurations, config)
     if splits["identical_across_splits"]:
         console.warn(
-            f"{len(splits['identical_across_splits'])} test samples are byte for byte training samples too, see "
-            "splits.json: results will look better than they are"
+            f"{len(splits['identical_across_splits'])} pictures are on two sides of the split, splits.json names them: "
+            "the test does not stand apart from the training"
         )
     with (
         workdir.opened(folder, config, splits, overwrite=overwrite),

@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from brittle_jax.config import get_base_config
+from brittle_jax.config import TEACHER_TASKS, get_base_config
 from brittle_jax.errors import UserError
 
 _LARGEST_SMALL_PIXELS = 96
@@ -66,35 +66,49 @@ def densenet_row(
 
 
 def image_folder_row(word: str | None) -> ml_collections.ConfigDict:
-    """Returns the settings for pictures of one's own, with a RotNet teacher of the normal ones.
+    """Returns the settings for pictures of one's own.
 
     Folders of a few hundred pictures are common, so batches are small, and the student's rate is 1e-3: at the paper's,
     1e-5, it would not learn in the few updates of 20 epochs.
 
     Args:
-        word: the side of the square images that networks see, in pixels: up to 96 the small ResNet, beyond that
-            DenseNet-161; None: 64 pixels and a ResNet of an eighth of the width, for a first look without a GPU;
-            "smoke".
+        word: "smoke"; or the side of the square images that networks see, in pixels, or a teacher, or both:
+            "224", "random", "224-imagenet". Up to 96 pixels the small ResNet learns, beyond that DenseNet-161. No side:
+            64 pixels and a ResNet of an eighth of the width, for a first look without a GPU. No teacher: RotNet.
     """
-    is_size = word not in (None, "smoke")
-    if is_size and not (word.isdecimal() and 8 <= int(word) <= 4096):
-        raise UserError(f"--config=image_folder:{word}: the word is 'smoke', or the side of the images in pixels")
-    side = int(word) if is_size else 64
-    make_row = small_resnet_row if side <= _LARGEST_SMALL_PIXELS else densenet_row
-    config = make_row("image_folder", "smoke" if word == "smoke" else None, data="image_folder", teacher="rotnet")
+    if word == "smoke":
+        config = small_resnet_row("image_folder", word, data="image_folder", teacher="rotnet")
+        config.data.image_size_pixels = 32
+        return config
+    side, teacher = _side_and_teacher(word)
+    make_row = small_resnet_row if (side or 0) <= _LARGEST_SMALL_PIXELS else densenet_row
+    config = make_row("image_folder", None, data="image_folder", teacher=teacher or "rotnet")
     config.word = word or ""
-    config.data.image_size_pixels = 32 if word == "smoke" else side
-    if word != "smoke":
-        config.distill.batch_size = 16
-        config.distill.learning_rate = 1e-3
-    if word is None:
+    config.data.image_size_pixels = side or 64
+    if side is None:
         config.network.name = "small_resnet_tiny"
-    if word != "smoke" and make_row is small_resnet_row:
-        config.pretrain.num_epochs = 10.0
-        config.pretrain.warmup_epochs = 2.0
+    config.distill.batch_size = 16
+    config.distill.learning_rate = 1e-3
+    if make_row is small_resnet_row:
         config.pretrain.batch_size = 64
-        config.pretrain.peak_learning_rate = 0.05
+        if config.pretrain.optimizer == "sgd":
+            config.pretrain.num_epochs = 10.0
+            config.pretrain.warmup_epochs = 2.0
+            config.pretrain.peak_learning_rate = 0.05
     return config
+
+
+def _side_and_teacher(word: str | None) -> tuple[int | None, str | None]:
+    """Reads a word such as "224-imagenet"."""
+    parts = word.split("-") if word else []
+    sides = [int(part) for part in parts if part.isdecimal() and 8 <= int(part) <= 4096]
+    teachers = [part for part in parts if part in TEACHER_TASKS]
+    if max(len(sides), len(teachers)) > 1 or len(sides) + len(teachers) < len(parts):
+        raise UserError(
+            f"--config=image_folder:{word}: the word is 'smoke', the side of the images in pixels, a teacher "
+            f"({', '.join(TEACHER_TASKS)}), or both, such as 224-imagenet"
+        )
+    return (*sides, None)[0], (*teachers, None)[0]
 
 
 def _row(row: str, word: str | None, data: str, teacher: str, teacher_data: str) -> ml_collections.ConfigDict:

@@ -84,7 +84,12 @@ def changed_fields(config: ml_collections.ConfigDict, recipe: ml_collections.Con
     }
 
 
-def splits(images: ImageSet, auxiliary: ImageSet | None, configurations: Sequence[Configuration]) -> dict[str, Any]:
+def splits(
+    images: ImageSet,
+    auxiliary: ImageSet | None,
+    configurations: Sequence[Configuration],
+    config: ml_collections.ConfigDict,
+) -> dict[str, Any]:
     """Returns which images a run is on, and the ids of the samples that train, calibrate and test, by configuration."""
     return {
         "images": images.identity(),
@@ -97,7 +102,7 @@ def splits(images: ImageSet, auxiliary: ImageSet | None, configurations: Sequenc
             }
             for configuration in configurations
         },
-        "identical_across_splits": identical_across_splits(images, configurations),
+        "identical_across_splits": identical_across_splits(images, config),
     }
 
 

@@ -16,7 +16,7 @@ from brittle_jax.errors import UserError
 from brittle_jax.results import write_json
 
 # The images may have moved, and a row may have been given another name, without it being another run.
-_NOT_COMPARED = {"data.dir", "data.path", "teacher.store", "row", "word"}
+_NOT_COMPARED = {"data.dir", "teacher.store", "row", "word"}
 # What a run writes: nothing else is ever deleted.
 _FILES = ("results.json", "splits.json", "metrics.jsonl", "stages.json", "config.json")
 _FOLDERS = ("scores", "checkpoints", "tensorboard", "examples", "report")

@@ -118,7 +118,7 @@ MISTAKES = {
         ["--config=cifar10_random", "--config.data.path=somewhere"],
         "data.path='somewhere': cifar10 lies in --config.data.dir, leave it empty",
     ),
-    "a size that is none": (["--config=image_folder:large"], "image_folder:large: the word is 'smoke', or the side"),
+    "a size that is none": (["--config=image_folder:large"], "image_folder:large: the word is 'smoke', the side"),
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from brittle_jax import command_line, config, published, results
 from brittle_jax.auxiliary import TASKS, build_task
+from brittle_jax.errors import UserError
 from brittle_jax.main import define_flags
 from brittle_jax.models.network import ARCHITECTURES, init_variables
 from brittle_jax.train.pretrain import build_optimizer
@@ -99,6 +100,23 @@ def test_own_pictures_get_a_network_by_their_size(word, side, network):
     arguments = load("image_folder", word)
     assert (arguments.config.data.image_size_pixels, arguments.config.network.name) == (side, network)
     assert results.changed_fields(arguments.config, arguments.recipe) == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "side", "teacher"),
+    [(":random", 64, "random"), (":224-imagenet", 224, "imagenet"), (":autoencoder-32", 32, "autoencoder")],
+)
+def test_own_pictures_get_the_recipe_of_the_teacher_that_is_named(word, side, teacher):
+    settings = load("image_folder", word).config
+    assert (settings.data.image_size_pixels, settings.teacher.task) == (side, teacher)
+    assert settings.pretrain.optimizer == ("adam" if teacher == "autoencoder" else "sgd")
+    assert settings.word == word[1:]
+
+
+@pytest.mark.parametrize("word", [":large", ":7", ":64-128", ":random-simclr", ":64-smoke", ":-"])
+def test_a_word_that_says_nothing_is_refused(word):
+    with pytest.raises(UserError, match="the word is 'smoke', the side of the images in pixels, a teacher"):
+        load("image_folder", word)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def make_image_set(pictures: np.ndarray, **changes) -> ImageSet:
         "labels": np.zeros(count, int),
         "official_split": None,
         "groups": np.arange(count).astype(str),
-        "digests": np.arange(count).astype(str),
+        "digests": np.arange(count).astype(str)[:, None],
         "skipped": (),
         "sample_of_image": np.arange(count),
         "views": ("",),

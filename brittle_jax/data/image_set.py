@@ -23,7 +23,7 @@ class ImageSet:
         official_split: [S] str, "train", "calibration", "test" or "unlabelled"; None where the data set has no split
             of its own.
         groups: [S] str; samples of one group (pictures of one thing) are never split apart.
-        digests: [S] str, equal where the files are, byte for byte.
+        digests: [S, V] str, of each view, equal where the stored pictures are.
         skipped: samples that were left out because they cannot be read: id and reason.
         sample_of_image: [N] int, index of each image's sample.
         views: names of the views of a sample; one empty name where it has no views.
@@ -54,7 +54,9 @@ class ImageSet:
 
     def identity(self) -> dict[str, str | bool | int]:
         """Returns what tells these images from others of the same name: a made-up set from the real one."""
-        samples = hashlib.sha256(repr([*self.ids.tolist(), *self.digests.tolist()]).encode()).hexdigest()
+        splits = [] if self.official_split is None else self.official_split.tolist()
+        columns = [list(self.classes), self.labels.tolist(), splits, self.ids.tolist(), self.digests.tolist()]
+        samples = hashlib.sha256(repr(columns).encode()).hexdigest()
         return {"name": self.name, "synthetic": self.synthetic, "num_samples": len(self.ids), "sha256": samples}
 
     def images_of(self, samples: np.ndarray) -> np.ndarray:

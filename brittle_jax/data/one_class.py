@@ -56,12 +56,19 @@ def configurations(images: ImageSet, config: ml_collections.ConfigDict) -> list[
     """
     normal_classes = choose(config.data.configurations, images.name, images.classes)
     roles = _roles(images, config)
-    if config.teacher.task == "baseline" and len(np.unique(images.labels[roles == "train"])) < 2:
-        raise UserError(
-            f"the supervised baseline has no anomalous samples of {images.name} to learn from: give it some, or take "
-            "another --config.teacher.task"
-        )
+    if config.teacher.task == "baseline":
+        _check_baseline(images, roles)
     return [_configuration(images, config, name, normal, roles) for name, normal in normal_classes.items()]
+
+
+def _check_baseline(images: ImageSet, roles: np.ndarray) -> None:
+    """Raises UserError where the supervised baseline lacks normal or anomalous samples to learn from or to test."""
+    for role, purpose in (("train", "learn from"), ("test", "be tested on")):
+        if len(np.unique(images.labels[roles == role])) < 2:
+            raise UserError(
+                f"the supervised baseline has no two classes of {images.name} to {purpose}: give more anomalous "
+                "samples, or another --config.data.baseline_fraction, or another --config.teacher.task"
+            )
 
 
 def choose(requested: str, dataset: str, classes: Sequence[str]) -> dict[str, list[int]]:
@@ -122,7 +129,7 @@ def _roles(images: ImageSet, config: ml_collections.ConfigDict) -> np.ndarray:
         roles = np.full(len(images.ids), "test", "U11")
         for purpose, members, count in _DRAWN_SPLITS.get(images.name, _split_every_class)(images, config):
             roles[_draw(images, members, count, derive_seed(config.seed, purpose))] = "train"
-    for label, name in enumerate(images.classes):
+    for label, name in enumerate(images.classes if images.name == config.data.name else ()):
         members = (roles == "train") & (images.labels == label)
         count = round(config.data.calibration_fraction * members.sum())
         roles[_draw(images, members, count, derive_seed(config.seed, f"calibration {name}"))] = "calibration"
@@ -169,11 +176,15 @@ def _split_leaves(images: ImageSet, config: ml_collections.ConfigDict) -> Iterat
 
 
 def _split_normal(images: ImageSet, config: ml_collections.ConfigDict) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Draws a share of the normal samples; all others test, but for those that the supervised baseline learns from."""
+    """Draws a share of the normal samples; all others test, but for those that the supervised baseline learns from.
+
+    Groups that have both kinds test as a whole.
+    """
     is_normal = images.labels == images.classes.index(_NORMAL_CLASS[images.name])
-    yield "split", is_normal, round(config.data.train_fraction * is_normal.sum())
+    is_mixed = np.isin(images.groups, np.intersect1d(images.groups[is_normal], images.groups[~is_normal]))
+    yield "split", is_normal & ~is_mixed, round(config.data.train_fraction * is_normal.sum())
     if config.teacher.task == "baseline":
-        yield "baseline split", ~is_normal, round(config.data.baseline_fraction * np.sum(~is_normal))
+        yield "baseline split", ~is_normal & ~is_mixed, round(config.data.baseline_fraction * np.sum(~is_normal))
 
 
 _NORMAL_CLASS = {"plant_pathology": "healthy", "xray": "soc", "image_folder": "normal"}
@@ -282,7 +293,10 @@ def _configuration(images, config, name, normal_classes, roles) -> Configuration
         # Whoever has none of their own can still train and score; nothing is separated then.
         may_be_missing = kind == "anomalous test" and images.name in ("image_folder", "xray")
         if not len(members) and not may_be_missing:
-            raise UserError(f"configuration {name} of {images.name} has no {kind} samples: nothing to run on")
+            raise UserError(
+                f"configuration {name} of {images.name} has no {kind} samples: give more, or see "
+                "--config.data.train_fraction and --config.data.calibration_fraction"
+            )
     if len(samples["normal training"]) < 2:
         raise UserError(f"configuration {name} of {images.name} has 1 normal training sample: give at least 2")
     train, normal, anomalous = samples.values()
@@ -291,10 +305,18 @@ def _configuration(images, config, name, normal_classes, roles) -> Configuration
     return Configuration(name, _group(name), train, calibration, np.concatenate([normal, anomalous]), labels)
 
 
-def identical_across_splits(images: ImageSet, configurations: Sequence[Configuration]) -> list[tuple[str, str]]:
-    """Returns ids of training (or calibration) and test samples whose files are equal byte for byte, in pairs."""
-    learned = np.unique(np.concatenate([np.append(each.train, each.calibration) for each in configurations]))
-    id_by_digest = dict(zip(images.digests[learned], images.ids[learned].tolist(), strict=True))
-    tested = np.unique(np.concatenate([each.test for each in configurations]))
-    pairs = zip(map(id_by_digest.get, images.digests[tested]), images.ids[tested].tolist(), strict=True)
-    return [(learned_id, tested_id) for learned_id, tested_id in pairs if learned_id is not None]
+def identical_across_splits(images: ImageSet, config: ml_collections.ConfigDict) -> list[list[str]]:
+    """Returns ids of samples on different sides of the split that share a picture, in pairs, the tested one last.
+
+    Of the whole data set, whichever configurations run; what the supervised baseline learns from counts as training.
+    """
+    side = {"train": 0, "unlabelled": 0, "calibration": 1, "test": 2}
+    sides = np.array([side[role] for role in _roles(images, config)])
+    first_with: dict[str, int] = {}
+    pairs = []
+    for sample in np.argsort(sides, kind="stable"):
+        for digest in set(images.digests[sample].tolist()):
+            first = first_with.setdefault(digest, sample)
+            if sides[first] != sides[sample]:
+                pairs.append([str(images.ids[first]), str(images.ids[sample])])
+    return sorted(pairs)

@@ -1,14 +1,16 @@
 """Picture files as people have them: read right whatever their kind, or refused with the reason."""
 
-import io
+import contextlib
 import pathlib
+import stat
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from brittle_jax.data.preprocess import encode_png
 
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"))
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"))
 # By what a file holds, not by its name, and none that can run code.
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 _PLAIN = {
@@ -19,6 +21,8 @@ _PLAIN = {
     ("MPO", "RGB"),
 }  # MPO: JPEGs of phones, with more behind
 _ORIENTATION, _UPRIGHT = 0x0112, 1  # EXIF tag
+_MOST_BYTES_PER_PIXEL, _BYTES_BESIDE_PIXELS = 8, 2**20  # four channels of 16 bits; headers, colour profiles
+CANNOT_BE_READ = "cannot be read"  # how the reason begins where the file system is to blame, not the file
 
 
 class BadPictureError(Exception):
@@ -37,21 +41,35 @@ def read_encoded(file: pathlib.Path, max_pixels: int) -> bytes:
     Raises:
         BadPictureError: where the file is not there or not readable, empty, not a picture, cut off or too large.
     """
+    with _opened(file, max_pixels) as image:
+        image.load()  # all of it: a file that was cut off fails here
+        return file.read_bytes() if _is_plain(image) else encode_png(_to_rgb(image))
+
+
+def size_of_encoded(file: pathlib.Path, max_pixels: int) -> int:
+    """Returns how many bytes `read_encoded` gives at most, from the file's header; 0 where it will refuse the file."""
     try:
-        encoded = file.read_bytes()
-    except OSError as error:
-        raise BadPictureError(f"cannot be read: {error.strerror}") from error
-    if not encoded:
-        raise BadPictureError("empty file")
+        with _opened(file, max_pixels) as image:
+            return file.stat().st_size if _is_plain(image) else 3 * image.width * image.height + _BYTES_BESIDE_PIXELS
+    except BadPictureError:
+        return 0
+
+
+@contextlib.contextmanager
+def _opened(file: pathlib.Path, max_pixels: int) -> Iterator[Image.Image]:
+    """Opens a picture, of which only the header is read yet; whatever fails inside is a BadPictureError."""
     try:
-        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            raise BadPictureError("not a regular file")
+        if not status.st_size:
+            raise BadPictureError("empty file")
+        if status.st_size > _MOST_BYTES_PER_PIXEL * max_pixels + _BYTES_BESIDE_PIXELS:
+            raise BadPictureError(f"{status.st_size} bytes, more than a picture of data.max_image_pixels has")
+        with open(file, "rb") as content, Image.open(content, formats=_FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise BadPictureError(f"{image.width} x {image.height} pixels, more than data.max_image_pixels")
-            image.load()  # all of it: a file that was cut off fails here
-            upright = image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
-            if (image.format, image.mode) in _PLAIN and upright and not image.has_transparency_data:
-                return encoded
-            return encode_png(_to_rgb(image))
+            yield image
     except BadPictureError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -59,7 +77,15 @@ def read_encoded(file: pathlib.Path, max_pixels: int) -> bytes:
     except Image.DecompressionBombError as error:
         raise BadPictureError("too many pixels, a decompression bomb") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+        if isinstance(error, OSError) and error.errno is not None:
+            raise BadPictureError(f"{CANNOT_BE_READ}: {error.strerror}") from error
         raise BadPictureError(f"damaged: {' '.join(str(error).split())[:80]}") from error
+
+
+def _is_plain(image: Image.Image) -> bool:
+    """Returns whether a file can stay as it is."""
+    is_upright = image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
+    return (image.format, image.mode) in _PLAIN and is_upright and not image.has_transparency_data
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

@@ -227,10 +227,13 @@ def test_without_anomalies_normal_samples_alone_test(folder_config):
 
 def test_the_baseline_wants_anomalies_to_learn_from(folder_config):
     folder_config.teacher.task = "baseline"
-    with pytest.raises(UserError, match="the supervised baseline has no anomalous samples of image_folder to learn"):
+    with pytest.raises(UserError, match="baseline has no two classes of image_folder to learn from: give more"):
         one_class.configurations(folder([0] * 10), folder_config)
     (configuration,) = one_class.configurations(folder([0] * 10 + [1] * 4), folder_config)
     assert configuration.test_labels.tolist() == [0, 0, 1, 1]
+    folder_config.data.baseline_fraction = 0.9
+    with pytest.raises(UserError, match="baseline has no two classes of image_folder to be tested on"):
+        one_class.configurations(folder([0] * 10 + [1] * 4), folder_config)
 
 
 def test_calibration_samples_neither_train_nor_test(folder_config):
@@ -266,10 +269,47 @@ def test_the_split_does_not_depend_on_the_order_of_the_files(folder_config):
     assert chosen[0] == chosen[1]
 
 
-def test_equal_files_on_both_sides_of_a_split_are_found(folder_config):
-    images = folder([0] * 6 + [1], official_split=np.array(["train"] * 3 + ["test"] * 4))
-    configurations = one_class.configurations(images, folder_config)
-    assert one_class.identical_across_splits(images, configurations) == []
-    digests = np.array(["a", "b", "c", "d", "b", "d", "c"])
+def test_the_same_picture_on_two_sides_of_a_split_is_found(folder_config):
+    splits = np.array(["train"] * 3 + ["calibration"] + ["test"] * 4)
+    images = folder([0] * 7 + [1], official_split=splits)
+    assert one_class.identical_across_splits(images, folder_config) == []
+    digests = np.array(["a", "b", "a", "b", "b", "c", "c", "a"])[:, None]
     images = dataclasses.replace(images, digests=digests)
-    assert one_class.identical_across_splits(images, configurations) == [("1", "4"), ("2", "6")]
+    # Twins on one side do not count; an anomalous sample with the picture of a normal one does.
+    assert one_class.identical_across_splits(images, folder_config) == [["0", "7"], ["1", "3"], ["1", "4"]]
+
+
+def test_one_view_that_is_the_same_is_enough(folder_config):
+    splits = np.array(["train", "test", "test"])
+    digests = np.array([["a", "b"], ["c", "d"], ["e", "a"]])
+    images = folder([0] * 3, official_split=splits, digests=digests)
+    assert one_class.identical_across_splits(images, folder_config) == [["0", "2"]]
+
+
+def test_what_the_baseline_learns_from_counts_as_training(folder_config):
+    folder_config.teacher.task = "baseline"
+    images = folder([0] * 4 + [1] * 4, digests=np.array(["a", "b", "c", "d", "x", "x", "x", "x"])[:, None])
+    assert len(one_class.identical_across_splits(images, folder_config)) == 2
+    folder_config.teacher.task = "rotnet"
+    assert one_class.identical_across_splits(images, folder_config) == []
+
+
+def test_groups_with_both_kinds_test_as_a_whole(folder_config):
+    groups = np.array([f"object {number // 2}" for number in range(20)])
+    images = folder([0] * 13 + [1] * 7, groups=groups)  # object 6 has one of each
+    for task in ("random", "baseline"):
+        folder_config.teacher.task = task
+        for seed in range(5):
+            folder_config.seed = seed
+            (configuration,) = one_class.configurations(images, folder_config)
+            assert 12 in configuration.test
+            if task == "baseline":
+                assert 13 not in one_class.plan_lesson(folder_config, images, configuration).train
+
+
+def test_calibration_takes_nothing_from_another_data_set(folder_config):
+    folder_config.data.calibration_fraction = 0.5
+    folder_config.teacher.task, folder_config.teacher.data = "rotnet", "fashion_mnist"
+    auxiliary = folder([0] * 9 + [1], name="fashion_mnist", official_split=np.array(["train"] * 9 + ["test"]))
+    configuration = one_class.configurations(folder([0] * 10), folder_config)[0]
+    assert len(one_class.plan_lesson(folder_config, auxiliary, configuration).train) == 9

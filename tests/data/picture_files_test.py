@@ -1,11 +1,15 @@
 """Data sets of files, from the files to what networks see."""
 
 import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from brittle_jax.data import one_class
 from brittle_jax.data.datasets import picture_files, plant_pathology
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
@@ -58,7 +62,7 @@ def test_a_picture_is_the_same_array_in_every_class_and_split(config, folder):
     assert len(others) == 2
     for other in others:
         np.testing.assert_array_equal(first, other)
-    assert len(set(images.digests[twins])) == 1
+    assert len(np.unique(images.digests[twins])) == 1
 
 
 def test_hidden_and_other_files_do_not_count(config, folder):
@@ -108,14 +112,16 @@ def spoil(folder):
     os.symlink("/etc/hostname", folder / "dent" / "link.png")
     os.symlink(folder / "normal" / "gone.png", folder / "dent" / "gone.png")
     os.symlink(folder.parent, folder / "dent" / "outside")
+    os.symlink(folder / "dent" / "loop.png", folder / "dent" / "loop.png")
 
 
 SPOILED = {
     "normal/empty.png": "empty file",
     "scratch/text.jpg": "not a picture",
-    "dent/link.png": "leads out of the folder",
+    "dent/link.png": "leads out of the folder, or nowhere",
     "dent/gone.png": "cannot be read: No such file or directory",
-    "dent/outside": "leads out of the folder",
+    "dent/loop.png": "leads out of the folder, or nowhere",
+    "dent/outside": "leads out of the folder, or nowhere",
 }
 
 
@@ -123,7 +129,7 @@ def test_bad_pictures_end_the_run_with_all_of_them_named(config, folder):
     spoil(folder)
     with pytest.raises(UserError) as error:
         load("image_folder", config)
-    assert "5 of 14 samples cannot be used" in str(error.value)
+    assert "6 of 15 samples cannot be used" in str(error.value)
     assert "--config.data.on_bad_image=skip" in str(error.value)
     for sample, reason in SPOILED.items():
         assert f"'{sample}' ({reason})" in str(error.value)
@@ -135,10 +141,124 @@ def test_bad_pictures_can_be_left_out(config, folder, capsys):
     images = load("image_folder", config)
     assert dict(images.skipped) == SPOILED
     assert len(images.ids) == 9
-    assert "5 of 14 samples cannot be used" in capsys.readouterr().err
+    assert "6 of 15 samples cannot be used" in capsys.readouterr().err
     config.data.on_bad_image = "fail"
-    with pytest.raises(UserError, match="5 of 14"):
+    with pytest.raises(UserError, match="6 of 15"):
         load("image_folder", config)
+
+
+def test_a_block_of_bad_pictures_alone_is_skipped_too(config, folder, monkeypatch):
+    monkeypatch.setattr(picture_files, "_BLOCK_BYTES", 1)  # every picture is a block of its own
+    (folder / "normal" / "zzz.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"1 of 10 samples .*; mend or remove them"):
+        load("image_folder", config)
+    config.data.on_bad_image = "skip"
+    assert len(load("image_folder", config).ids) == 9
+
+
+def test_mended_files_are_looked_at_again(config, folder):
+    outside = folder.parent / "outside.png"
+    save(outside)
+    os.symlink(outside, folder / "normal" / "link.png")
+    with pytest.raises(UserError, match="leads out of the folder"):
+        load("image_folder", config)
+    (folder / "normal" / "link.png").unlink()
+    shutil.copy2(outside, folder / "normal" / "link.png")  # of the same size and time
+    assert len(load("image_folder", config).ids) == 10
+
+
+def test_swapped_files_of_one_size_and_time_are_read_again(config, folder):
+    one, other = folder / "normal" / "a.bmp", folder / "normal" / "b.bmp"
+    for file, value in ((one, 10), (other, 200)):
+        save(file, value)
+        os.utime(file, ns=(0, 0))
+    images = load("image_folder", config)
+    before = images.read_image(images.ids.tolist().index("normal/a.bmp")).mean()
+    os.rename(one, folder / "x.tmp")
+    os.rename(other, one)
+    os.rename(folder / "x.tmp", other)
+    images = load("image_folder", config)
+    assert images.read_image(images.ids.tolist().index("normal/a.bmp")).mean() > before + 100
+
+
+def test_two_runs_at_once_prepare_once_and_both_see_what_is_bad(config, folder):
+    (folder / "normal" / "bad.png").write_bytes(b"")
+    code = (
+        "import sys; from brittle_jax.recipes import image_folder_row\n"
+        "from brittle_jax.data.datasets.loading import load\n"
+        "config = image_folder_row('smoke'); config.data.dir, config.data.path = sys.argv[1:]\n"
+        "config.data.on_bad_image = 'skip'; print(load('image_folder', config).skipped)"
+    )
+    command = [sys.executable, "-c", code, config.data.dir, config.data.path]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [run.communicate()[0] for run in runs]
+    assert all("(('normal/bad.png', 'empty file'),)" in text for text in printed)
+    assert sum("preparing" in text for text in printed) == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_listed_is_refused(config, folder):
+    (folder / "dent").chmod(0)
+    with pytest.raises(UserError, match="cannot be listed: Permission denied"):
+        load("image_folder", config)
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/x", "x" * 300, os.fsdecode(b"/\xff"), "a\0b"])
+def test_a_path_that_cannot_be_is_refused(config, path):
+    config.data.path = path
+    with pytest.raises(UserError, match="data.path=.*(cannot be listed|no such folder)"):
+        load("image_folder", config)
+
+
+def test_a_folder_of_anomalies_may_have_any_name(config, folder):
+    (folder / "dent").rename(folder / os.fsdecode(b"d\xff"))
+    images = load("image_folder", config)
+    assert images.classes == ("normal", "d\\xff", "scratch")
+    assert len(images.ids) == 9
+
+
+def test_pictures_that_do_not_count_are_mentioned(config, folder, capsys):
+    (folder / "normal" / "photo.heic").write_bytes(b"x")
+    save(folder / "loose.png")
+    assert len(load("image_folder", config).ids) == 9
+    printed = capsys.readouterr().err
+    assert "left out, 1 whose names are not pictures', such as normal/photo.heic" in printed
+    assert "left out, 1 that lie in no folder, such as loose.png" in printed
+
+
+def test_a_link_between_folders_of_classes_is_not_followed(config, folder):
+    os.symlink(folder / "scratch", folder / "normal" / "scratch")
+    assert len(load("image_folder", config).ids) == 9
+
+
+def test_a_table_without_test_pictures_keeps_its_splits(config, folder):
+    config.data.path = write_table(
+        folder, "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,calibration\n"
+    )
+    images = load("image_folder", config)
+    assert images.official_split.tolist() == ["train", "calibration"]
+    with pytest.raises(UserError, match="has no normal test samples"):
+        one_class.configurations(images, config)
+
+
+def test_the_order_of_a_table_changes_nothing(config, folder):
+    lines = [f"normal/{number}.png,normal" for number in range(6)] + ["scratch/0.jpg,scratch"]
+    config.data.max_train_samples = 2
+    chosen = []
+    for ordered in (lines, lines[::-1]):
+        config.data.path = write_table(folder, "\n".join(["path,label", *ordered]) + "\n")
+        images = load("image_folder", config)
+        (configuration,) = one_class.configurations(images, config)
+        chosen.append(images.ids[configuration.train].tolist())
+    assert chosen[0] == chosen[1]
+
+
+def test_other_labels_are_another_data_set(config, folder):
+    keys = []
+    for label in ("normal", "scratch"):
+        config.data.path = write_table(folder, f"path,label\nnormal/0.png,normal\nnormal/1.png,{label}\n")
+        keys.append(load("image_folder", config).identity()["sha256"])
+    assert keys[0] != keys[1]
 
 
 def test_at_most_twenty_are_named(config, folder):
@@ -219,13 +339,16 @@ def test_a_table_without_splits_leaves_them_to_the_draw(config, folder):
     [
         ("", "no column label and no path, or no lines"),
         ("file,label\na.png,normal\n", "no column path"),
-        ("path,label\nnormal/0.png,\n", "line 2: path and label are both needed"),
+        ("path,label\nnormal/0.png,\n", "line 2: no label"),
         ("path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,\n", "line 3: split is ''"),
         ("path,label,split\nnormal/0.png,normal,training\n", "line 2: split is 'training', not one of train"),
-        ("path,label\nnormal/0.png,normal\nnormal/0.png,normal\n", "line 3: 'normal/0.png' is there twice"),
+        ("path,label\nnormal/0.png,normal\nnormal/0.png,normal\n", "two samples have the id 'normal/0.png'"),
+        ("path,label\nnormal/0.png,normal\n./normal//0.png,normal\n", "two samples have the id 'normal/0.png'"),
+        ("path,label\n\n\nnormal/0.png,Normal\n", "line 4: label is 'Normal', write 'normal'"),
+        ("path,label\nnormal/\0.png,normal\n", "cannot be used"),
         ("path,label\nnormal/0.png,scratch\n", "no pictures of the class normal"),
-        ("path,label\n/etc/passwd,normal\n", "'/etc/passwd' \\(leads out of the folder\\)"),
-        ("path,label\n../../x.png,normal\n", "'../../x.png' \\(leads out of the folder\\)"),
+        ("path,label\n/etc/passwd,normal\n", "'/etc/passwd' \\(leads out of the folder, or nowhere\\)"),
+        ("path,label\n../../x.png,normal\n", "'../../x.png' \\(leads out of the folder, or nowhere\\)"),
         ("path,label\nmissing.png,normal\n", "'missing.png' \\(cannot be read: No such file or directory\\)"),
     ],
 )
@@ -259,9 +382,9 @@ def plant_config(leaves, tmp_path):
 def test_plant_pathology_is_read_as_published(plant_config):
     images = load("plant_pathology", plant_config)
     assert images.classes == ("healthy", "multiple_diseases", "rust", "scab")
-    assert images.labels.tolist() == [number % 4 for number in range(12)]
-    assert images.ids[5] == "Train_5"
-    assert 50 <= images.read_image(5).mean() <= 70
+    numbers = [int(sample.removeprefix("Train_")) for sample in images.ids]
+    assert images.labels.tolist() == [number % 4 for number in numbers]
+    assert 50 <= images.read_image(numbers.index(5)).mean() <= 70
 
 
 def test_plant_pathology_is_found_in_the_manual_folder(plant_config, leaves, tmp_path):
@@ -271,7 +394,22 @@ def test_plant_pathology_is_found_in_the_manual_folder(plant_config, leaves, tmp
     plant_config.data.path = ""
     assert load("plant_pathology", plant_config).synthetic is False
     (manual / "train.csv").write_text("image_id,healthy\nTrain_0,1\n")
-    with pytest.raises(UserError, match="no column multiple_diseases, rust, scab: it is not Plant Pathology's"):
+    with pytest.raises(UserError, match="no column multiple_diseases and no rust and no scab"):
+        load("plant_pathology", plant_config)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("Train_0,0,0,0,0", "line 2: one of healthy, .* must be 1, 0 are"),
+        ("Train_0,1,0,1,0", "line 2: one of healthy, .* must be 1, 2 are"),
+        ("Train_0,1,0", "line 2: no rust and no scab"),
+        ("Train_0,1,0,0,0\nTrain_0,0,0,0,1", "two samples have the id 'Train_0'"),
+    ],
+)
+def test_a_label_that_does_not_hold_is_refused(plant_config, leaves, line, message):
+    (leaves / "train.csv").write_text(f"image_id,healthy,multiple_diseases,rust,scab\n{line}\n")
+    with pytest.raises(UserError, match=message):
         load("plant_pathology", plant_config)
 
 

@@ -131,8 +131,32 @@ def test_the_views_of_parcels_are_found_by_their_suffixes(config, tmp_path):
     images = load("xray", config)
     assert images.views == ("90deg", "0deg")
     assert len(images.ids) == 13
-    config.data.view_suffixes = ","
-    with pytest.raises(UserError, match="view_suffixes is empty"):
+    for suffixes in (",", "-a,_a"):
+        config.data.view_suffixes = suffixes
+        with pytest.raises(UserError, match="view_suffixes=.*: say how names of each view end"):
+            load("xray", config)
+
+
+def test_two_files_for_one_view_are_refused(config, tmp_path):
+    write_parcels(tmp_path / "scans")
+    scan(tmp_path / "scans" / "soc" / "p3_top.jpg", 0)
+    with pytest.raises(UserError, match="p3_top.png: a second file for the same view of the same parcel"):
+        load("xray", config)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("False\tmug_0\t0", "maybe\tmug_0\t0", "line 2: dangerous is 'maybe', not True or False"),
+        ("False\tmug_0\t0", "False\t\t0", "line 2: no instance"),
+        ("0002\t", "0001\t", "two samples have the id '0001'"),
+    ],
+)
+def test_a_line_of_compass_that_does_not_hold_is_refused(config, tmp_path, old, new, message):
+    write_compass(tmp_path / "scans")
+    table = tmp_path / "scans" / "meta.txt"
+    table.write_text(table.read_text().replace(old, new, 1))
+    with pytest.raises(UserError, match=message):
         load("xray", config)
 
 
@@ -161,7 +185,11 @@ def test_boxes_of_dvxray_are_kept_whichever_corner_comes_first(config, tmp_path)
         ("{", "is not an annotation of DvXray"),
         ('{"things": []}', "is not an annotation of DvXray"),
         ('{"objects": "Gun"}', "its objects are 'Gun'"),
-        ('{"objects": [{"label": "Gun", "ol_bb": [1, 2, 3], "sd_bb": "difficult"}]}', "a box is \\[1, 2, 3\\]"),
+        ('{"objects": [{"label": "Gun", "ol_bb": [1, 2, 3], "sd_bb": "difficult"}]}', "a box is '\\[1, 2, 3\\]'"),
+        ('{"objects": [{"label": "Gun", "ol_bb": "[1, 2,", "sd_bb": "difficult"}]}', "a box is '\\[1, 2,'"),
+        ('{"objects": [{"label": "Gun", "ol_bb": [1, 2, 3, 1e999]}]}', "a box is '\\[1, 2, 3, inf\\]'"),
+        ('{"objects": [{"label": "Gun", "ol_bb": [1, 2, 3, 99999999999]}]}', "a box is '\\[1, 2, 3, 99999999999\\]'"),
+        ("[" * 100_000, "is not an annotation"),
     ],
 )
 def test_a_damaged_annotation_is_named(config, tmp_path, annotation, message):
@@ -203,5 +231,5 @@ def test_a_folder_of_neither_kind_is_refused(config, tmp_path):
         load("xray", config)
     (tmp_path / "scans" / "soc").rmdir()
     (tmp_path / "scans" / "meta.txt").write_text("a\tb\n")
-    with pytest.raises(UserError, match="meta.txt has no lines, or no column basename, dangerous, instance"):
+    with pytest.raises(UserError, match="has no column basename and no dangerous and no instance, or no lines"):
         load("xray", config)

@@ -238,7 +238,7 @@ def test_samples_that_are_left_out_or_trained_on_are_pointed_out(tmp_path):
     page = read_page(tmp_path, write_run(tmp_path, skipped_inputs=skipped, num_identical_across_splits=3))
     assert "Without 1 sample that cannot be read" in page.text
     assert f"{_EVIL}x.png empty file" in page.text
-    assert "3 test samples are training samples too" in page.text
+    assert "3 pictures are on two sides of the split" in page.text
 
 
 def test_a_random_teacher_on_the_same_test_is_explained(tmp_path):

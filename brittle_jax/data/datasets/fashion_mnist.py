@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import pathlib
+import zlib
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -63,8 +64,8 @@ def read_split(folder: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray
         UserError: where a file is not there or damaged, or what it holds is not Fashion-MNIST.
     """
     start = _FILES[split]
-    images = _read_idx(folder / f"{start}-images-idx3-ubyte.gz", header_bytes=16).reshape(-1, _SIDE, _SIDE, 1)
-    labels = _read_idx(folder / f"{start}-labels-idx1-ubyte.gz", header_bytes=8)
+    images = _read_idx(folder / f"{start}-images-idx3-ubyte.gz", num_dimensions=3)[..., None]
+    labels = _read_idx(folder / f"{start}-labels-idx1-ubyte.gz", num_dimensions=1)
     if len(images) != len(labels) or content_digest(images, labels) != _CONTENT[split]:
         raise UserError(f"{folder}: {start}-*-ubyte.gz do not hold Fashion-MNIST's {split} images: get them again")
     return images, labels
@@ -77,11 +78,12 @@ def content_digest(images: np.ndarray, labels: np.ndarray) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def _read_idx(file: pathlib.Path, header_bytes: int) -> np.ndarray:
+def _read_idx(file: pathlib.Path, num_dimensions: int) -> np.ndarray:
+    """Reads the bytes of an IDX file: a magic number and the sizes, of four bytes each, stand before them."""
     try:
         with gzip.open(file) as content:
-            values = np.frombuffer(content.read(), np.uint8, offset=header_bytes)
-    except (OSError, EOFError, ValueError) as error:
+            encoded = content.read()
+        shape = np.frombuffer(encoded, ">u4", count=num_dimensions, offset=4)
+        return np.frombuffer(encoded, np.uint8, offset=4 * (1 + num_dimensions)).reshape(shape)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"{file} cannot be read ({error}): get it again") from error
-    whole = len(values) // _SIDE**2 * _SIDE**2 if header_bytes == 16 else len(values)
-    return values[:whole]

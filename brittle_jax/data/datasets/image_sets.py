@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -21,50 +22,43 @@ _CHUNK = 512  # examples
 
 @dataclasses.dataclass(frozen=True)
 class _Table:
-    """What is known of the samples without decoding them; all arrays [S]."""
+    """What is known of the samples that can be used, without decoding them.
+
+    Attributes:
+        ids, labels, splits, groups: [S].
+        digests: [S, V], of each view's bytes.
+        places: [S, 2], source and position in it.
+        skipped: ids and reasons of the others.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
     splits: np.ndarray
     groups: np.ndarray
     digests: np.ndarray
+    places: np.ndarray
+    skipped: tuple[tuple[str, str], ...]
 
 
 def picture_set(
-    name: str,
-    classes: Sequence[str],
-    sources: Mapping[str, Source],
-    side: int,
-    *,
-    synthetic: bool,
-    skipped: Sequence[tuple[str, str]] = (),
+    name: str, classes: Sequence[str], sources: Mapping[str, Source], side: int, *, synthetic: bool
 ) -> ImageSet:
     """Returns a data set of labelled pictures, each resized to the size that networks see.
 
     Args:
         sources: by the name of their split; a source named "" holds examples that name theirs, if they have one.
         side: of the square images, in pixels.
-        skipped: ids of samples that are left out, with the reason.
     """
-    tables = [_read_table(source, split, ("image",)) for split, source in sources.items()]
-    table = _Table(*(np.concatenate(column) for column in zip(*map(dataclasses.astuple, tables), strict=True)))
+    table = _read_table(sources, ("image",))
     parts = list(sources.values())
-    starts = np.cumsum([0, *map(len, parts)])
 
-    def read_picture(index: int, view: int = 0) -> np.ndarray:
-        which = int(np.searchsorted(starts, index, side="right")) - 1
-        return preprocess.decode(parts[which][int(index - starts[which])]["image"])
+    def read_picture(sample: int, view: int = 0) -> np.ndarray:
+        which, position = table.places[sample].tolist()
+        return preprocess.decode(parts[which][position]["image"])
 
     return ImageSet(
-        name=name,
-        classes=tuple(classes),
-        synthetic=synthetic,
-        ids=table.ids,
-        labels=table.labels,
-        official_split=table.splits if "test" in table.splits else None,
-        groups=table.groups,
-        digests=table.digests,
-        skipped=tuple(map(tuple, skipped)),
+        **_fields_of(name, classes, table, synthetic),
+        official_split=table.splits if "test" in sources or ("" in sources and np.any(table.splits != "")) else None,
         sample_of_image=np.arange(len(table.ids)),
         views=("",),
         view_of_image=np.zeros(len(table.ids), int),
@@ -82,38 +76,29 @@ def patch_set(
     settings: ml_collections.ConfigDict,
     *,
     synthetic: bool,
-    skipped: Sequence[tuple[str, str]] = (),
 ) -> ImageSet:
     """Returns parcels as the patches of their views (Sec. 3.1).
 
     Args:
         features: names of the image features, by the name of their view.
         settings: `config.data.patches`.
-        skipped: as in `picture_set`.
     """
-    views = list(features.values())
-    table = _read_table(source, "parcel", views)
+    names = list(features.values())
+    table = _read_table({"": source}, names)
 
     @functools.lru_cache(maxsize=16)  # patches of one view are often read one after the other
     def read_view(parcel: int, view: int) -> np.ndarray:
-        return preprocess.decode(source[parcel][views[view]])
+        return preprocess.decode(source[int(table.places[parcel, 1])][names[view]])
 
-    boxes, where = _find_patches(read_view, len(source), len(views), settings)
+    boxes, where = _find_patches(read_view, len(table.ids), len(names), settings)
 
     def read_patch(index: int) -> np.ndarray:
         parcel, view, *origin = where[index].tolist()
         return patches.cut_patch(read_view(parcel, view), boxes[parcel, view], origin, settings.size_pixels)
 
     return ImageSet(
-        name="xray",
-        classes=tuple(classes),
-        synthetic=synthetic,
-        ids=table.ids,
-        labels=table.labels,
+        **_fields_of("xray", classes, table, synthetic),
         official_split=None,
-        groups=table.groups,
-        digests=table.digests,
-        skipped=tuple(map(tuple, skipped)),
         sample_of_image=where[:, 0],
         views=tuple(features),
         view_of_image=where[:, 1],
@@ -122,6 +107,12 @@ def patch_set(
         read_view=read_view,
         box_of_image=np.concatenate([where[:, 2:], where[:, 2:] + settings.size_pixels], axis=1),
     )
+
+
+def _fields_of(name: str, classes: Sequence[str], table: _Table, synthetic: bool) -> dict[str, Any]:
+    """Returns the fields of an ImageSet that do not depend on what an image is."""
+    known = {field: getattr(table, field) for field in ("ids", "labels", "groups", "digests", "skipped")}
+    return {"name": name, "classes": tuple(classes), "synthetic": synthetic, **known}
 
 
 def _find_patches(read_view, num_parcels: int, num_views: int, settings: ml_collections.ConfigDict):
@@ -141,17 +132,33 @@ def _find_patches(read_view, num_parcels: int, num_views: int, settings: ml_coll
             origins = patches.patch_origins(box, settings.size_pixels, settings.max_stride_pixels)
             where.extend((*view, *origin) for origin in origins)
             progress.update(1)
-    return boxes, np.asarray(where)
+    return boxes, np.array(where, int).reshape(-1, 4)
 
 
-def _read_table(source: Source, split: str, views: Sequence[str]) -> _Table:
+def _read_table(sources: Mapping[str, Source], views: Sequence[str]) -> _Table:
     """Reads all but the images, of which it takes digests; a chunk at a time, so that memory stays flat."""
-    rows = []
-    for start in range(0, len(source), _CHUNK):
-        for example in source.__getitems__(range(start, min(start + _CHUNK, len(source)))):
-            own_id = example["id"].decode() if "id" in example else f"{split}_{len(rows):05d}"
-            own_split = example["split"].decode() if "split" in example else split
-            group = example["group"].decode() if "group" in example else ""
-            digest = hashlib.sha256(b"".join(example[view] for view in views)).hexdigest()[:32]
-            rows.append((own_id, example["label"], own_split, group or own_id, digest))
-    return _Table(*map(np.asarray, zip(*rows, strict=True)))
+    rows, skipped = [], []
+    for which, (split, source) in enumerate(sources.items()):
+        for start in range(0, len(source), _CHUNK):
+            positions = range(start, min(start + _CHUNK, len(source)))
+            for position, example in zip(positions, source.__getitems__(positions), strict=True):
+                texts = {key: example[key].decode() for key in ("id", "split", "group", "bad") if key in example}
+                own_id = texts.get("id") or f"{split}_{position:05d}"
+                if texts.get("bad"):
+                    skipped.append((own_id, texts["bad"]))
+                    continue
+                digests = [hashlib.sha256(example[view]).hexdigest()[:32] for view in views]
+                own_split = texts.get("split", split)
+                rows.append(
+                    (own_id, example["label"], own_split, texts.get("group") or own_id, digests, position, which)
+                )
+    ids, labels, splits, groups, digests, positions, which = list(zip(*rows, strict=True)) or [()] * 7
+    return _Table(
+        ids=np.array(ids, str),
+        labels=np.array(labels, int),
+        splits=np.array(splits, str),
+        groups=np.array(groups, str),
+        digests=np.array(digests, str).reshape(-1, len(views)),
+        places=np.stack([np.array(which, int), np.array(positions, int)], axis=1),
+        skipped=tuple(skipped),
+    )

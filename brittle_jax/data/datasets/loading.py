@@ -4,20 +4,23 @@ import contextlib
 import importlib.util
 import os
 import pathlib
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import filelock
 import ml_collections
 import tensorflow_datasets as tfds
 
 from brittle_jax import console
+from brittle_jax.config import OF_FILES
 from brittle_jax.data.datasets import fashion_mnist, image_folder, plant_pathology, xray_files
 from brittle_jax.data.datasets.image_sets import Source, patch_set, picture_set
-from brittle_jax.data.datasets.picture_files import Listing, PictureFiles, feature_of, picture_files_config
+from brittle_jax.data.datasets.picture_files import Listing, PictureFiles, as_text, feature_of, picture_files_config
 from brittle_jax.data.datasets.stand_in import FORMATS, StandIn
 from brittle_jax.data.datasets.xray_parcels import CLASSES, VIEWS, XrayParcels, parcels_config
 from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.picture_file import CANNOT_BE_READ
 from brittle_jax.errors import UserError
 
 _AS_BYTES = tfds.decode.SkipDecoding()  # `preprocess.decode` decodes every image of every data set
@@ -48,78 +51,69 @@ def classes_of(name: str) -> Sequence[str]:
 
 def _list_files(name: str, config: ml_collections.ConfigDict) -> Listing | None:
     """Returns what a data set's folder of files holds; None for stock data sets, and where one is to be made up."""
-    path = pathlib.Path(config.data.path).expanduser()
-    if name == "xray" and config.data.path:
-        return xray_files.list_xray(path, config.data.view_suffixes, config.data.compass_kind)
-    if name == "image_folder":
-        if config.data.path:
-            return image_folder.list_pictures(path)
-        if not config.data.stand_in:
-            raise UserError("--config.data.path is empty: name the folder that has your pictures")
-    if name == "plant_pathology":
-        folder = path if config.data.path else pathlib.Path(_data_dir(config)) / plant_pathology.FOLDER
-        if config.data.path or folder.is_dir():
-            return plant_pathology.list_leaves(folder)
-        if not config.data.stand_in:
-            raise UserError(plant_pathology.how_to_get(folder))
-    return None
+    if name not in OF_FILES:
+        return None
+    is_named = bool(config.data.path) and name == config.data.name
+    try:
+        path = pathlib.Path(config.data.path).expanduser()
+        if name == "plant_pathology" and not is_named:
+            path = pathlib.Path(_data_dir(config)) / plant_pathology.FOLDER
+            is_named = path.is_dir()
+        if is_named:
+            return _LISTINGS[name](path, config.data)
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the home of a user who does not exist
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--config.data.path={as_text(config.data.path)!r} cannot be listed: {reason}") from error
+    if name == "xray" or config.data.stand_in:
+        return None
+    raise UserError(plant_pathology.how_to_get(path) if name == "plant_pathology" else image_folder.HOW_TO_NAME)
+
+
+_LISTINGS = {
+    "image_folder": lambda path, data: image_folder.list_pictures(path),
+    "plant_pathology": lambda path, data: plant_pathology.list_leaves(path),
+    "xray": lambda path, data: xray_files.list_xray(path, data.view_suffixes, data.compass_kind),
+}
 
 
 def _load_listing(name: str, listing: Listing, config: ml_collections.ConfigDict) -> ImageSet:
-    console.say(f"{listing.folder}: {len(listing.entries)} samples, read as {listing.name}")
-    builder = _prepare_files(listing, config)
-    skipped = _check_skipped(listing, builder, config)
+    console.say(f"{listing.title}: {len(listing.entries)} samples, read as {listing.name}")
+    builder_config = picture_files_config(listing, config.data.max_image_pixels)
+    builder = _prepared(lambda: PictureFiles(data_dir=_data_dir(config), config=builder_config))
     features = {view: feature_of(view) for view in listing.views}
     source = _source(builder, "all", features.values())
-    real = {"synthetic": False, "skipped": skipped}
     if name == "xray":
-        return patch_set(listing.classes, source, features, config.data.patches, **real)
-    return picture_set(name, listing.classes, {"": source}, config.data.image_size_pixels, **real)
+        images = patch_set(listing.classes, source, features, config.data.patches, synthetic=False)
+    else:
+        images = picture_set(name, listing.classes, {"": source}, config.data.image_size_pixels, synthetic=False)
+    if images.skipped:
+        may_skip = config.data.on_bad_image == "skip" and len(images.ids) > 0
+        if not may_skip and any(CANNOT_BE_READ in reason for _, reason in images.skipped):
+            # Not the file's fault: it may be read next time without having changed, so the next run must look again.
+            shutil.rmtree(builder.data_dir, ignore_errors=True)
+        _report_skipped(listing, images.skipped, may_skip=may_skip)
+    return images
 
 
-def _prepare_files(listing: Listing, config: ml_collections.ConfigDict) -> PictureFiles:
-    builder = PictureFiles(
-        data_dir=_data_dir(config), config=picture_files_config(listing, config.data.max_image_pixels)
-    )
-    try:
-        _prepare_once(builder)
-    except AssertionError as error:  # what tfds makes of a data set of which no picture can be read
-        skipped = builder.info.metadata["skipped"]
-        if not skipped:
-            raise
-        raise UserError(_bad_pictures(listing, skipped)) from error
-    return builder
-
-
-def _check_skipped(
-    listing: Listing, builder: PictureFiles, config: ml_collections.ConfigDict
-) -> Sequence[tuple[str, str]]:
-    """Returns the samples that are left out, with the reasons, where they may be."""
-    skipped = builder.info.metadata["skipped"]
-    if skipped and config.data.on_bad_image == "fail":
-        mend = "mend or remove them, or leave them out with --config.data.on_bad_image=skip"
-        raise UserError(f"{_bad_pictures(listing, skipped)}; {mend}")
-    if skipped:
-        console.warn(_bad_pictures(listing, skipped) + "; they are left out")
-    return skipped
-
-
-def _bad_pictures(listing: Listing, skipped: Sequence[tuple[str, str]]) -> str:
+def _report_skipped(listing: Listing, skipped: Sequence[tuple[str, str]], *, may_skip: bool) -> None:
+    """Names the samples that cannot be used; raises UserError unless they may be left out."""
     shown = [f"{sample!r} ({reason})" for sample, reason in skipped[:_SHOWN_SKIPPED]]
-    more = [f"and {len(skipped) - len(shown)} more"] if len(skipped) > len(shown) else []
-    return (
-        f"{listing.folder}: {len(skipped)} of {len(listing.entries)} samples cannot be used: {', '.join(shown + more)}"
-    )
+    if len(skipped) > len(shown):
+        shown.append(f"and {len(skipped) - len(shown)} more")
+    what = f"{listing.title}: {len(skipped)} of {len(listing.entries)} samples cannot be used: {', '.join(shown)}"
+    if not may_skip:
+        raise UserError(f"{what}; mend or remove them, or leave them out with --config.data.on_bad_image=skip")
+    console.warn(f"{what}; they are left out")
 
 
 def _load_stock(name: str, config: ml_collections.ConfigDict) -> ImageSet:
     """Loads a data set that tfds knows, or what stands in for one; prepares it first where that can be done here."""
-    builder = None if name in ("image_folder", "plant_pathology") else _stock_builder(name, config)
-    is_stand_in = (builder is None or not builder.is_prepared()) and config.data.stand_in
+    is_stand_in = config.data.stand_in and (name in OF_FILES or not _stock_builder(name, config).is_prepared())
     if is_stand_in:
         # Made up at the size of the originals, so that they take the same path.
-        builder = StandIn(data_dir=_data_dir(config), config=name)
-    _prepare_once(builder)
+        builder = _prepared(lambda: StandIn(data_dir=_data_dir(config), config=name))
+    else:
+        builder = _prepared(lambda: _stock_builder(name, config))
     # What is called validation is what held-out accuracies are measured on: ImageNet's test images have no labels.
     roles = {"test" if split == "validation" else split: split for split in FORMATS[name].splits}
     sources = {role: _source(builder, split, ["image"]) for role, split in roles.items()}
@@ -134,8 +128,10 @@ def _stock_builder(name: str, config: ml_collections.ConfigDict) -> tfds.core.Da
     with _reporting_damage(name, data_dir):
         builder = tfds.builder(name, data_dir=data_dir)
     if name == "fashion_mnist" and not builder.is_prepared():
-        if all(file.is_file() for file in fashion_mnist.files_of(pathlib.Path(data_dir) / fashion_mnist.FOLDER)):
-            return fashion_mnist.FashionMnistFiles(data_dir=data_dir)
+        own = fashion_mnist.FashionMnistFiles(data_dir=data_dir)
+        files = fashion_mnist.files_of(pathlib.Path(data_dir) / fashion_mnist.FOLDER)
+        if own.is_prepared() or all(file.is_file() for file in files):
+            return own
     if builder.is_prepared() and builder.info.file_format is not _ARRAY_RECORD:
         raise UserError(
             f"{builder.data_dir} is in the format {builder.info.file_format.value}, which only TensorFlow reads: "
@@ -171,25 +167,28 @@ def _reporting_damage(name: str, data_dir: str) -> Iterator[None]:
 
 def _prepare_command(builder: tfds.core.DatasetBuilder) -> str:
     return (
-        "pip install 'brittle-jax[prepare]' && tfds build "
+        "python -m pip install 'tensorflow-cpu>=2.20' && tfds build "
         f"{builder.name} --file_format=array_record --data_dir={builder.data_dir_root}"
     )
 
 
-def _prepare_once(builder: tfds.core.DatasetBuilder) -> None:
-    """Prepares a data set that is not prepared yet; a second process waits for the first and then finds it there."""
+def _prepared(make_builder: Callable[[], tfds.core.DatasetBuilder]) -> tfds.core.DatasetBuilder:
+    """Returns a builder whose data set is prepared; a second process waits for the first and then finds it there."""
+    builder = make_builder()
     if builder.is_prepared():
-        return
+        return builder
     root = pathlib.Path(builder.data_dir_root)
     name = builder.name if builder.builder_config is None else f"{builder.name} ({builder.builder_config.name})"
     prepare = _prepare_own if isinstance(builder, _OWN_BUILDERS) else _download_and_prepare
     try:
         root.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(root / f".{name.replace(' ', '-')}.lock"):
+            builder = make_builder()  # anew: what another process has prepared is known to new builders alone
             if not builder.is_prepared():
                 prepare(builder, name)
     except OSError as error:
         raise UserError(f"--config.data.dir: prepared images cannot be written to {root} ({error.strerror})") from error
+    return builder
 
 
 def _prepare_own(builder: tfds.core.DatasetBuilder, name: str) -> None:
@@ -203,10 +202,15 @@ def _prepare_own(builder: tfds.core.DatasetBuilder, name: str) -> None:
 def _download_and_prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
     """Has tfds download a stock data set and prepare it, which takes TensorFlow, a network and room on the disk."""
     root = builder.data_dir_root
-    by_hand = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split()) if builder.MANUAL_DOWNLOAD_INSTRUCTIONS else ""
+    by_hand = ""
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        by_hand = "tfds asks you to get its files first: " + " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+    if name == "fashion_mnist":
+        folder = pathlib.Path(root) / fashion_mnist.FOLDER
+        by_hand = f"or put {', '.join(file.name for file in fashion_mnist.files_of(folder))} into {folder}"
     elsewhere = (
         "name the folder that has it with --config.data.dir, or prepare it where there is a network "
-        f"({_prepare_command(builder)})" + (f"; tfds asks you to get its files first: {by_hand}" if by_hand else "")
+        f"({_prepare_command(builder)})" + (f"; {by_hand}" if by_hand else "")
     )
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(f"{name} is not in {root}, and TensorFlow is not here to prepare it: {elsewhere}")
@@ -221,7 +225,6 @@ def _download_and_prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
 
 
 def _load_embedded_parcels(config: ml_collections.ConfigDict) -> ImageSet:
-    builder = XrayParcels(data_dir=_data_dir(config), config=parcels_config(**config.data.parcels))
-    _prepare_once(builder)
+    builder = _prepared(lambda: XrayParcels(data_dir=_data_dir(config), config=parcels_config(**config.data.parcels)))
     source = _source(builder, "all", VIEWS)
     return patch_set(CLASSES, source, {view: view for view in VIEWS}, config.data.patches, synthetic=True)

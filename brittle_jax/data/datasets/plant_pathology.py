@@ -1,9 +1,9 @@
 """Plant Pathology 2020 (Thapa et al., https://arxiv.org/abs/2004.11958): apple leaves, healthy and diseased."""
 
-import csv
 import pathlib
 
 from brittle_jax.data.datasets.picture_files import Entry, Listing
+from brittle_jax.data.datasets.tables import read_table
 from brittle_jax.errors import UserError
 
 CLASSES = ("healthy", "multiple_diseases", "rust", "scab")  # columns of train.csv
@@ -27,14 +27,10 @@ def list_leaves(folder: pathlib.Path) -> Listing:
     table = folder / "train.csv"
     if not table.is_file():
         raise UserError(f"{folder} has no train.csv: {how_to_get(folder)}")
-    with open(table, newline="") as file:
-        rows = list(csv.DictReader(file))
-    missing = {"image_id", *CLASSES} - set(rows[0] if rows else ())
-    if missing:
-        raise UserError(f"{table} has no lines, or no column {', '.join(sorted(missing))}: it is not Plant Pathology's")
-    return Listing("plant_pathology", folder, CLASSES, ("",), tuple(_entry(folder, row) for row in rows))
-
-
-def _entry(folder: pathlib.Path, row: dict[str, str]) -> Entry:
-    label = max(CLASSES, key=lambda column: float(row[column]))
-    return Entry(row["image_id"], label, (folder / "images" / f"{row['image_id']}.jpg",))
+    entries = []
+    for number, row in read_table(table, ("image_id", *CLASSES)):
+        marked = [name for name in CLASSES if row[name] in ("1", "1.0")]
+        if len(marked) != 1:
+            raise UserError(f"{table}, line {number}: one of {', '.join(CLASSES)} must be 1, {len(marked)} are")
+        entries.append(Entry(row["image_id"], marked[0], (folder / "images" / f"{row['image_id']}.jpg",)))
+    return Listing("plant_pathology", folder, CLASSES, ("",), tuple(entries))

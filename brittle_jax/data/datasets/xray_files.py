@@ -1,19 +1,21 @@
 """X-ray sets as files: parcels of one's own, DvXray and COMPASS-XP, told apart by what their folder holds."""
 
-import ast
-import csv
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from brittle_jax.config import split_list
-from brittle_jax.data.datasets.picture_files import Entry, Listing, find_pictures, id_of
+from brittle_jax.data.datasets.picture_files import Entry, Listing, as_text, find_pictures, id_of
+from brittle_jax.data.datasets.tables import read_table
 from brittle_jax.data.datasets.xray_parcels import CLASSES
 from brittle_jax.errors import UserError
 
 _DVXRAY_VIEWS = ("OL", "SD")  # as its files are named; the boxes are `ol_bb` and `sd_bb`
 _NO_BOX = (0, 0, 0, 0)
+_IS_DANGEROUS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def list_xray(folder: pathlib.Path, view_suffixes: str, compass_kind: str) -> Listing:
@@ -28,7 +30,7 @@ def list_xray(folder: pathlib.Path, view_suffixes: str, compass_kind: str) -> Li
         UserError: where there is no such folder, or it is of neither kind.
     """
     if not folder.is_dir():
-        raise UserError(f"--config.data.path={folder}: no such folder")
+        raise UserError(f"--config.data.path={as_text(folder)}: no such folder")
     if (folder / "soc").is_dir():
         return _list_parcels(folder, split_list(view_suffixes))
     for root in (folder, folder / "COMPASS-XP"):
@@ -37,32 +39,34 @@ def list_xray(folder: pathlib.Path, view_suffixes: str, compass_kind: str) -> Li
     if entries := list(_dvxray_entries(folder)):
         return Listing("dvxray", folder, CLASSES, _DVXRAY_VIEWS, tuple(entries))
     raise UserError(
-        f"--config.data.path={folder} has no scans that are known: folders soc/ and threat/ (parcels of one's own), "
+        f"--config.data.path={as_text(folder)} has no scans that are known: soc/ and threat/ (parcels of one's own), "
         "NAME_OL.png beside NAME.json (DvXray), or meta.txt (COMPASS-XP)"
     )
 
 
 def _list_parcels(folder: pathlib.Path, suffixes: Sequence[str]) -> Listing:
     """Lists `soc/` and `threat/`, where the files of a parcel's views share their name up to the view's suffix."""
-    if not suffixes:
-        raise UserError("--config.data.view_suffixes is empty: say how the names of each view end, such as _top,_side")
-    entries = []
+    views = tuple(suffix.strip("_-. ") or suffix for suffix in suffixes)
+    if not views or len(set(views)) < len(views):
+        raise UserError(
+            f"--config.data.view_suffixes={','.join(suffixes)!r}: say how names of each view end, such as _top,_side"
+        )
+    parcels: dict[tuple[str, str], dict[str, pathlib.Path]] = {}
     for label in CLASSES:
-        parcels: dict[str, dict[str, pathlib.Path]] = {}
-        for file in find_pictures(folder / label):
+        for file in find_pictures(folder / label, folder) if (folder / label).is_dir() else ():
             suffix = next((suffix for suffix in suffixes if file.stem.endswith(suffix)), None)
             if suffix is None:
                 raise UserError(
-                    f"{file} ends in none of {', '.join(suffixes)}: set --config.data.view_suffixes to how the names "
-                    "of each view end"
+                    f"{as_text(file)}: before its type the name ends in none of {', '.join(suffixes)}: set "
+                    "--config.data.view_suffixes to how the names of each view end"
                 )
-            parcels.setdefault(id_of(file.with_name(file.stem.removesuffix(suffix)), folder), {})[suffix] = file
-        entries += [Entry(name, label, tuple(map(files.get, suffixes))) for name, files in sorted(parcels.items())]
-    if not any(entry.label == "soc" for entry in entries):
-        raise UserError(f"--config.data.path={folder} has no pictures in {folder / 'soc'}")
-    return Listing(
-        "xray", folder, CLASSES, tuple(suffix.strip("_-. ") or suffix for suffix in suffixes), tuple(entries)
-    )
+            parcel = id_of(file.with_name(file.stem.removesuffix(suffix)), folder)
+            if parcels.setdefault((label, parcel), {}).setdefault(suffix, file) is not file:
+                raise UserError(f"{as_text(file)}: a second file for the same view of the same parcel, remove one")
+    if not any(label == "soc" for label, _ in parcels):
+        raise UserError(f"--config.data.path={as_text(folder)} has no pictures in {as_text(folder / 'soc')}")
+    entries = [Entry(parcel, label, tuple(map(files.get, suffixes))) for (label, parcel), files in parcels.items()]
+    return Listing("xray", folder, CLASSES, views, tuple(entries))
 
 
 def _dvxray_entries(folder: pathlib.Path) -> Iterator[Entry]:
@@ -76,7 +80,7 @@ def _dvxray_entries(folder: pathlib.Path) -> Iterator[Entry]:
             id_of(file.with_suffix(""), folder),
             "threat" if objects else "soc",
             tuple(picture if picture.exists() else None for picture in pictures),
-            boxes=tuple((str(thing["label"]), _boxes_of(file, thing)) for thing in objects),
+            boxes=tuple((as_text(str(thing["label"])), _boxes_of(file, thing)) for thing in objects),
         )
 
 
@@ -84,7 +88,7 @@ def _objects_of(file: pathlib.Path) -> list[dict[str, Any]]:
     """Returns the prohibited things of a scan, none where it is clean: `objects` is then the text "None"."""
     try:
         objects = json.loads(file.read_text(encoding="utf-8"))["objects"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is not an annotation of DvXray ({type(error).__name__}: {error})") from error
     if objects in ("None", None):
         return []
@@ -100,35 +104,28 @@ def _boxes_of(file: pathlib.Path, thing: dict[str, Any]) -> tuple[tuple[int, int
 
 def _box(file: pathlib.Path, corners: Any) -> tuple[int, int, int, int]:
     """Turns two corners, x and y each, in either order, into top, left, bottom, right."""
-    if isinstance(corners, str) and corners.startswith(("[", "(")):
-        corners = ast.literal_eval(corners)
-    if corners is None or isinstance(corners, str):
+    if corners in (None, "difficult", "None"):
         return _NO_BOX
     try:
-        x0, y0, x1, y1 = (round(float(value)) for value in corners)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{file} is not an annotation of DvXray: a box is {corners!r}") from error
+        values = json.loads(corners) if isinstance(corners, str) else corners
+        x0, y0, x1, y1 = np.array([round(float(value)) for value in values], np.int32).tolist()
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise UserError(f"{file} is not an annotation of DvXray: a box is {str(corners)[:60]!r}") from error
     return min(y0, y1), min(x0, x1), max(y0, y1), max(x0, x1)
 
 
 def _list_compass(folder: pathlib.Path, kind: str) -> Listing:
     """Lists the images of one kind, by `meta.txt`; all scans of one object are one group."""
-    with open(folder / "meta.txt", newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    missing = {"basename", "dangerous", "instance"} - set(rows[0] if rows else ())
-    if missing:
-        raise UserError(f"{folder / 'meta.txt'} has no lines, or no column {', '.join(sorted(missing))}")
-    if not (folder / kind).is_dir():
-        kinds = sorted(each.name for each in folder.iterdir() if each.is_dir())
+    table = folder / "meta.txt"
+    rows = read_table(table, ("basename", "dangerous", "instance"), delimiter="\t")
+    kinds = sorted(each.name for each in folder.iterdir() if each.is_dir())
+    if kind not in kinds:
         raise UserError(f"--config.data.compass_kind={kind!r}: {folder} has {', '.join(kinds) or 'no folders'}")
-    files = {file.stem: file for file in find_pictures(folder / kind)}
-    entries = tuple(
-        Entry(
-            row["basename"],
-            "threat" if row["dangerous"].strip().lower() in ("true", "1", "yes") else "soc",
-            (files.get(row["basename"]),),
-            group=row["instance"],
-        )
-        for row in rows
-    )
-    return Listing("compass_xp", folder, CLASSES, ("",), entries)
+    files = {file.stem: file for file in find_pictures(folder / kind, folder)}
+    entries = []
+    for number, row in rows:
+        if row["dangerous"].lower() not in _IS_DANGEROUS:
+            raise UserError(f"{table}, line {number}: dangerous is {row['dangerous']!r}, not True or False")
+        label = CLASSES[_IS_DANGEROUS[row["dangerous"].lower()]]
+        entries.append(Entry(row["basename"], label, (files.get(row["basename"]),), group=row["instance"]))
+    return Listing("compass_xp", folder, CLASSES, ("",), tuple(entries))

@@ -1,0 +1,203 @@
+"""Speed of reading images, beside a PyTorch DataLoader that does the same work; and memory as a set grows.
+
+    python benchmarks/input_pipeline.py
+    python benchmarks/input_pipeline.py --memory
+
+All images are made up, in a folder that is removed at the end. Needs the extra `reference`.
+"""
+
+import argparse
+import collections
+import functools
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from brittle_jax.config import get_base_config
+from brittle_jax.data import patches, preprocess
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.pipeline import training_batches
+
+_BATCH_SIZE = 64
+_ROUNDS = 5
+_SECONDS_PER_ROUND = 5.0
+_NUM_WORKERS = 2  # of the DataLoader; 0 is tried too, and the faster of the two stands in the table
+
+
+def write_pictures(folder: pathlib.Path, count: int, side: int, suffix: str) -> None:
+    """Writes smooth random pictures, which compress as photographs do."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        small = Image.fromarray(rng.integers(0, 256, (max(side // 8, 2),) * 2 + (3,), np.uint8))
+        small.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{index:06d}.{suffix}")
+
+
+def settings_for(root: pathlib.Path, name: str, side: int) -> ml_collections.ConfigDict:
+    """Returns settings with which `load` reads a data set at a size."""
+    config = get_base_config()
+    config.data.name, config.data.dir, config.data.stand_in = name, str(root / "data"), True
+    config.data.image_size_pixels = side
+    config.data.parcels.num_normal, config.data.parcels.num_threat = 60, 4
+    (root / "data").mkdir(exist_ok=True)
+    return config
+
+
+def theirs_of_files(files: list[pathlib.Path], side: int) -> Callable[[int], np.ndarray]:
+    """Returns what reads a picture file as a PyTorch user would: open, RGB, resize."""
+
+    def read(index: int) -> np.ndarray:
+        with Image.open(files[index]) as image:
+            image = image.convert("RGB")
+            if image.size != (side, side):
+                image = image.resize((side, side), Image.Resampling.BILINEAR)
+            return np.asarray(image)
+
+    return read
+
+
+def theirs_of_parcels(images: ImageSet, folder: pathlib.Path) -> Callable[[int], np.ndarray]:
+    """Returns what reads a patch of a scan from its file: open, cut, fill up with air. The boxes are known."""
+    folder.mkdir()
+    for sample in range(len(images.ids)):
+        for view in range(len(images.views)):
+            (folder / f"{sample}_{view}.png").write_bytes(preprocess.encode_png(images.read_view(sample, view)))
+    boxes = collections.defaultdict(list)
+    for image, box in enumerate(images.box_of_image):
+        boxes[images.sample_of_image[image], images.view_of_image[image]].append(box)
+    whole = {key: np.concatenate([np.min(all_of, 0)[:2], np.max(all_of, 0)[2:]]) for key, all_of in boxes.items()}
+
+    def read(index: int) -> np.ndarray:
+        key = images.sample_of_image[index], images.view_of_image[index]
+        with Image.open(folder / f"{key[0]}_{key[1]}.png") as image:
+            picture = np.asarray(image.convert("RGB"))
+        return patches.cut_patch(picture, whole[key], images.box_of_image[index][:2], images.image_shape[0])
+
+    return read
+
+
+def our_batches(images: ImageSet) -> Iterator[int]:
+    """Yields the size of each batch as the training loop gets it."""
+    for batch in training_batches(images, np.arange(len(images.sample_of_image)), _BATCH_SIZE, seed=0):
+        yield len(batch["image"])
+
+
+def their_batches(read: Callable[[int], np.ndarray], count: int, num_workers: int) -> Iterator[int]:
+    """Yields the size of each batch of a DataLoader."""
+    import torch
+
+    class Pictures(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return count
+
+        def __getitem__(self, index: int) -> "torch.Tensor":
+            return torch.from_numpy(read(index).copy())
+
+    loader = torch.utils.data.DataLoader(
+        Pictures(),
+        batch_size=_BATCH_SIZE,
+        shuffle=True,
+        num_workers=num_workers,
+        drop_last=True,
+        persistent_workers=num_workers > 0,
+    )
+    while True:
+        for batch in loader:
+            yield len(batch)
+
+
+def images_per_second(batches: Iterator[int]) -> float:
+    """Returns the rate over some seconds, after a first batch that does not count."""
+    next(batches)
+    start, count = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < _SECONDS_PER_ROUND:
+        count += next(batches)
+    return count / elapsed
+
+
+def compare(name: str, images: ImageSet, read: Callable[[int], np.ndarray]) -> None:
+    """Prints our rate and the DataLoader's, medians of alternating rounds."""
+    count = len(images.sample_of_image)
+    sources = {
+        "ours": functools.partial(our_batches, images),
+        "0": functools.partial(their_batches, read, count, 0),
+        str(_NUM_WORKERS): functools.partial(their_batches, read, count, _NUM_WORKERS),
+    }
+    rates = {source: [] for source in sources}
+    for _ in range(_ROUNDS):
+        for source, make_batches in sources.items():  # anew each time: nothing is read ahead between rounds
+            rates[source].append(images_per_second(make_batches()))
+    ours = statistics.median(rates.pop("ours"))
+    theirs, workers = max((statistics.median(values), each) for each, values in rates.items())
+    print(f"{name:<34}{ours:>12.0f}{theirs:>14.0f} ({workers} workers){ours / theirs:>9.2f}", flush=True)
+
+
+def compare_all(root: pathlib.Path) -> None:
+    """Prints the table."""
+    print(f"{'images per second':<34}{'ours':>12}{'DataLoader':>26}{'ratio':>9}")
+    config = settings_for(root, "cifar10", 32)
+    images = load("cifar10", config)
+    files = []
+    (root / "cifar10").mkdir()
+    for index in range(len(images.ids)):
+        files.append(root / "cifar10" / f"{index}.png")
+        files[-1].write_bytes(preprocess.encode_png(images.read_image(index)))
+    compare("CIFAR-10's format, 32 pixels", images, theirs_of_files(files, 32))
+
+    write_pictures(root / "own" / "normal", 1000, 256, "jpg")
+    for side in (64, 224):
+        config = settings_for(root, "image_folder", side)
+        config.data.path = str(root / "own")
+        files = sorted((root / "own" / "normal").iterdir())
+        compare(f"JPEG folder, 256 to {side} pixels", load("image_folder", config), theirs_of_files(files, side))
+
+    images = load("xray", settings_for(root, "xray", 0))
+    compare("parcels of 448, patches of 224", images, theirs_of_parcels(images, root / "scans"))
+
+
+def measure_memory(root: pathlib.Path, count: int) -> None:
+    """Prints the peak memory of preparing, and of reading, a folder of so many pictures, each in its own process."""
+    write_pictures(root / "own" / "normal", count, 24, "png")
+    for what in ("preparing", "reading"):
+        command = [sys.executable, __file__, "--child", what, str(root)]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+        print(f"{what} {count} pictures: peak {printed} MiB", flush=True)
+
+
+def child(what: str, root: pathlib.Path) -> None:
+    """Prepares, or reads a thousand batches, and prints the peak memory of this process."""
+    config = settings_for(root, "image_folder", 32)
+    config.data.path = str(root / "own")
+    images = load("image_folder", config)
+    if what == "reading":
+        for _, _ in zip(range(1000), our_batches(images), strict=False):
+            pass
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def main() -> None:
+    """Reads the command line and measures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--memory", action="store_true", help="measure memory instead of speed")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        return child(arguments.child[0], pathlib.Path(arguments.child[1]))
+    for count in (1_000, 10_000, 100_000) if arguments.memory else (None,):
+        with tempfile.TemporaryDirectory() as root:
+            measure_memory(pathlib.Path(root), count) if count else compare_all(pathlib.Path(root))
+    return None
+
+
+if __name__ == "__main__":
+    main()
