@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+_REMEMBERED_BYTES = 2**28  # CIFAR-10 has 184 million
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
@@ -62,6 +64,27 @@ class ImageSet:
     def images_of(self, samples: np.ndarray) -> np.ndarray:
         """Returns the indices of the images of the given samples, in the order of the images."""
         return np.flatnonzero(np.isin(self.sample_of_image, samples))
+
+
+def remembered(
+    read_image: Callable[[int], np.ndarray], num_images: int, image_shape: tuple[int, int, int]
+) -> Callable[[int], np.ndarray]:
+    """Returns a reader that decodes each image once, where all of them fit into 256 MiB; else the reader as it is.
+
+    What it returns must not be written to.
+    """
+    if num_images * np.prod(image_shape) > _REMEMBERED_BYTES:
+        return read_image
+    images = np.empty((num_images, *image_shape), np.uint8)  # memory that is not written to is not taken
+    is_there = np.zeros(num_images, bool)
+
+    def read(index: int) -> np.ndarray:
+        if not is_there[index]:
+            images[index] = read_image(index)
+            is_there[index] = True
+        return images[index]
+
+    return read
 
 
 def limit(samples: np.ndarray, max_samples: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,9 @@
-"""From an image set to batches: Grain reads, shuffles and prefetches; batches are NumPy arrays."""
+"""From an image set to batches: Grain reads ahead, several batches at once; batches are NumPy arrays."""
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+import math
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
@@ -12,27 +14,42 @@ from brittle_jax.parallel import padded_batches
 # Decoding releases the interpreter lock, so a few threads keep up with the devices of one machine.
 _READ = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
 
-
-_EPOCHS_WITHOUT_END = 2**31
+_BATCHES_WITHOUT_END = 2**31
 
 
 @dataclasses.dataclass(frozen=True)
-class _Examples:
-    """Random access to the chosen images of a set, as Grain wants it."""
+class _Batches:
+    """Random access to whole batches, as Grain wants it.
+
+    Not to single images, which Grain could batch too: on small images its steps in Python took longer than reading.
+
+    Attributes:
+        images: to read.
+        indices: [M], the images that count.
+        length: how many batches there are.
+        places: number of a batch to where in `indices` its images stand, [N], and how often each came before, [N].
+    """
 
     images: ImageSet
     indices: np.ndarray
+    length: int
+    places: Callable[[int], tuple[np.ndarray, np.ndarray]]
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return self.length
 
-    def __getitem__(self, position: int) -> dict[str, np.ndarray]:
-        image = int(self.indices[position])
+    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
+        positions, epochs = self.places(int(number))
+        chosen = self.indices[positions]
         return {
-            "image": self.images.read_image(image),
-            "label": self.images.labels[self.images.sample_of_image[image]].astype(np.int32),
-            "position": np.int32(position),
+            "image": np.stack([self.images.read_image(int(image)) for image in chosen]),
+            "label": self.images.labels[self.images.sample_of_image[chosen]].astype(np.int32),
+            "position": positions.astype(np.int32),
+            "epoch": epochs.astype(np.int32),
         }
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return iter(grain.MapDataset.source(self).to_iter_dataset(_READ))
 
 
 def training_batches(
@@ -49,14 +66,25 @@ def training_batches(
         `image` [N, H, W, 3] uint8, `label` [N] int32, `position` [N] int32 into `indices`, and `epoch` [N]
         int32, how often the image came before.
     """
-    # Not `repeat(None)`: its length, the largest integer there is, overflows in batches of one.
-    examples = grain.MapDataset.source(_Examples(images, indices)).shuffle(seed).repeat(_EPOCHS_WITHOUT_END)
-    examples = examples.map_with_index(lambda index, example: {**example, "epoch": np.int32(index // len(indices))})
-    yield from examples.batch(batch_size).to_iter_dataset(_READ)
+
+    @functools.lru_cache(maxsize=4)
+    def permutation(epoch: int) -> np.ndarray:
+        return np.random.default_rng([seed, epoch]).permutation(len(indices))
+
+    def places(number: int) -> tuple[np.ndarray, np.ndarray]:
+        epochs, within = np.divmod(number * batch_size + np.arange(batch_size), len(indices))
+        return np.array(
+            [permutation(epoch)[place] for epoch, place in zip(epochs.tolist(), within, strict=True)]
+        ), epochs
+
+    yield from _Batches(images, indices, _BATCHES_WITHOUT_END, places)
 
 
 def evaluation_batches(images: ImageSet, indices: np.ndarray, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     """Yields every image once, in order; the last batch is filled up, and `mask` [N] tells which images count."""
-    examples = grain.MapDataset.source(_Examples(images, indices))
-    batches = examples.batch(batch_size, drop_remainder=False).to_iter_dataset(_READ)
-    yield from padded_batches(batches, batch_size)
+
+    def places(number: int) -> tuple[np.ndarray, np.ndarray]:
+        positions = np.arange(number * batch_size, min((number + 1) * batch_size, len(indices)))
+        return positions, np.zeros(len(positions))
+
+    yield from padded_batches(_Batches(images, indices, math.ceil(len(indices) / batch_size), places), batch_size)

@@ -3,8 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from brittle_jax.data import pipeline
+from brittle_jax.data import image_set, pipeline
 from brittle_jax.data.datasets.loading import load
+from tests.conftest import make_image_set
 
 
 @pytest.fixture
@@ -56,3 +57,18 @@ def test_evaluation_drops_nothing_and_masks_the_filling(images):
     np.testing.assert_array_equal(positions, np.arange(13))
     np.testing.assert_array_equal(batches[1]["image"][4], images.read_image(62))
     assert not batches[1]["image"][5:].any()
+
+
+@pytest.mark.parametrize("limit", [0, 2**28])
+def test_images_are_decoded_once_where_all_fit(monkeypatch, limit):
+    monkeypatch.setattr(image_set, "_REMEMBERED_BYTES", limit)
+    read, pictures = [], np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)
+
+    def read_image(index):
+        read.append(index)
+        return pictures[index]
+
+    images = make_image_set(pictures, read_image=image_set.remembered(read_image, 6, (4, 4, 3)))
+    for batch in take(images, np.arange(6), 4, 0, 9):
+        np.testing.assert_array_equal(batch["image"], pictures[batch["position"]])
+    assert (len(read) <= 8) == (limit > 0)  # two threads may decode one image at the same time

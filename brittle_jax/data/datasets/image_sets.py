@@ -13,7 +13,7 @@ import numpy as np
 
 from brittle_jax import console
 from brittle_jax.data import patches, preprocess
-from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.image_set import ImageSet, remembered
 
 Source = Sequence[dict]  # of examples whose images are still encoded
 
@@ -56,13 +56,16 @@ def picture_set(
         which, position = table.places[sample].tolist()
         return preprocess.decode(parts[which][position]["image"])
 
+    def read_resized(sample: int) -> np.ndarray:
+        return preprocess.resize(read_picture(sample), side)
+
     return ImageSet(
         **_fields_of(name, classes, table, synthetic),
         official_split=table.splits if "test" in sources or ("" in sources and np.any(table.splits != "")) else None,
         sample_of_image=np.arange(len(table.ids)),
         views=("",),
         view_of_image=np.zeros(len(table.ids), int),
-        read_image=lambda index: preprocess.resize(read_picture(index), side),
+        read_image=remembered(read_resized, len(table.ids), (side, side, 3)),
         image_shape=(side, side, 3),
         read_view=read_picture,
         box_of_image=None,
@@ -91,6 +94,7 @@ def patch_set(
         return preprocess.decode(source[int(table.places[parcel, 1])][names[view]])
 
     boxes, where = _find_patches(read_view, len(table.ids), len(names), settings)
+    image_shape = (settings.size_pixels, settings.size_pixels, 3)
 
     def read_patch(index: int) -> np.ndarray:
         parcel, view, *origin = where[index].tolist()
@@ -102,8 +106,8 @@ def patch_set(
         sample_of_image=where[:, 0],
         views=tuple(features),
         view_of_image=where[:, 1],
-        read_image=read_patch,
-        image_shape=(settings.size_pixels, settings.size_pixels, 3),
+        read_image=remembered(read_patch, len(where), image_shape),
+        image_shape=image_shape,
         read_view=read_view,
         box_of_image=np.concatenate([where[:, 2:], where[:, 2:] + settings.size_pixels], axis=1),
     )
