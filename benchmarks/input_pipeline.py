@@ -82,7 +82,8 @@ def theirs_of_parcels(images: ImageSet, folder: pathlib.Path) -> Callable[[int],
         key = images.sample_of_image[index], images.view_of_image[index]
         with Image.open(folder / f"{key[0]}_{key[1]}.png") as image:
             picture = np.asarray(image.convert("RGB"))
-        return patches.cut_patch(picture, whole[key], images.box_of_image[index][:2], images.image_shape[0])
+        inside = np.clip(whole[key], 0, [*picture.shape[:2], *picture.shape[:2]]).tolist()
+        return patches.cut_patch(picture, inside, images.box_of_image[index][:2], images.image_shape[0])
 
     return read
 

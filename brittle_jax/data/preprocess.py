@@ -12,10 +12,18 @@ from PIL import Image
 _SMALL_PIXELS, _LARGEST_SHOWN_PIXELS = 96, 320
 
 
-def decode(encoded: bytes) -> np.ndarray:
-    """Decodes a PNG or JPEG to [H, W, 3] uint8; grey images get three equal channels."""
+def decode(encoded: bytes, side_pixels: int | None = None) -> np.ndarray:
+    """Decodes a PNG or JPEG to [H, W, 3] uint8; grey images get three equal channels.
+
+    Args:
+        side_pixels: resize to [side_pixels, side_pixels, 3], bilinear and antialiased; None: leave the size as it is.
+    """
     with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:
-        return np.asarray(image.convert("RGB"))
+        if image.mode != "RGB":
+            image = image.convert("RGB")
+        if side_pixels is not None and image.size != (side_pixels, side_pixels):
+            image = image.resize((side_pixels, side_pixels), Image.Resampling.BILINEAR)
+        return np.asarray(image)
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -36,14 +44,6 @@ def data_uri(picture: np.ndarray) -> str:
         image.thumbnail((_LARGEST_SHOWN_PIXELS, _LARGEST_SHOWN_PIXELS))
         image.save(buffer, "JPEG", quality=80, optimize=True)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def resize(image: np.ndarray, side_pixels: int) -> np.ndarray:
-    """Resizes [H, W, 3] uint8 to [side_pixels, side_pixels, 3], bilinear and antialiased."""
-    if image.shape[:2] == (side_pixels, side_pixels):
-        return image
-    resized = Image.fromarray(image).resize((side_pixels, side_pixels), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
 
 
 def to_unit_range(images: jax.Array) -> jax.Array:

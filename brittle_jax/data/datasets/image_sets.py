@@ -52,12 +52,12 @@ def picture_set(
     table = _read_table(sources, ("image",))
     parts = list(sources.values())
 
-    def read_picture(sample: int, view: int = 0) -> np.ndarray:
+    def read_encoded(sample: int) -> bytes:
         which, position = table.places[sample].tolist()
-        return preprocess.decode(parts[which][position]["image"])
+        return parts[which][position]["image"]
 
     def read_resized(sample: int) -> np.ndarray:
-        return preprocess.resize(read_picture(sample), side)
+        return preprocess.decode(read_encoded(sample), side)
 
     return ImageSet(
         **_fields_of(name, classes, table, synthetic),
@@ -67,7 +67,7 @@ def picture_set(
         view_of_image=np.zeros(len(table.ids), int),
         read_image=remembered(read_resized, len(table.ids), (side, side, 3)),
         image_shape=(side, side, 3),
-        read_view=read_picture,
+        read_view=lambda sample, view: preprocess.decode(read_encoded(sample)),
         box_of_image=None,
     )
 
