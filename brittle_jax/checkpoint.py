@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from brittle_jax.errors import UserError
+
 _DESCRIPTION = "description.json"  # written last: where it is, the weights are whole
 
 
@@ -28,8 +30,18 @@ def exists(folder: pathlib.Path) -> bool:
 
 
 def restore(folder: pathlib.Path, like: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads weights and description back; `like` has the shapes and types of the weights."""
+    """Reads weights and description back; `like` has the shapes and types of the weights.
+
+    Raises:
+        UserError: where the files are damaged, or of another network.
+    """
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
-    with ocp.StandardCheckpointer() as checkpointer:
-        variables = checkpointer.restore(folder.resolve() / "variables", like)
-    return variables, json.loads((folder / _DESCRIPTION).read_text())
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            variables = checkpointer.restore(folder.resolve() / "variables", like)
+        return variables, json.loads((folder / _DESCRIPTION).read_text())
+    except Exception as error:  # of Orbax, of what it reads with, of JSON: there is no common class
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{folder} is damaged, or of another network: delete it and run again ({type(error).__name__}: {reason})"
+        ) from error

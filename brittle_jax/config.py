@@ -11,12 +11,10 @@ from brittle_jax.errors import UserError
 DATASETS = ("cifar10", "cats_vs_dogs", "plant_pathology", "xray", "image_folder")
 OF_FILES = ("plant_pathology", "xray", "image_folder")  # read from data.path
 AUXILIARY_DATASETS = (*DATASETS, "fashion_mnist", "stl10", "plant_village", "imagenet2012")
-TEACHER_TASKS = ("random", "baseline", "classification", "rotnet", "autoencoder", "denoising", "simclr", "imagenet")
 TASKS_WITHOUT_DATA = ("random", "imagenet")
 CHOICES = {
     "data.name": DATASETS,
     "data.on_bad_image": ("fail", "skip"),
-    "teacher.task": TEACHER_TASKS,
     "teacher.data": ("", *AUXILIARY_DATASETS),
     "teacher.random_batch_norm": ("normal_images", "initial"),
     "pretrain.optimizer": ("sgd", "adam"),
@@ -34,6 +32,8 @@ _LARGEST = {
     "size_pixels": 4096,
     "image_size_pixels": 4096,
     "side_pixels": 8192,
+    "noise_deviation": 10.0,
+    "colour_strength": 1.0,
     "max_image_pixels": 178_000_000,  # beyond which Pillow refuses by itself
 }
 
@@ -79,7 +79,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     network.output_features = 128  # of the random linear head; 0: the pooled features are the output
 
     config.teacher = teacher = ml_collections.ConfigDict()
-    teacher.task = ""  # one of TEACHER_TASKS; every row names its own
+    teacher.task = ""  # random, imagenet or one of auxiliary.TASKS; every row names its own
     teacher.data = ""  # data set of the auxiliary task; empty: the anomaly-detection data, or none for random, imagenet
     teacher.weights = ""  # of imagenet, and of pretrain.from_weights: file of DenseNet weights, .pth or .safetensors
     teacher.weights_sha256 = "8d451a50"  # of that file, or how it begins (torchvision's DenseNet-161); empty: any
@@ -182,7 +182,13 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
         "evaluate.batch_size",
         "evaluate.bootstrap_samples",
     )
-    above_zero = ("pretrain.num_epochs", "distill.num_epochs", "distill.learning_rate", "probe.inverse_penalty")
+    above_zero = (
+        "pretrain.num_epochs",
+        "pretrain.temperature",
+        "distill.num_epochs",
+        "distill.learning_rate",
+        "probe.inverse_penalty",
+    )
     below_one = (
         "data.patches.air_level",
         "data.train_fraction",
@@ -242,16 +248,10 @@ def _validate_teacher(config: ml_collections.ConfigDict) -> None:
             "--config.teacher.task='classification' on the anomaly-detection data itself would see anomalies: "
             "use teacher.task='baseline' for that, or another teacher.data"
         )
-    if task in ("autoencoder", "denoising"):
-        if not config.network.name.startswith("small_resnet"):
-            raise UserError(
-                f"--config.teacher.task={task!r} has no decoder for --config.network.name={config.network.name!r}: "
-                "give small_resnet"
-            )
-        if not config.network.output_features:
-            raise UserError(
-                f"--config.network.output_features=0: give the width of the bottleneck of the {task} teacher"
-            )
+    if task == "simclr" and config.pretrain.batch_size < 4:
+        raise UserError(f"--config.pretrain.batch_size={config.pretrain.batch_size}: simclr tells images apart, give 4")
+    if task == "denoising" and not config.pretrain.noise_deviation:
+        raise UserError("--config.pretrain.noise_deviation=0.0: without noise the teacher is autoencoder, name that")
     if config.data.path and config.data.name not in OF_FILES:
         raise UserError(
             f"--config.data.path={config.data.path!r}: {config.data.name} lies in --config.data.dir, leave it empty"

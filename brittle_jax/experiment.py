@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from brittle_jax import __version__, checkpoint, console, results, workdir
-from brittle_jax.auxiliary import TASKS, build_task
+from brittle_jax.auxiliary import TASKS, build_task, check_teacher
 from brittle_jax.config import completed, validate
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import classes_of, load
@@ -22,7 +22,6 @@ from brittle_jax.evaluate.brittleness import brittleness
 from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
 from brittle_jax.evaluate.moments import Moments
 from brittle_jax.models.network import Network, check_architecture
-from brittle_jax.models.published_weights import find_file
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.published import published_row
 from brittle_jax.report.examples import collect_examples
@@ -32,7 +31,7 @@ from brittle_jax.stages import Stages
 from brittle_jax.train.distill import distill_student, num_updates
 from brittle_jax.train.loop import MetricLog
 from brittle_jax.train.probe import probe_teacher
-from brittle_jax.train.teacher import obtain_teacher
+from brittle_jax.train.teacher import check_another_run, check_weights, obtain_teacher
 
 
 def run(
@@ -60,6 +59,8 @@ def run(
     config, recipe = completed(config), completed(recipe or config)
     folder = pathlib.Path(folder).expanduser()
     _check_settings(config, devices)
+    if config.teacher.from_run and pathlib.Path(config.teacher.from_run).expanduser().resolve() == folder.resolve():
+        raise UserError(f"--config.teacher.from_run={config.teacher.from_run} is this run's own folder: name another")
     workdir.check(folder, config, overwrite=overwrite)
     if workdir.is_finished(folder) and not overwrite:
         return _finished(folder)
@@ -255,19 +256,26 @@ def _distillation_check(
 def _check_settings(config: ml_collections.ConfigDict, devices: DeviceGroup) -> None:
     """Raises UserError for all that can be known to be wrong before any data set is read."""
     validate(config)
-    check_architecture(config.network.name)
+    check_teacher(config.teacher.task)
+    learned = None
+    if config.teacher.task in TASKS:
+        learned = build_task(config.teacher.task, config.pretrain, num_classes=2)
+    needs_decoder = learned is not None and learned.reconstructs
+    check_architecture(config.network.name, config.network.output_features, needs_decoder=needs_decoder)
     one_class.check_parcels(config)
     one_class.choose(config.data.configurations, config.data.name, classes_of(config.data.name))
     devices.check_batch_size(config.distill.batch_size, "distill.batch_size")
     devices.check_batch_size(config.evaluate.batch_size, "evaluate.batch_size")
-    needs_weights = config.teacher.task == "imagenet" and not config.data.stand_in or config.pretrain.from_weights
-    if needs_weights and not config.teacher.from_run:
-        find_file(config.teacher.weights)
-    if config.teacher.task in ("random", "imagenet"):
+    if config.teacher.from_run:
+        check_another_run(config)
+    elif config.pretrain.from_weights or (
+        config.teacher.task == "imagenet" and (config.teacher.weights or not config.data.stand_in)
+    ):
+        check_weights(config)
+    if learned is None:
         devices.check_batch_size(config.teacher.batch_norm_batch_size, "teacher.batch_norm_batch_size")
     else:
-        task = build_task(config.teacher.task, config.pretrain, num_classes=1)
-        devices.check_batch_size(config.pretrain.batch_size, "pretrain.batch_size", task.views_per_image)
+        devices.check_batch_size(config.pretrain.batch_size, "pretrain.batch_size", learned.views_per_image)
 
 
 def _distinct(images: ImageSet, auxiliary: ImageSet | None) -> list[ImageSet]:
@@ -291,7 +299,8 @@ def _results(
         "word": config.word or None,
         "dataset": config.data.name,
         "teacher": {"task": config.teacher.task, "dataset": config.teacher.data or None},
-        "synthetic_data": any(each.synthetic for each in _distinct(work.images, work.auxiliary)),
+        "synthetic_data": any(each.synthetic for each in _distinct(work.images, work.auxiliary))
+        or any({"synthetic_data", "synthetic_weights"} & entry["teacher"].keys() for entry in entries),
         "seed": config.seed,
         "reduced": results.changed_fields(config, recipe),
         "configurations": entries,

@@ -2,7 +2,8 @@
 
 import ml_collections
 
-from brittle_jax.config import TEACHER_TASKS, get_base_config
+from brittle_jax.auxiliary import TEACHERS
+from brittle_jax.config import get_base_config
 from brittle_jax.errors import UserError
 
 _LARGEST_SMALL_PIXELS = 96
@@ -102,11 +103,11 @@ def _side_and_teacher(word: str | None) -> tuple[int | None, str | None]:
     """Reads a word such as "224-imagenet"."""
     parts = word.split("-") if word else []
     sides = [int(part) for part in parts if part.isdecimal() and 8 <= int(part) <= 4096]
-    teachers = [part for part in parts if part in TEACHER_TASKS]
+    teachers = [part for part in parts if part in TEACHERS]
     if max(len(sides), len(teachers)) > 1 or len(sides) + len(teachers) < len(parts):
         raise UserError(
             f"--config=image_folder:{word}: the word is 'smoke', the side of the images in pixels, a teacher "
-            f"({', '.join(TEACHER_TASKS)}), or both, such as 224-imagenet"
+            f"({', '.join(TEACHERS)}), or both, such as 224-imagenet"
         )
     return (*sides, None)[0], (*teachers, None)[0]
 

@@ -63,7 +63,7 @@ def test_batches_that_devices_cannot_share_are_refused(four_devices):
     four_devices.check_batch_size(8, "distill.batch_size")
     with pytest.raises(UserError, match="distill.batch_size=10 cannot be shared evenly by 4 device.*use 8"):
         four_devices.check_batch_size(10, "distill.batch_size")
-    with pytest.raises(UserError, match="pretrain.batch_size=72 of images in 4 rotations .* use 64"):
+    with pytest.raises(UserError, match="pretrain.batch_size=72 of images in 4 views each .* use 64"):
         four_devices.check_batch_size(72, "pretrain.batch_size", images_per_input=4)
 
 

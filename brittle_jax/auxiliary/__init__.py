@@ -14,6 +14,8 @@ from brittle_jax.auxiliary.classification import Classification
 from brittle_jax.auxiliary.rotnet import RotNet
 from brittle_jax.auxiliary.simclr import SimCLR
 from brittle_jax.auxiliary.task import AuxiliaryTask
+from brittle_jax.config import TASKS_WITHOUT_DATA, nearest
+from brittle_jax.errors import UserError
 
 # Each is made from `config.pretrain` and the number of classes of its data set.
 TASKS: dict[str, Callable[[ml_collections.ConfigDict, int], AuxiliaryTask]] = {
@@ -25,6 +27,16 @@ TASKS: dict[str, Callable[[ml_collections.ConfigDict, int], AuxiliaryTask]] = {
     "denoising": lambda pretrain, num_classes: Reconstruction(pretrain.noise_deviation),
     "simclr": lambda pretrain, num_classes: SimCLR(pretrain.temperature, pretrain.colour_strength),
 }
+
+
+TEACHERS = (*TASKS, *TASKS_WITHOUT_DATA)
+
+
+def check_teacher(name: str) -> None:
+    """Raises UserError where there is no teacher of that name."""
+    if name not in TEACHERS:
+        hint = nearest(name, list(TEACHERS))
+        raise UserError(f"--config.teacher.task={name!r} is not one of {', '.join(map(repr, TEACHERS))}{hint}")
 
 
 def build_task(name: str, pretrain: ml_collections.ConfigDict, num_classes: int) -> AuxiliaryTask:

@@ -21,6 +21,8 @@ class Reconstruction:
     version: int = 1
     views_per_image: int = 1
     keeps_head: bool = True
+    needs_labels: bool = False
+    reconstructs: bool = True
     held_out_metric: str = "squared_error"
 
     def build_module(

@@ -20,6 +20,8 @@ class Classification:
     version: int = 1
     views_per_image: int = 1
     keeps_head: bool = False
+    needs_labels: bool = True
+    reconstructs: bool = False
     held_out_metric: str = "accuracy"
 
     def build_module(

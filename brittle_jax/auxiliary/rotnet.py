@@ -17,6 +17,7 @@ class RotNet(Classification):
 
     num_classes: int = dataclasses.field(default=4, init=False)
     views_per_image: int = 4
+    needs_labels: bool = False
 
     def prepare(self, images: jax.Array, labels: jax.Array, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Returns all four rotations, counter-clockwise as `numpy.rot90`, and which one each is."""

@@ -33,6 +33,8 @@ class SimCLR:
     version: int = 1
     views_per_image: int = 2
     keeps_head: bool = False
+    needs_labels: bool = False
+    reconstructs: bool = False
     held_out_metric: None = None  # it would depend on which other images are in the batch
 
     def build_module(

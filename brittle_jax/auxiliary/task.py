@@ -20,6 +20,12 @@ class AuxiliaryTask(Protocol):
     keeps_head: bool
     """Whether the teacher's output is the trained head's, as a bottleneck's, and not that of a random head."""
 
+    needs_labels: bool
+    """Whether images without a label are of no use to it."""
+
+    reconstructs: bool
+    """Whether its outputs are images: it needs an architecture with a decoder."""
+
     held_out_metric: str | None
     """Which of `metrics` tells how well held-out images are mastered; None: none does."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import ml_collections
 import numpy as np
 
+from brittle_jax.auxiliary import build_task
 from brittle_jax.config import nearest, split_list
 from brittle_jax.data.image_set import ImageSet, limit
 from brittle_jax.errors import UserError
@@ -236,9 +237,6 @@ def teacher_is_shared(config: ml_collections.ConfigDict) -> bool:
     return config.teacher.task == "baseline" or config.teacher.data != config.data.name
 
 
-_NEEDS_NO_LABELS = ("rotnet", "autoencoder", "denoising", "simclr")
-
-
 def plan_lesson(config: ml_collections.ConfigDict, auxiliary: ImageSet, configuration: Configuration) -> Lesson:
     """Returns which samples a teacher learns from: of the anomaly-detection data, normal training samples alone.
 
@@ -249,7 +247,8 @@ def plan_lesson(config: ml_collections.ConfigDict, auxiliary: ImageSet, configur
         return _labelled_lesson(config, auxiliary, "lesson", config.pretrain)
     if teacher_is_shared(config):
         roles = _roles(auxiliary, config)
-        learned = ("train", "unlabelled") if config.teacher.task in _NEEDS_NO_LABELS else ("train",)
+        needs_labels = build_task(config.teacher.task, config.pretrain, len(auxiliary.classes)).needs_labels
+        learned = ("train",) if needs_labels else ("train", "unlabelled")
         train, held_out = np.flatnonzero(np.isin(roles, learned)), np.flatnonzero(roles == "test")
     else:
         train = configuration.train

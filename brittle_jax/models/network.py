@@ -128,11 +128,16 @@ ARCHITECTURES = {
 }
 
 
-def check_architecture(name: str) -> None:
-    """Raises UserError where no architecture of that name is registered."""
+def check_architecture(name: str, output_features: int, *, needs_decoder: bool) -> None:
+    """Raises UserError where no architecture of that name is registered, or it lacks the decoder that is needed."""
     if name not in ARCHITECTURES:
         hint = nearest(name, list(ARCHITECTURES))
         raise UserError(f"--config.network.name={name!r} is not one of {', '.join(map(repr, ARCHITECTURES))}{hint}")
+    if needs_decoder and ARCHITECTURES[name].decoder is None:
+        known = ", ".join(known for known, each in ARCHITECTURES.items() if each.decoder is not None)
+        raise UserError(f"--config.network.name={name!r} has no decoder, which this teacher needs: give one of {known}")
+    if needs_decoder and not output_features:
+        raise UserError("--config.network.output_features=0: give the width of the bottleneck of this teacher")
 
 
 def init_variables(module: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> Variables:

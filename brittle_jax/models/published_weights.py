@@ -47,8 +47,12 @@ def load_trunk(path: str, sha256: str, like: Mapping[str, Any]) -> dict[str, Any
 
 def find_file(path: str) -> pathlib.Path:
     """Returns where a file of weights is; raises UserError, which says where to get one, if it is not there."""
-    file = pathlib.Path(path).expanduser()
-    if not file.is_file():
+    try:
+        file = pathlib.Path(path).expanduser()
+        is_there = file.is_file()
+    except (OSError, RuntimeError, ValueError):  # a home that does not exist, a name that no file can have
+        is_there = False
+    if not is_there:
         raise UserError(
             f"{_FIELD}={path!r}: no such file; DenseNet-161's is at {DENSENET161_URL}, download it and name it here"
         )
@@ -78,7 +82,7 @@ def _read(file: pathlib.Path) -> dict[str, np.ndarray]:
             return load_file(file)
         torch = _import_torch()
         content = torch.load(file, map_location="cpu", weights_only=True)
-        return {name: tensor.numpy() for name, tensor in content.items()}
+        return {str(name): tensor.detach().float().numpy() for name, tensor in content.items()}
     except UserError:
         raise
     except Exception as error:  # pickle, zip, OS and format errors: there is no common class
@@ -120,10 +124,12 @@ def _take(file: pathlib.Path, tensors: dict[str, np.ndarray], where: tuple, like
     if name not in tensors:
         raise UserError(f"{_FIELD}={file} is of another network: it has no {name}")
     tensor = tensors.pop(name)
-    if leaf == "kernel":
+    if leaf == "kernel" and tensor.ndim == 4:
         tensor = tensor.transpose(2, 3, 1, 0)  # [out, in, height, width] to Flax's order
     if tensor.shape != like.shape:
         raise UserError(f"{_FIELD}={file} is of another network: {name} gives {tensor.shape}, not {like.shape}")
+    if not np.isfinite(tensor).all() or (leaf == "var" and tensor.min() < 0):
+        raise UserError(f"{_FIELD}={file} cannot be used: {name} has values that are not finite, or negative variances")
     return np.ascontiguousarray(tensor, np.float32)
 
 

@@ -1,6 +1,5 @@
 """Teachers: drawn at random, pre-trained, published, or another run's; then frozen, with the head that is distilled."""
 
-import json
 import math
 import pathlib
 from typing import Any
@@ -137,7 +136,7 @@ def _examine(
         shown = f"{100 * value:.2f}%" if task.held_out_metric == "accuracy" else f"{value:.4g}"
         console.say(f"  held-out {task.held_out_metric} of the teacher at its own task: {shown}".replace("_", " "))
         description[f"held_out_{task.held_out_metric}"] = value
-    if config.teacher.task in ("autoencoder", "denoising"):
+    if task.reconstructs:
         sheet = reconstructions(network, task, lesson.images, held_out[:_NUM_RECONSTRUCTIONS])
         description["reconstructions"] = data_uri(sheet)
     if config.teacher.task == "baseline" and len(lesson.images.classes) == 2:
@@ -168,22 +167,52 @@ def _load_trunk(config: ml_collections.ConfigDict, like: Variables) -> Variables
     return load_trunk(config.teacher.weights, config.teacher.weights_sha256, trunk_of(like))
 
 
+def check_weights(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError where the file of published weights is not there or does not fit the network."""
+    module = ARCHITECTURES[config.network.name].with_output(0)
+    shape = (config.data.image_size_pixels, config.data.image_size_pixels, 3)
+    _load_trunk(config, jax.eval_shape(lambda: init_variables(module, 0, shape)))
+
+
+def check_another_run(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError where `teacher.from_run` is no finished run, or its teacher is not what these settings say.
+
+    A teacher of the anomaly-detection data must come from the same split of them: it has learned from what trained
+    there, which must not be tested on here.
+    """
+    run = pathlib.Path(config.teacher.from_run).expanduser()
+    field = f"--config.teacher.from_run={run}"
+    try:
+        if not (run / "results.json").is_file():
+            raise UserError(f"{field} is not the folder of a finished run")
+        theirs = results.read_json(run / "config.json")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{field} cannot be read: {error}") from error
+    ours = flatten(config)
+    names = ["teacher.task", "teacher.data", "network.name", "network.output_features", "data.image_size_pixels"]
+    names += [name for name in ours if name.startswith("data.patches.")]
+    if config.teacher.data == config.data.name:
+        names += ["seed", "data.path", "data.train_fraction", "data.calibration_fraction", "data.baseline_fraction"]
+        names += [name for name in ours if name.startswith("data.parcels.")]
+    for name in names:
+        if theirs.get(name) != ours[name]:
+            raise UserError(f"{field} has {name}={theirs.get(name)!r}, not {ours[name]!r}: set --config.{name}")
+
+
 def _of_another_run(
     config: ml_collections.ConfigDict, configuration: Configuration, like: Variables
 ) -> tuple[Variables, dict[str, Any]]:
-    """Reads the teacher of a finished run, which must have been made as these settings say."""
+    """Reads the teacher of a finished run, see `check_another_run`; what was synthetic there is so here."""
     run = pathlib.Path(config.teacher.from_run).expanduser()
-    field = f"--config.teacher.from_run={run}"
-    if not (run / "results.json").is_file():
-        raise UserError(f"{field} is not the folder of a finished run")
-    theirs, ours = json.loads((run / "config.json").read_text()), flatten(config)
-    for name in ("teacher.task", "teacher.data", "network.name", "network.output_features"):
-        if theirs.get(name) != ours[name]:
-            raise UserError(f"{field} has {name}={theirs.get(name)!r}, not {ours[name]!r}: set --config.{name}")
-    folder = folder_of(config, run, configuration)
-    if not checkpoint.exists(folder):
-        raise UserError(f"{field} has no teacher for {configuration.name}: {folder} is not there")
+    folders = [run / "checkpoints" / owner / "teacher" for owner in (configuration.name, "")]
+    folder = next((each for each in folders if checkpoint.exists(each)), None)
+    if folder is None:
+        raise UserError(
+            f"--config.teacher.from_run={run} has no teacher for {configuration.name}: {folders[0]} is not there"
+        )
     variables, description = checkpoint.restore(folder, like)
+    if results.read_json(run / "results.json").get("synthetic_data"):
+        description["synthetic_data"] = True
     return variables, {**description, "from_run": str(run)}
 
 

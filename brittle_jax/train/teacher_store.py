@@ -16,12 +16,13 @@ from brittle_jax.auxiliary.task import AuxiliaryTask
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Lesson
 from brittle_jax.errors import UserError
+from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.models.published_weights import sha256_of
 
 
 def identify(config: ml_collections.ConfigDict, task: AuxiliaryTask, lesson: Lesson) -> dict[str, Any]:
     """Returns all that a pre-trained trunk depends on, ready for JSON: equal identities mean equal trunks."""
-    images = lesson.images
+    images, architecture = lesson.images, ARCHITECTURES[config.network.name]
     return {
         "task": config.teacher.task,
         "version": task.version,
@@ -31,7 +32,7 @@ def identify(config: ml_collections.ConfigDict, task: AuxiliaryTask, lesson: Les
         "image_shape": list(images.image_shape),
         # Parcels of other sizes and seeds have the same ids.
         "parcels": [config.data.parcels.to_dict(), config.data.patches.to_dict()] if images.name == "xray" else None,
-        "network": config.network.name,
+        "network": [config.network.name, repr(architecture.trunk), architecture.mean, architecture.std],
         "bottleneck": config.network.output_features if task.keeps_head else None,
         "pretrain": config.pretrain.to_dict(),
         "initial_weights": sha256_of(config.teacher.weights) if config.pretrain.from_weights else None,

@@ -1,5 +1,7 @@
 import copy
 import json
+import os
+import shutil
 import threading
 
 import jax
@@ -12,6 +14,7 @@ from brittle_jax.config import flatten
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
+from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.results import write_json
 from brittle_jax.train import teacher as teacher_lib
 from brittle_jax.train import teacher_store
@@ -183,17 +186,60 @@ def test_another_runs_teacher_can_be_taken(config, tmp_path, one_device, trained
     assert len(trained) == 1
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("seed", 1), ("data.train_fraction", 0.5), ("data.image_size_pixels", 40)]
+)
+def test_a_teacher_that_may_have_seen_what_is_tested_is_refused(config, tmp_path, field, value):
+    config.teacher.task, config.teacher.data = "rotnet", "cifar10"
+    finish(tmp_path / "theirs", config)
+    config.teacher.from_run = str(tmp_path / "theirs")
+    teacher_lib.check_another_run(config)
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=f"has {field}="):
+        teacher_lib.check_another_run(config)
+
+
+def test_what_was_synthetic_in_another_run_stays_so(config, tmp_path, one_device):
+    obtain(config, tmp_path / "theirs", one_device)
+    finish(tmp_path / "theirs", config)
+    write_json(tmp_path / "theirs" / "results.json", {"synthetic_data": True})
+    config.teacher.from_run = str(tmp_path / "theirs")
+    assert obtain(config, tmp_path / "ours", one_device)[1]["synthetic_data"] is True
+
+
+def test_a_damaged_teacher_is_named(config, tmp_path, one_device):
+    obtain(config, tmp_path / "run", one_device)
+    folder = tmp_path / "run" / "checkpoints" / "teacher"
+    for damage in (
+        lambda: (folder / "description.json").write_text(""),
+        lambda: [os.truncate(file, 9) for file in (folder / "variables").rglob("*") if file.is_file()],
+        lambda: shutil.rmtree(folder / "variables"),
+    ):
+        damage()
+        with pytest.raises(UserError, match="teacher is damaged, or of another network: delete it and run again"):
+            obtain(config, tmp_path / "run", one_device)
+
+
+def test_another_network_of_the_same_name_is_another_teacher(config, monkeypatch):
+    images = load("cifar10", config)
+    lesson = one_class.plan_lesson(config, load("fashion_mnist", config), one_class.configurations(images, config)[0])
+    task = build_task("classification", config.pretrain, 10)
+    before = teacher_store.key_of(teacher_store.identify(config, task, lesson))
+    monkeypatch.setitem(ARCHITECTURES, "small_resnet_tiny", ARCHITECTURES["small_resnet"])
+    assert teacher_store.key_of(teacher_store.identify(config, task, lesson)) != before
+
+
 def test_a_run_without_that_teacher_is_refused(config, tmp_path, one_device):
     config.teacher.from_run = str(tmp_path / "theirs")
     with pytest.raises(UserError, match="from_run=.* is not the folder of a finished run"):
-        obtain(config, tmp_path / "ours", one_device)
+        teacher_lib.check_another_run(config)
     config.teacher.from_run = ""
     obtain(config, tmp_path / "theirs", one_device)
     finish(tmp_path / "theirs", config)
     config.teacher.from_run = str(tmp_path / "theirs")
     config.teacher.task = "rotnet"
     with pytest.raises(UserError, match="has teacher.task='classification', not 'rotnet': set --config.teacher.task"):
-        obtain(config, tmp_path / "ours", one_device)
+        teacher_lib.check_another_run(config)
     config.teacher.task = "classification"
     (tmp_path / "theirs" / "checkpoints" / "teacher" / "description.json").unlink()
     with pytest.raises(UserError, match="has no teacher for unimodal/airplane"):
