@@ -21,7 +21,7 @@ from brittle_jax.data.picture_file import SUFFIXES, BadPictureError, read_encode
 from brittle_jax.data.preprocess import encode_png
 from brittle_jax.errors import UserError
 
-_BLOCK_BYTES = 1e8
+_BLOCK_BYTES = 3e7
 _BLACK_PIXEL = encode_png(np.zeros((1, 1, 3), np.uint8))
 
 
