@@ -136,3 +136,25 @@ def test_published_numbers_are_fractions():
     assert row["probe_accuracy"] == 0.3727
     assert row["table"] == "8, 9"
     assert published.published_row("mine") is None
+
+
+RECIPES = {  # of protocol: epochs, optimiser, peak rate, inputs a batch, weight decay
+    "cifar10_cifar_rotnet": (24, "sgd", 0.4, 512, 5e-4),
+    "cifar10_fmnist_classification": (24, "sgd", 0.4, 512, 5e-4),
+    "cifar10_cifar_autoencoder": (24, "adam", 1e-3, 128, 5e-4),
+    "cats_vs_dogs_stl_denoising": (24, "adam", 1e-3, 128, 5e-4),
+    "cifar10_cifar_simclr": (100, "adam", 1e-3, 1024, 5e-4),
+    "plant_rotnet": (30, "sgd", 0.0125, 64, 1e-4),
+    "xray_baseline": (30, "sgd", 0.0125, 64, 1e-4),
+}
+
+
+@pytest.mark.parametrize("row", RECIPES)
+def test_the_full_recipes_are_the_published_ones_or_their_readings(row):
+    settings = load(row).config
+    pretrain, distill = settings.pretrain, settings.distill
+    used = (pretrain.num_epochs, pretrain.optimizer, pretrain.peak_learning_rate, pretrain.batch_size)
+    assert (*used, pretrain.weight_decay) == RECIPES[row]
+    assert (pretrain.noise_deviation, pretrain.temperature, pretrain.colour_strength) == (0.1, 0.5, 0.5)
+    assert (distill.num_epochs, distill.update_steps, distill.batch_size, distill.learning_rate) == (20, 0, 64, 1e-5)
+    assert settings.network.output_features == (0 if settings.network.name == "densenet161" else 128)

@@ -1,8 +1,11 @@
+import colorsys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from brittle_jax.auxiliary import build_task
 from brittle_jax.auxiliary.augmentation import CUTOUT_VALUE, Augmentation, cutout, random_crop
 from brittle_jax.auxiliary.autoencoder import Reconstruction
 from brittle_jax.auxiliary.classification import Classification
@@ -210,3 +213,88 @@ def test_a_fifth_of_the_views_is_grey_and_four_fifths_are_jittered():
     assert is_grey.mean() == pytest.approx(0.2, abs=0.03)
     is_unchanged = np.abs(views[~is_grey] - image[0, 0]).max(axis=1) < 1e-4
     assert is_unchanged.mean() == pytest.approx(0.2, abs=0.03)
+
+
+def jittered(image, count=4000):
+    return np.asarray(jax.vmap(lambda key: jitter_colour(key, image, 0.5))(keys(count)))
+
+
+def test_contrast_is_scaled_by_0_6_to_1_4():
+    stripes = np.full((4, 4, 3), 0.45, np.float32)
+    stripes[:, ::2] = 0.55  # grey: saturation and hue change nothing, brightness both alike
+    scales = np.ptp(jittered(stripes)[:, 0, :2, 0], axis=1) / 0.1
+    assert 0.6 <= scales.min() + 1e-4 and scales.min() < 0.61 and 1.39 < scales.max() <= 1.4 + 1e-4
+    assert scales.mean() == pytest.approx(1, abs=0.02)
+
+
+def test_saturation_is_scaled_by_0_6_to_1_4_and_hue_turned_by_a_tenth_either_way():
+    image = np.broadcast_to(np.array([0.55, 0.5, 0.45], np.float32), (4, 4, 3))  # one colour: contrast changes nothing
+    colours = jittered(image)[:, 0, 0].astype(float)
+    chroma = np.ptp(colours, axis=1) / 0.1
+    assert 0.6 <= chroma.min() + 1e-3 and chroma.min() < 0.61 and 1.39 < chroma.max() <= 1.4 + 1e-3
+    hues = np.array([colorsys.rgb_to_hsv(*colour)[0] for colour in colours])
+    turns = (hues - 1 / 12 + 0.5) % 1 - 0.5
+    assert -0.1 <= turns.min() + 1e-3 and turns.min() < -0.098 and 0.098 < turns.max() <= 0.1 + 1e-3
+    assert turns.mean() == pytest.approx(0, abs=0.005)
+
+
+def test_half_of_the_views_are_mirrored_and_all_are_crops():
+    ramp = np.broadcast_to(np.linspace(0.3, 0.7, 32, dtype=np.float32)[None, :, None], (32, 32, 3))
+    views = np.asarray(jax.vmap(lambda key: transform_image(key, ramp, 0.0))(keys(2000)))
+    slopes = (views[:, 16, 24, 0] - views[:, 16, 8, 0]) / (ramp[16, 24, 0] - ramp[16, 8, 0])
+    assert (slopes < 0).mean() == pytest.approx(0.5, abs=0.04)
+    assert np.abs(slopes).min() < 0.35 and np.abs(slopes).max() > 0.95  # width of a crop: from sqrt(0.08 * 3 / 4) to 1
+
+
+def over_devices(function, embeddings):
+    return np.asarray(jax.vmap(function, axis_name="batch")(embeddings[None]))[0]
+
+
+def test_simclr_counts_the_most_similar_view_and_divides_by_its_temperature():
+    pairs = np.concatenate([np.eye(4), np.eye(4)]).astype(np.float32)
+    mismatched = np.concatenate([np.eye(4), np.eye(4)[[1, 0, 3, 2]]]).astype(np.float32)
+    for embeddings, expected in ((pairs, 1.0), (mismatched, 0.0)):
+        accuracy = over_devices(lambda x: SimCLR(0.5, 0.5).metrics(x, None)["accuracy"], embeddings)
+        assert accuracy.mean() == expected
+    embeddings = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    losses = over_devices(lambda x: SimCLR(0.1, 0.5).losses(x, None), embeddings)
+    np.testing.assert_allclose(losses, nt_xent_in_words(embeddings, 0.1), rtol=1e-5, atol=1e-6)  # rounding of logits
+
+
+def test_simclr_projects_to_128_features_by_two_layers_with_a_relu_between():
+    module = SimCLR(0.5, 0.5).build_module(ARCHITECTURES["small_resnet_tiny"], 16, (32, 32, 3))
+    variables = init_variables(module, 0, (32, 32, 3))
+    head = jax.tree.map(np.asarray, variables["params"]["head"])
+    kernels = [leaf for leaf in jax.tree.leaves(head) if leaf.ndim == 2]
+    biases = [leaf for leaf in jax.tree.leaves(head) if leaf.ndim == 1]
+    pooled = np.asarray(
+        ARCHITECTURES["small_resnet_tiny"]
+        .with_output(0)
+        .apply({kind: {"trunk": tree["trunk"]} for kind, tree in variables.items()}, IMAGES)
+    )
+    first, second = sorted(kernels, key=lambda kernel: kernel.shape == (64, 128))
+    bias = {leaf.shape[0]: leaf for leaf in biases}
+    hidden = np.maximum(pooled @ first + bias.get(64, 0), 0)
+    np.testing.assert_allclose(module.apply(variables, IMAGES), hidden @ second + bias.get(128, 0), atol=1e-4)
+
+
+def test_each_task_gets_the_settings_that_are_its_own(cifar10_config):
+    pretrain = cifar10_config.pretrain
+    pretrain.noise_deviation, pretrain.temperature, pretrain.colour_strength = 0.3, 0.2, 0.7
+    assert build_task("denoising", pretrain, 10) == Reconstruction(0.3)
+    assert build_task("autoencoder", pretrain, 10) == Reconstruction(0.0)
+    assert build_task("simclr", pretrain, 10) == SimCLR(0.2, 0.7)
+    assert build_task("rotnet", pretrain, 10).num_classes == 4
+    assert (
+        build_task("classification", pretrain, 10).num_classes == build_task("baseline", pretrain, 10).num_classes == 10
+    )
+
+
+def test_the_decoder_mirrors_the_encoder():
+    module = Reconstruction(0.0).build_module(ARCHITECTURES["small_resnet_tiny"], 16, (32, 32, 3))
+    params = init_variables(module, 0, (32, 32, 3))["params"]
+
+    def channels(tree):
+        return sorted(leaf.shape[2:] for leaf in jax.tree.leaves(tree) if leaf.ndim == 4)
+
+    assert channels(params["decoder"]) == sorted((out, into) for into, out in channels(params["trunk"]))

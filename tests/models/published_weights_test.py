@@ -10,7 +10,7 @@ import pytest
 
 from brittle_jax.errors import UserError
 from brittle_jax.models.network import ARCHITECTURES
-from brittle_jax.models.published_weights import load_trunk
+from brittle_jax.models.published_weights import load_trunk, sha256_of
 
 pytestmark = pytest.mark.reference
 
@@ -133,6 +133,34 @@ def test_a_missing_file_and_another_checksum_are_named(torch, tiny, tmp_path):
     path = save(torch, torchvision_names(tiny[2], "new"), tmp_path / "weights.pth")
     with pytest.raises(UserError, match="not the published file: its SHA-256 is .*, not 8d451a50"):
         load_trunk(str(path), "8d451a50", tiny[1])
+    digest = sha256_of(str(path))
+    load_trunk(str(path), digest[:8].upper(), tiny[1])
+    other = digest[:7] + ("0" if digest[7] != "0" else "1")
+    with pytest.raises(UserError, match="not the published file"):
+        load_trunk(str(path), other, tiny[1])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(torch, tiny, tmp_path, value):
+    state = torchvision_names(tiny[2], "new")
+    name = next(name for name in state if name.endswith("conv0.weight"))
+    state[name] = torch.full_like(state[name], value)
+    with pytest.raises(UserError, match="conv0.weight has values that are not finite"):
+        load_trunk(str(save(torch, state, tmp_path / "weights.pth")), "", tiny[1])
+
+
+def test_a_kernel_of_another_rank_is_another_networks(torch, tiny, tmp_path):
+    state = torchvision_names(tiny[2], "new")
+    name = next(name for name in state if name.endswith("conv0.weight"))
+    state[name] = state[name].flatten(1)
+    with pytest.raises(UserError, match="is of another network: conv0.weight gives"):
+        load_trunk(str(save(torch, state, tmp_path / "weights.pth")), "", tiny[1])
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/x.pth", "x" * 300])
+def test_a_path_that_cannot_be_is_a_missing_file(tiny, path):
+    with pytest.raises(UserError, match="no such file"):
+        load_trunk(path, "", tiny[1])
 
 
 def test_an_older_torch_is_never_trusted(torch, tiny, tmp_path, monkeypatch):

@@ -4,8 +4,11 @@ import pytest
 from brittle_jax.auxiliary import TASKS
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.one_class import Lesson
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
+from brittle_jax.train import probe
 from brittle_jax.train.probe import feature_network, fit_and_predict, probe_teacher
+from tests.conftest import make_image_set
 
 
 def blobs(seed, spread=1.0):
@@ -78,3 +81,19 @@ def test_leaves_are_probed_as_healthy_or_diseased(cifar10_config):
     cifar10_config.data.max_test_samples = 0
     (configuration,) = one_class.configurations(images, cifar10_config)
     assert np.bincount(images.labels[configuration.test]).tolist() == [26, 9, 9, 8]
+
+
+def test_a_strong_penalty_leaves_the_majority():
+    features, labels = np.array([[0.0], [1.0], [1.1], [1.2]]), np.array([1, 0, 0, 0])
+    assert probe.fit_and_predict(features, labels, features, 1e3).tolist() == [1, 0, 0, 0]
+    assert probe.fit_and_predict(features, labels, features, 1e-9).tolist() == [0, 0, 0, 0]
+
+
+def test_one_patch_makes_a_parcel_a_threat():
+    images = make_image_set(
+        np.zeros((3, 1, 1, 3)), labels=np.array([0, 1, 1]), sample_of_image=np.array([0, 0, 1, 1, 2, 2])
+    )
+    lesson = Lesson(images, np.array([0]), np.array([0, 1, 2]))
+    predicted = np.array([0, 0, 0, 1, 0, 0])
+    assert probe._accuracy_by_sample(lesson, np.arange(6), predicted) == pytest.approx(2 / 3)
+    assert probe._accuracy_by_sample(lesson, np.arange(6), np.array([1, 0, 0, 1, 1, 1])) == pytest.approx(2 / 3)

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 import os
 import shutil
@@ -291,3 +292,22 @@ def test_smoke_without_published_weights_says_that_they_are_drawn(xray_config, t
     _, description = obtain(xray_config, tmp_path / "run", one_device)
     assert description == {"synthetic_weights": True}
     assert "SYNTHETIC WEIGHTS" in capsys.readouterr().out
+
+
+def test_each_part_of_a_lesson_and_of_the_task_changes_the_key(config):
+    images = load("cifar10", config)
+    lesson = one_class.plan_lesson(config, load("fashion_mnist", config), one_class.configurations(images, config)[0])
+    task = build_task("autoencoder", config.pretrain, 10)
+    wider = copy.deepcopy(config)
+    wider.network.output_features = 7
+    others = [
+        (config, task, dataclasses.replace(lesson, train=lesson.train[1:])),
+        (config, task, dataclasses.replace(lesson, held_out=lesson.held_out[1:])),
+        (config, dataclasses.replace(task, version=task.version + 1), lesson),
+        (wider, task, lesson),
+    ]
+    keys = {teacher_store.key_of(teacher_store.identify(*each)) for each in [(config, task, lesson), *others]}
+    assert len(keys) == 5
+    labels = dataclasses.replace(lesson.images, labels=(lesson.images.labels + 1) % 10)
+    relabelled = teacher_store.identify(config, task, dataclasses.replace(lesson, images=labels))
+    assert teacher_store.key_of(relabelled) not in keys
