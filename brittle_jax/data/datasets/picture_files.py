@@ -121,7 +121,9 @@ def id_of(file: pathlib.Path, folder: pathlib.Path) -> str:
 def _leads_inside(file: pathlib.Path, folder: pathlib.Path) -> bool:
     try:
         return file.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError, ValueError):  # a link to itself, a name that no file can have
+    except RuntimeError:  # a link to itself, before Python 3.13; reading it will say so
+        return True
+    except (OSError, ValueError):  # a name that no file can have
         return False
 
 
