@@ -1,9 +1,11 @@
 """Data sets of files, from the files to what networks see."""
 
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from brittle_jax.data.datasets import picture_files, plant_pathology
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
 from brittle_jax.recipes import image_folder_row
+
+_NOBODY = 65534
 
 
 def save(file, value=0, size=(20, 30)):
@@ -196,11 +200,21 @@ def test_two_runs_at_once_prepare_once_and_both_see_what_is_bad(config, folder):
     assert sum("preparing" in text for text in printed) == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_that_cannot_be_listed_is_refused(config, folder):
-    (folder / "dent").chmod(0)
-    with pytest.raises(UserError, match="cannot be listed: Permission denied"):
-        load("image_folder", config)
+    with tempfile.TemporaryDirectory() as root:  # unlike pytest's own, one that others may enter
+        os.chmod(root, 0o755)
+        own = pathlib.Path(shutil.copytree(folder, f"{root}/own"))
+        (own / "dent").chmod(0)
+        config.data.path = str(own)
+        user = os.geteuid()
+        try:
+            if user == 0:  # who may list everything
+                os.seteuid(_NOBODY)
+            with pytest.raises(UserError, match="cannot be listed: Permission denied"):
+                load("image_folder", config)
+        finally:
+            os.seteuid(user)
+            (own / "dent").chmod(0o755)
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-that-name/x", "x" * 300, os.fsdecode(b"/\xff"), "a\0b"])
