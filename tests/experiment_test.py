@@ -20,7 +20,7 @@ from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
 from brittle_jax.models.layers import batch_norm
 from brittle_jax.models.network import ARCHITECTURES, Architecture
-from brittle_jax.recipes import small_resnet_row
+from brittle_jax.recipes import densenet_row, small_resnet_row
 from brittle_jax.results import DETECTORS
 from brittle_jax.train import teacher
 
@@ -247,6 +247,16 @@ def test_every_kind_of_teacher_runs_on_pictures(tmp_path, cifar10_config, task):
     probes = [entry["probe"]["accuracy"] for entry in results["configurations"]]
     assert results["probe_accuracy"] == pytest.approx(np.mean(probes))
     assert results["probe_accuracy_sd"] == pytest.approx(np.std(probes))
+
+
+def test_leaves_run_and_weights_that_stand_in_are_called_synthetic(tmp_path, data_dir):
+    config = shrink(densenet_row("plant_imagenet", "smoke", data="plant_pathology", teacher="imagenet"))
+    config.data.dir, config.teacher.batch_norm_batch_size = data_dir, 16
+    experiment.run(config, tmp_path)
+    results = read(tmp_path, "results.json")
+    (entry,) = results["configurations"]
+    assert (entry["name"], entry["teacher"]["synthetic_weights"]) == ("healthy", True)
+    assert results["synthetic_data"] is True
 
 
 def test_the_xray_baseline_runs_with_a_random_teacher_on_the_same_test(tmp_path, xray_config):
