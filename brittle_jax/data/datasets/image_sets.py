@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -15,9 +15,20 @@ from brittle_jax import console
 from brittle_jax.data import patches, preprocess
 from brittle_jax.data.image_set import ImageSet, remembered
 
-Source = Sequence[dict]  # of examples whose images are still encoded
-
 _CHUNK = 512  # examples
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One split of a data set.
+
+    Attributes:
+        examples: by position, all features; its images are still encoded.
+        read_encoded: position and name of an image feature to its bytes, without parsing the rest of the example.
+    """
+
+    examples: Sequence[dict]
+    read_encoded: Callable[[int, str], bytes]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +65,7 @@ def picture_set(
 
     def read_encoded(sample: int) -> bytes:
         which, position = table.places[sample].tolist()
-        return parts[which][position]["image"]
+        return parts[which].read_encoded(position, "image")
 
     def read_resized(sample: int) -> np.ndarray:
         return preprocess.decode(read_encoded(sample), side)
@@ -91,7 +102,7 @@ def patch_set(
 
     @functools.lru_cache(maxsize=16)  # patches of one view are often read one after the other
     def read_view(parcel: int, view: int) -> np.ndarray:
-        return preprocess.decode(source[int(table.places[parcel, 1])][names[view]])
+        return preprocess.decode(source.read_encoded(int(table.places[parcel, 1]), names[view]))
 
     boxes, where = _find_patches(read_view, len(table.ids), len(names), settings)
     image_shape = (settings.size_pixels, settings.size_pixels, 3)
@@ -143,9 +154,9 @@ def _read_table(sources: Mapping[str, Source], views: Sequence[str]) -> _Table:
     """Reads all but the images, of which it takes digests; a chunk at a time, so that memory stays flat."""
     rows, skipped = [], []
     for which, (split, source) in enumerate(sources.items()):
-        for start in range(0, len(source), _CHUNK):
-            positions = range(start, min(start + _CHUNK, len(source)))
-            for position, example in zip(positions, source.__getitems__(positions), strict=True):
+        for start in range(0, len(source.examples), _CHUNK):
+            positions = range(start, min(start + _CHUNK, len(source.examples)))
+            for position, example in zip(positions, source.examples.__getitems__(positions), strict=True):
                 texts = {key: example[key].decode() for key in ("id", "split", "group", "bad") if key in example}
                 own_id = texts.get("id") or f"{split}_{position:05d}"
                 if texts.get("bad"):
