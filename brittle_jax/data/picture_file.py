@@ -97,6 +97,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise BadPictureError("its pixels have more than 16 bits")
+        values = np.where(values == image.info.get("transparency", -1), 65535, values)  # one grey value, in PNG
         return np.repeat(((values * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=-1)
     if image.has_transparency_data:
         image = image.convert("RGBA")

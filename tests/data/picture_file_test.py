@@ -55,6 +55,12 @@ def test_16_bits_become_8(tmp_path, name):
     np.testing.assert_array_equal(picture, np.repeat(expected[..., None], 3, axis=-1))
 
 
+def test_the_transparent_grey_of_16_bits_is_white(tmp_path):
+    values = np.array([[0, 1285, 32768]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=1285)
+    np.testing.assert_array_equal(read(tmp_path / "a.png")[0, :, 0], [0, 255, 128])
+
+
 def test_palettes_become_rgb(tmp_path):
     colours = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 0]]], np.uint8)
     image = Image.fromarray(colours).convert("P", palette=Image.Palette.ADAPTIVE, colors=4)

@@ -137,6 +137,21 @@ def test_the_views_of_parcels_are_found_by_their_suffixes(config, tmp_path):
             load("xray", config)
 
 
+def test_a_link_out_of_the_folder_is_named(config, tmp_path):
+    write_parcels(tmp_path / "scans")
+    write_parcels(tmp_path / "elsewhere")
+    (tmp_path / "scans" / "soc" / "more").symlink_to(tmp_path / "elsewhere" / "soc")
+    with pytest.raises(UserError, match="soc/more leads out of .*scans: put its pictures into that folder"):
+        load("xray", config)
+
+
+def test_scans_of_dvxray_without_annotation_are_counted(config, tmp_path, capsys):
+    write_dvxray(tmp_path / "scans", is_one_folder=True)
+    (tmp_path / "scans" / "DvXray" / "00003.json").unlink()
+    assert len(load("xray", config).ids) == 12
+    assert "left out, 2 pictures without NAME.json, such as DvXray/00003_OL.png" in capsys.readouterr().err
+
+
 def test_two_files_for_one_view_are_refused(config, tmp_path):
     write_parcels(tmp_path / "scans")
     scan(tmp_path / "scans" / "soc" / "p3_top.jpg", 0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from brittle_jax import console
 from brittle_jax.config import split_list
 from brittle_jax.data.datasets.picture_files import Entry, Listing, as_text, find_pictures, id_of
 from brittle_jax.data.datasets.tables import read_table
@@ -37,6 +38,7 @@ def list_xray(folder: pathlib.Path, view_suffixes: str, compass_kind: str) -> Li
         if (root / "meta.txt").is_file():
             return _list_compass(root, compass_kind)
     if entries := list(_dvxray_entries(folder)):
+        _warn_of_unlisted(folder, entries)
         return Listing("dvxray", folder, CLASSES, _DVXRAY_VIEWS, tuple(entries))
     raise UserError(
         f"--config.data.path={as_text(folder)} has no scans that are known: soc/ and threat/ (parcels of one's own), "
@@ -55,6 +57,8 @@ def _list_parcels(folder: pathlib.Path, suffixes: Sequence[str]) -> Listing:
     for label in CLASSES:
         for file in find_pictures(folder / label, folder) if (folder / label).is_dir() else ():
             suffix = next((suffix for suffix in suffixes if file.stem.endswith(suffix)), None)
+            if suffix is None and file.is_dir():
+                raise UserError(f"{as_text(file)} leads out of {as_text(folder)}: put its pictures into that folder")
             if suffix is None:
                 raise UserError(
                     f"{as_text(file)}: before its type the name ends in none of {', '.join(suffixes)}: set "
@@ -82,6 +86,15 @@ def _dvxray_entries(folder: pathlib.Path) -> Iterator[Entry]:
             tuple(picture if picture.exists() else None for picture in pictures),
             boxes=tuple((as_text(str(thing["label"])), _boxes_of(file, thing)) for thing in objects),
         )
+
+
+def _warn_of_unlisted(folder: pathlib.Path, entries: Sequence[Entry]) -> None:
+    """Says how many scans of DvXray have no annotation: whether they are threats is not known."""
+    listed = {file for entry in entries for file in entry.files}
+    scans = {file for view in _DVXRAY_VIEWS for file in folder.rglob(f"*_{view}.png")}
+    if unlisted := sorted(scans - listed):
+        example = id_of(unlisted[0], folder)
+        console.warn(f"{as_text(folder)}: left out, {len(unlisted)} pictures without NAME.json, such as {example}")
 
 
 def _objects_of(file: pathlib.Path) -> list[dict[str, Any]]:
