@@ -221,7 +221,9 @@ def _download_and_prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
     )
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(f"{name} is not in {root}, and TensorFlow is not here to prepare it: {elsewhere}")
-    console.say(f"downloading {name} ({builder.info.download_size}) and preparing it, once, in {root}")
+    size = f" ({builder.info.download_size})" if builder.info.download_size else ""
+    # tfds tries again and again: 3.5 minutes where connections are refused.
+    console.say(f"downloading {name}{size} and preparing it, once, in {root}; without a network, minutes go by first")
     try:
         builder.download_and_prepare(file_format=_ARRAY_RECORD)
     except Exception as error:  # of the network, of checksums, of files to be put there by hand: no common class
