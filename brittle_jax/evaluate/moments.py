@@ -65,6 +65,14 @@ def update_moments(moments: Moments, vectors: jax.Array, mask: jax.Array | None 
     return Moments(total, shift, moments.mean + delta * count / jnp.maximum(total, 1), scatter, remainder)
 
 
+def moments_of(vectors: np.ndarray, *, full: bool = True, block_size: int = 4096) -> Moments:
+    """Returns the moments of vectors [N, F] that lie in memory; blocks of them pass through the device."""
+    moments = empty_moments(vectors.shape[1], full=full)
+    for start in range(0, len(vectors), block_size):
+        moments = update_moments(moments, vectors[start : start + block_size])
+    return moments
+
+
 def _scatter(deviations: jax.Array, full: bool) -> jax.Array:
     if full:
         return jnp.matmul(deviations.T, deviations, precision=jax.lax.Precision.HIGHEST)

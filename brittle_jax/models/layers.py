@@ -5,12 +5,13 @@ import functools
 import flax.linen as nn
 import jax
 
+from brittle_jax.models.convolution import conv_general_dilated
 from brittle_jax.parallel import BATCH_AXIS
 
 # PyTorch's default for convolutions and linear layers: uniform in ±1/√fan_in, for weights and biases alike.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
-conv = functools.partial(nn.Conv, use_bias=False, kernel_init=kernel_init)
+conv = functools.partial(nn.Conv, use_bias=False, kernel_init=kernel_init, conv_general_dilated=conv_general_dilated)
 
 
 def batch_norm(train: bool, momentum: float, name: str | None = None) -> nn.BatchNorm:

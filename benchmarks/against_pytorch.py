@@ -1,0 +1,320 @@
+"""Speed beside PyTorch on the same work, in alternating rounds, on whatever device is there.
+
+    python -m benchmarks.against_pytorch
+    python -m benchmarks.against_pytorch --only step,score --rounds 7 --compile
+
+PyTorch runs eager, channels-last, as it is usually written; `--compile` adds `torch.compile`. Images are made up. A
+rate is the median of the rounds, its spread the lowest and the highest. The limit of the machine is the rate of a large
+matrix product in float32, ours or PyTorch's, whichever is faster. Needs the extra `reference`.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+
+from benchmarks import pytorch_work as theirs
+from brittle_jax import runtime
+from brittle_jax.auxiliary.augmentation import Augmentation
+from brittle_jax.auxiliary.rotnet import RotNet
+from brittle_jax.config import get_base_config
+from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.preprocess import to_unit_range
+from brittle_jax.evaluate import passes
+from brittle_jax.evaluate.brittleness import input_gradient_norms
+from brittle_jax.evaluate.detectors import distillation_score
+from brittle_jax.evaluate.moments import covariance_of, moments_of
+from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
+from brittle_jax.parallel import DeviceGroup
+from brittle_jax.train.distill import distill_student
+from brittle_jax.train.loop import MetricLog
+from brittle_jax.train.pretrain import sgd
+from brittle_jax.train.steps import create_state, distill_step, pretrain_step
+
+_FEATURES = 128  # of the representation of CIFAR-10's rows
+_DISTILLATION_IMAGES, _DISTILLATION_EPOCHS = 5_000, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """The same work, done by both.
+
+    Attributes:
+        title: what is done.
+        unit: what is counted, such as images.
+        count: how many a call.
+        ours, theirs: do it once, and wait for the device; theirs by the name of the way.
+        flops: of one call, as XLA counts them in ours; None: not known.
+    """
+
+    title: str
+    unit: str
+    count: int
+    ours: Callable[[], object]
+    theirs: dict[str, Callable[[], object]]
+    flops: float | None = None
+
+
+def pictures(count: int, side: int) -> np.ndarray:
+    """Returns random images [count, side, side, 3] uint8."""
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+def image_set(images: np.ndarray) -> ImageSet:
+    """Returns images [N, H, W, 3] as a set of as many normal samples."""
+    count = len(images)
+    return ImageSet(
+        name="made up",
+        classes=("normal",),
+        synthetic=True,
+        ids=np.arange(count).astype(str),
+        labels=np.zeros(count, int),
+        official_split=None,
+        groups=np.arange(count).astype(str),
+        digests=np.arange(count).astype(str)[:, None],
+        skipped=(),
+        sample_of_image=np.arange(count),
+        views=("",),
+        view_of_image=np.zeros(count, int),
+        read_image=lambda index: images[index],
+        image_shape=images.shape[1:],
+        read_view=lambda sample, view: images[sample],
+        box_of_image=None,
+    )
+
+
+def network(name: str, features: int, side: int, seed: int = 0) -> Network:
+    """Returns a network with drawn weights."""
+    module = ARCHITECTURES[name].with_output(features)
+    return Network(module, init_variables(module, seed, (side, side, 3)))
+
+
+def flops_of(function: Callable, *arguments: object) -> float:
+    """Returns how many floating-point operations XLA counts in a function."""
+    return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+
+
+def train_step(step: Callable, static: tuple, variables: dict, batch: dict) -> Callable[[], object]:
+    """Returns what runs one update on a batch, of a state that goes on from call to call."""
+    devices = DeviceGroup()
+    state = devices.replicate(create_state(variables, static[1], seed=0))
+    update = devices.train_step(step, *static)
+
+    def run() -> None:
+        nonlocal state
+        state, metrics = update(state, batch)
+        jax.block_until_ready((state, metrics))
+
+    return run
+
+
+def distillation(compiles: bool) -> Work:
+    """One configuration end to end: ours has the teacher's outputs once, PyTorch at every step, as is usual."""
+    images = pictures(_DISTILLATION_IMAGES, 32)
+    indices = np.arange(len(images))
+    config = get_base_config()
+    config.distill.num_epochs = _DISTILLATION_EPOCHS
+    devices, teacher = DeviceGroup(), network("small_resnet", _FEATURES, 32)
+    with tempfile.TemporaryDirectory() as folder:
+        log = MetricLog(folder)
+
+    def ours() -> None:
+        targets = passes.outputs(teacher, image_set(images), indices, config.evaluate.batch_size, devices, "targets")
+        student = distill_student(
+            teacher.module, image_set(images), indices, targets, config, name="x", devices=devices, log=log
+        )
+        jax.block_until_ready(student.variables)
+
+    count = len(images) * _DISTILLATION_EPOCHS
+    ways = theirs.distillation(images, _FEATURES, _DISTILLATION_EPOCHS, config.distill.batch_size, compiles)
+    return Work(f"distillation, 5,000 images, {_DISTILLATION_EPOCHS} epochs", "images", count, ours, ways)
+
+
+def step(compiles: bool) -> Work:
+    """One distillation step, the teacher's outputs given."""
+    images = pictures(64, 32)
+    student, tx = network("small_resnet", _FEATURES, 32), optax.adam(1e-5)
+    targets = np.random.default_rng(1).normal(size=(64, _FEATURES)).astype(np.float32)
+    batch = {"image": images, "target": targets}
+    ours = train_step(distill_step, (student.module, tx), student.variables, batch)
+    return Work("distillation step, batch 64", "images", 64, ours, theirs.step(images, targets, compiles))
+
+
+def score(compiles: bool) -> Work:
+    """Scoring with student and teacher."""
+    images = pictures(512, 32)
+    student, teacher = (network("small_resnet", _FEATURES, 32, seed) for seed in (0, 1))
+
+    def scores(student: Network, teacher: Network, images: jax.Array) -> jax.Array:
+        return distillation_score(student, teacher, to_unit_range(images))
+
+    return Work(
+        "scoring, student and teacher, 512 images",
+        "images",
+        len(images),
+        lambda: np.asarray(jax.jit(scores)(student, teacher, images)),
+        theirs.score(images, _FEATURES, compiles),
+        flops_of(scores, student, teacher, images),
+    )
+
+
+def gradient(compiles: bool) -> Work:
+    """Norms of per-image input gradients."""
+    images = pictures(512, 32)
+    student, teacher = (network("small_resnet", _FEATURES, 32, seed) for seed in (0, 1))
+
+    def norms(student: Network, teacher: Network, images: jax.Array) -> jax.Array:
+        return input_gradient_norms(student, teacher, to_unit_range(images))
+
+    return Work(
+        "input-gradient norms, 512 images",
+        "images",
+        len(images),
+        lambda: np.asarray(jax.jit(norms)(student, teacher, images)),
+        theirs.gradient(images, _FEATURES, compiles),
+        flops_of(norms, student, teacher, images),
+    )
+
+
+def moments(count: int, features: int) -> Work:
+    """Mean and covariance of representations, as the Mahalanobis detectors need them."""
+    vectors = np.random.default_rng(0).normal(size=(count, features)).astype(np.float32)
+    return Work(
+        f"mean and covariance, {count:,} x {features}",
+        "vectors",
+        count,
+        lambda: covariance_of(moments_of(vectors)),
+        theirs.moments(vectors),
+        2.0 * count * features**2,
+    )
+
+
+def densenet(compiles: bool) -> Work:
+    """DenseNet-161 at 224 pixels, evaluation."""
+    images, dense = pictures(16, 224), network("densenet161", 0, 224)
+
+    def outputs(network: Network, images: jax.Array) -> jax.Array:
+        return network(to_unit_range(images))
+
+    return Work(
+        "DenseNet-161 at 224, forward, 16 images",
+        "images",
+        len(images),
+        lambda: np.asarray(jax.jit(outputs)(dense, images)),
+        theirs.densenet(images, compiles),
+        flops_of(outputs, dense, images),
+    )
+
+
+def densenet_step(compiles: bool) -> Work:
+    """DenseNet-161 at 224 pixels: a distillation step, forward and backward."""
+    images, dense, tx = pictures(8, 224), network("densenet161", 0, 224), optax.adam(1e-5)
+    batch = {"image": images, "target": np.zeros((8, 2208), np.float32)}
+    ours = train_step(distill_step, (dense.module, tx), dense.variables, batch)
+    return Work(
+        "DenseNet-161 at 224, distillation step, batch 8", "images", 8, ours, theirs.densenet_step(images, compiles)
+    )
+
+
+def rotnet(compiles: bool) -> Work:
+    """A step of RotNet on 32 images, 128 with their rotations."""
+    images = pictures(32, 32)
+    task = RotNet(Augmentation(crop_padding_pixels=4, flip=False, cutout_pixels=8))
+    module = task.build_module(ARCHITECTURES["small_resnet"], _FEATURES, (32, 32, 3))
+    batch = {"image": images, "label": np.zeros(32, np.int32), "position": np.arange(32), "epoch": np.zeros(32, int)}
+    batch = {key: value if key == "image" else value.astype(np.int32) for key, value in batch.items()}
+    tx = sgd(0.4, 10, 1000, 0.9, 5e-4)
+    ours = train_step(pretrain_step, (module, tx, task), init_variables(module, 0, (32, 32, 3)), batch)
+    return Work("RotNet step, 128 inputs", "inputs", 128, ours, theirs.rotnet(images, compiles))
+
+
+WORKS = {
+    "distillation": distillation,
+    "step": step,
+    "score": score,
+    "gradient": gradient,
+    "moments128": lambda compiles: moments(100_000, 128),
+    "moments2208": lambda compiles: moments(20_000, 2208),
+    "densenet": densenet,
+    "densenet_step": densenet_step,
+    "rotnet": rotnet,
+}
+
+
+def seconds_of(function: Callable[[], object], least: float) -> float:
+    """Returns the time of a call, the mean over so many calls as take at least some seconds."""
+    start, calls = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < least or not calls:
+        function()
+        calls += 1
+    return elapsed / calls
+
+
+def measure(work: Work, rounds: int, least: float) -> dict[str, list[float]]:
+    """Returns the seconds of each way in alternating rounds, after one call of each that does not count."""
+    ways = {"ours": work.ours, **work.theirs}
+    for run in ways.values():
+        run()
+    seconds = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, run in ways.items():
+            seconds[way].append(seconds_of(run, least))
+    return seconds
+
+
+def limit(side: int = 4096) -> float:
+    """Returns the FLOP/s of a large matrix product in float32."""
+    ones = np.ones((side, side), np.float32)
+    product, matrix, tensor = jax.jit(jnp.matmul), jnp.asarray(ones), torch.from_numpy(ones).to(theirs.DEVICE)
+    seconds = [
+        seconds_of(lambda: product(matrix, matrix).block_until_ready(), 1.0),
+        seconds_of(lambda: theirs.synchronised(tensor @ tensor), 1.0),
+    ]
+    return 2 * side**3 / min(seconds)
+
+
+def rows_of(name: str, compiles: bool, rounds: int, least: float, peak: float) -> Iterator[str]:
+    """Measures one work and yields the lines of the table, one a way of PyTorch's."""
+    work = WORKS[name](compiles)
+    seconds = measure(work, rounds, least)
+    ours = statistics.median(seconds["ours"])
+    share = f"{100 * work.flops / ours / peak:.0f}%" if work.flops else "-"
+
+    def rate(values: list[float]) -> str:
+        low, middle, high = (work.count / value for value in (max(values), statistics.median(values), min(values)))
+        return f"{middle:,.0f} [{low:,.0f}, {high:,.0f}]" if middle >= 100 else f"{middle:.1f} [{low:.1f}, {high:.1f}]"
+
+    for way in work.theirs:
+        ratio = statistics.median(seconds[way]) / ours
+        cells = work.title, f"{work.unit}/s", rate(seconds["ours"]), rate(seconds[way]), way, f"{ratio:.2f}", share
+        yield f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Reads the command line, measures, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help=f"comma-separated, of {', '.join(WORKS)}")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="that each round of each way takes at least")
+    parser.add_argument("--compile", action="store_true", help="time torch.compile too")
+    arguments = parser.parse_args()
+    runtime.set_up()
+    peak = limit()
+    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, torch {torch.__version__}", end="; ")
+    print(f"large matrix product: {peak / 1e9:,.0f} GFLOP/s", flush=True)
+    print("| work | unit | ours | PyTorch | way | ratio | share of the limit |\n|---|---|---|---|---|---|---|")
+    for name in arguments.only.split(",") if arguments.only else WORKS:
+        for row in rows_of(name, arguments.compile, arguments.rounds, arguments.seconds, peak):
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

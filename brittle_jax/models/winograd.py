@@ -1,0 +1,106 @@
+"""3×3 convolution by 16 matrix products instead of 36: F(2×2, 3×3) of Lavin and Gray (2016, arXiv 1509.09308).
+
+The result, and its rounding, are about those of the plain convolution: the transforms add, subtract and halve. Each
+tile of 4×4 pixels, which overlap by two, gives 2×2 outputs:
+
+    output = A [ (G kernel Gᵀ) · (B tile Bᵀ) ] Aᵀ,    · element by element, summed over channels
+
+A grid below is a list of lists: for each place of a tile, an array [P, C] that holds it of all P tiles.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+_A = ((1, 1, 1, 0), (0, 1, -1, -1))
+_B = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
+_G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+
+# Of so many tiles the arrays stay in a CPU's cache from one transform to the next; see benchmarks/NOTES.md.
+_TILES_AT_ONCE = 1024
+
+_Matrix = Sequence[Sequence[float]]
+_Grid = list[list[jax.Array]]
+
+
+def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves [N, H, W, C] with [3, 3, C, F] at stride 1, the border padded with one pixel of zeros: [N, H, W, F]."""
+    height, width = images.shape[1:3]
+    transformed = _sandwich(_G, [[kernel[row, column] for column in range(3)] for row in range(3)])
+
+    def outputs(group: jax.Array) -> jax.Array:
+        products = _each_place(jnp.matmul, _tiles(group), transformed)
+        shape = (len(group), math.ceil(height / 2), math.ceil(width / 2), kernel.shape[-1])
+        corners = [[each.reshape(shape) for each in row] for row in _sandwich(_A, products)]
+        rows = [jnp.stack(row, axis=3) for row in corners]
+        joined = jnp.stack(rows, axis=2).reshape(len(group), 2 * shape[1], 2 * shape[2], shape[3])
+        return joined[:, :height, :width]
+
+    groups = _in_groups(images)
+    return jax.lax.map(outputs, groups).reshape(*images.shape[:3], kernel.shape[-1])
+
+
+def kernel_gradient(images: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Gradient of `convolve` with respect to the kernel: images [N, H, W, C] and [N, H, W, F] to [3, 3, C, F]."""
+    channels, features = images.shape[-1], gradient.shape[-1]
+
+    def add(total: _Grid, group: tuple[jax.Array, jax.Array]) -> tuple[_Grid, None]:
+        products = _each_place(lambda tile, corner: tile.T @ corner, _tiles(group[0]), _spread(group[1]))
+        return _each_place(jnp.add, total, products), None
+
+    nothing = [[jnp.zeros((channels, features), images.dtype) for _ in range(4)] for _ in range(4)]
+    total, _ = jax.lax.scan(add, nothing, (_in_groups(images), _in_groups(gradient)))
+    return jnp.stack([jnp.stack(row) for row in _sandwich(_transposed(_G), total)])
+
+
+def _in_groups(images: jax.Array) -> jax.Array:
+    """Splits [N, H, W, C] into [N / M, M, H, W, C], M images together having about `_TILES_AT_ONCE` tiles."""
+    count, height, width, _ = images.shape
+    most = max(_TILES_AT_ONCE // (math.ceil(height / 2) * math.ceil(width / 2)), 1)
+    together = max(divisor for divisor in range(1, min(most, count) + 1) if count % divisor == 0)
+    return images.reshape(count // together, together, *images.shape[1:])
+
+
+def _tiles(images: jax.Array) -> _Grid:
+    """Cuts overlapping tiles of 4×4 pixels out of [N, H, W, C], and transforms them."""
+    _, height, width, channels = images.shape
+    padded = jnp.pad(images, ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0)))
+    last_row, last_column = padded.shape[1] - 3, padded.shape[2] - 3
+    places = [
+        [padded[:, row : row + last_row : 2, column : column + last_column : 2] for column in range(4)]
+        for row in range(4)
+    ]
+    return _sandwich(_B, [[place.reshape(-1, channels) for place in row] for row in places])
+
+
+def _spread(gradient: jax.Array) -> _Grid:
+    """Spreads gradients of outputs [N, H, W, F] over the 16 products that the outputs came from."""
+    _, height, width, features = gradient.shape
+    even = jnp.pad(gradient, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    corners = [[even[:, row::2, column::2].reshape(-1, features) for column in range(2)] for row in range(2)]
+    return _sandwich(_transposed(_A), corners)
+
+
+def _sandwich(matrix: _Matrix, grid: _Grid) -> _Grid:
+    """Returns matrix · grid · matrixᵀ."""
+    half = [[_combine(coefficients, column) for column in zip(*grid, strict=True)] for coefficients in matrix]
+    return [[_combine(coefficients, row) for coefficients in matrix] for row in half]
+
+
+def _combine(coefficients: Sequence[float], arrays: Sequence[jax.Array]) -> jax.Array:
+    terms = [
+        array if factor == 1 else factor * array for factor, array in zip(coefficients, arrays, strict=True) if factor
+    ]
+    return functools.reduce(jnp.add, terms)
+
+
+def _each_place(function: Callable[[Any, Any], Any], one: _Grid, other: _Grid) -> _Grid:
+    return [list(map(function, *rows)) for rows in zip(one, other, strict=True)]
+
+
+def _transposed(matrix: _Matrix) -> _Matrix:
+    return tuple(zip(*matrix, strict=True))

@@ -1,0 +1,94 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from brittle_jax.models import winograd
+from brittle_jax.models.convolution import conv_general_dilated
+
+SAME = ((1, 1), (1, 1))
+
+
+def plain(images, kernel, strides, padding):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=layout)
+
+
+def draw(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def assert_equal_with_gradients(ours, theirs, images, kernel, tolerance):
+    expected, pull_back = jax.vjp(theirs, images, kernel)
+    result, ours_pull_back = jax.vjp(ours, images, kernel)
+    np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance)
+    gradient = jnp.asarray(draw(expected.shape, 1), images.dtype)
+    for one, other in zip(ours_pull_back(gradient), pull_back(gradient), strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance * float(jnp.abs(other).max()))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "features", "strides", "padding"),
+    [
+        ((3, 8, 8, 3), (3, 3), 64, (1, 1), SAME),  # a first layer: all places of the kernel in one product
+        ((3, 8, 6, 20), (3, 3), 7, (1, 1), SAME),  # one product a place
+        ((6, 8, 8, 64), (3, 3), 72, (1, 1), SAME),  # Winograd, forward and backward
+        ((2, 7, 5, 64), (3, 3), 48, (1, 1), SAME),  # Winograd forward alone; odd sizes
+        ((2, 20, 23, 3), (7, 7), 8, (2, 2), ((3, 3), (3, 3))),
+        ((2, 9, 9, 20), (3, 3), 8, (2, 2), SAME),
+        ((2, 5, 5, 8), (1, 1), 6, (1, 1), ((0, 0), (0, 0))),
+        ((2, 5, 5, 64), (3, 3), 64, (1, 1), ((0, 0), (0, 0))),
+    ],
+)
+def test_convolution_and_its_gradients_equal_the_plain_ones(shape, size, features, strides, padding):
+    with jax.enable_x64(True):  # in which all that is left of a wrong formula would stand out
+        images, kernel = jnp.asarray(draw(shape)), jnp.asarray(draw((*size, shape[-1], features), 2))
+        assert_equal_with_gradients(
+            lambda x, k: conv_general_dilated(x, k, strides, padding),
+            lambda x, k: plain(x, k, strides, padding),
+            images,
+            kernel,
+            1e-12,
+        )
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 16])
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_winograd_equals_the_plain_convolution_at_any_size(count, side):
+    with jax.enable_x64(True):
+        images, kernel = jnp.asarray(draw((count, side, side, 2))), jnp.asarray(draw((3, 3, 2, 5), 2))
+        expected, pull_back = jax.vjp(lambda x, k: plain(x, k, (1, 1), SAME), images, kernel)
+        np.testing.assert_allclose(winograd.convolve(images, kernel), expected, rtol=1e-12, atol=1e-12)
+        gradient = jnp.asarray(draw(expected.shape, 1))
+        ours = winograd.kernel_gradient(images, gradient)
+        np.testing.assert_allclose(ours, pull_back(gradient)[1], rtol=1e-11, atol=1e-11)
+
+
+def test_winograd_rounds_about_as_the_plain_convolution_does():
+    images, kernel = draw((4, 16, 16, 128)), draw((3, 3, 128, 64), 2) / np.sqrt(9 * 128)
+    with jax.enable_x64(True):
+        exact = np.asarray(plain(jnp.asarray(images), jnp.asarray(kernel), (1, 1), SAME))
+    images, kernel = images.astype(np.float32), kernel.astype(np.float32)
+    errors = [
+        np.sqrt(np.square(np.asarray(result, np.float64) - exact).mean())
+        for result in (winograd.convolve(images, kernel), plain(images, kernel, (1, 1), SAME))
+    ]
+    assert errors[0] < 3 * errors[1] < 1e-5
+
+
+def test_an_image_is_convolved_alike_in_every_batch():
+    images, kernel = draw((7, 8, 8, 64)).astype(np.float32), draw((3, 3, 64, 64), 2).astype(np.float32)
+    together = conv_general_dilated(images, kernel, (1, 1), SAME)
+    alone = np.concatenate([conv_general_dilated(image[None], kernel, (1, 1), SAME) for image in images])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-4)
+
+
+def test_other_platforms_get_the_plain_convolution():
+    images, kernel = np.zeros((2, 8, 8, 64), np.float32), np.zeros((3, 3, 64, 64), np.float32)
+
+    def loss(images, kernel):
+        return conv_general_dilated(images, kernel, (1, 1), SAME).sum()
+
+    exported = jax.export.export(jax.jit(jax.grad(loss, argnums=(0, 1))), platforms=["cuda"])(images, kernel)
+    text = exported.mlir_module()
+    assert "stablehlo.convolution" in text and "stablehlo.dot_general" not in text
