@@ -7,6 +7,7 @@ the Mahalanobis distance multiplies its rounding by the condition number of the 
 """
 
 import functools
+import math
 import operator
 
 import flax.struct
@@ -15,6 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax.errors import DegenerateDataError
+
+_BLOCK_SIZE = 16_384  # vectors that go to the device together, in `moments_of`
+_MOST_STRIPS, _LEAST_STRIP_HEIGHT = 8, 64
 
 
 class Moments(flax.struct.PyTreeNode):
@@ -57,26 +61,40 @@ def update_moments(moments: Moments, vectors: jax.Array, mask: jax.Array | None 
     deviations = weights * (deviations - correction[None])
     total = moments.count + count
     delta = (batch_mean - shift) + correction - moments.mean
-    full = moments.scatter.ndim == 2
     between = moments.count * count / jnp.maximum(total, 1)
-    increment = _scatter(deviations, full) + between * _scatter(delta[None], full) + moments.remainder
+    if moments.scatter.ndim == 2:
+        within, across = _scatter(deviations), jnp.outer(delta, delta)
+    else:
+        within, across = jnp.square(deviations).sum(axis=0), jnp.square(delta)
+    increment = within + between * across + moments.remainder
     scatter = moments.scatter + increment
     remainder = increment - (scatter - moments.scatter)
     return Moments(total, shift, moments.mean + delta * count / jnp.maximum(total, 1), scatter, remainder)
 
 
-def moments_of(vectors: np.ndarray, *, full: bool = True, block_size: int = 4096) -> Moments:
+def moments_of(vectors: np.ndarray, *, full: bool = True) -> Moments:
     """Returns the moments of vectors [N, F] that lie in memory; blocks of them pass through the device."""
     moments = empty_moments(vectors.shape[1], full=full)
-    for start in range(0, len(vectors), block_size):
-        moments = update_moments(moments, vectors[start : start + block_size])
+    for start in range(0, len(vectors), _BLOCK_SIZE):
+        moments = update_moments(moments, vectors[start : start + _BLOCK_SIZE])
     return moments
 
 
-def _scatter(deviations: jax.Array, full: bool) -> jax.Array:
-    if full:
-        return jnp.matmul(deviations.T, deviations, precision=jax.lax.Precision.HIGHEST)
-    return jnp.square(deviations).sum(axis=0)
+def _scatter(deviations: jax.Array) -> jax.Array:
+    """Returns the sum over N of outer products of [N, F] with themselves.
+
+    They are symmetric: of each strip of rows only what lies right of the diagonal is multiplied, which takes two
+    thirds of the time (F = 2208, CPU).
+    """
+    features = deviations.shape[1]
+    height = max(math.ceil(features / _MOST_STRIPS), _LEAST_STRIP_HEIGHT)
+    strips = []
+    for first in range(0, features, height):
+        rows, columns = deviations[:, first : first + height], deviations[:, first:]
+        strip = jnp.matmul(rows.T, columns, precision=jax.lax.Precision.HIGHEST)
+        strips.append(jnp.pad(strip, ((0, 0), (first, 0))))
+    upper = jnp.triu(jnp.concatenate(strips))
+    return upper + jnp.triu(upper, 1).T
 
 
 def merge_moments(a: Moments, b: Moments) -> Moments:

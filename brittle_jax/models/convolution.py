@@ -11,8 +11,8 @@ from brittle_jax.models import winograd
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _FEW_CHANNELS = 16  # with so few, the pixels under all places of a kernel together make one matrix product
-# With fewer channels, in or out, Winograd's transforms cost more than they save. Backward they save less, and the layers
-# of DenseNet-161 that would gain, 78 from 192 to 48 channels, took six minutes to compile instead of two.
+# With fewer channels, in or out, Winograd's transforms cost more than they save. Backward they save less, and the
+# layers of DenseNet-161 that would gain, 78 from 192 to 48 channels, took six minutes to compile instead of two.
 _CHANNELS_FOR_WINOGRAD, _CHANNELS_FOR_WINOGRAD_BACKWARD = 48, 64
 
 Strides = tuple[int, int]

@@ -9,11 +9,12 @@ from brittle_jax.evaluate.moments import (
     mean_of,
     merge_device_moments,
     merge_moments,
+    moments_of,
     update_moments,
 )
 
 
-def moments_of(vectors, *, full, batch_size=64):
+def in_batches(vectors, *, full, batch_size=64):
     moments = empty_moments(vectors.shape[1], full=full)
     for start in range(0, len(vectors), batch_size):
         moments = update_moments(moments, vectors[start : start + batch_size])
@@ -31,9 +32,26 @@ def correlated_vectors(count, features, mean=0.0, seed=0):
 def test_moments_equal_numpy(full):
     vectors = correlated_vectors(1000, 20)
     expected = np.cov(vectors.astype(np.float64), rowvar=False, ddof=1)
-    moments = moments_of(vectors, full=full)
+    moments = in_batches(vectors, full=full)
     np.testing.assert_allclose(mean_of(moments), vectors.mean(axis=0, dtype=np.float64), atol=1e-6)
     np.testing.assert_allclose(covariance_of(moments), expected if full else np.diag(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("features", [64, 65, 150, 600])
+def test_every_strip_of_the_scatter_is_there(features):
+    vectors = correlated_vectors(700, features, mean=3.0)
+    expected = np.cov(vectors.astype(np.float64), rowvar=False, ddof=1)
+    covariance = covariance_of(in_batches(vectors, full=True))
+    np.testing.assert_array_equal(covariance, covariance.T)
+    np.testing.assert_allclose(covariance, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_moments_of_vectors_in_memory_equal_those_in_batches():
+    vectors = correlated_vectors(40_000, 4, mean=5.0)
+    whole, batches = moments_of(vectors), in_batches(vectors, full=True)
+    assert float(whole.count) == 40_000
+    np.testing.assert_allclose(mean_of(whole), mean_of(batches), rtol=1e-6)
+    np.testing.assert_allclose(covariance_of(whole), covariance_of(batches), rtol=1e-5)
 
 
 @pytest.mark.parametrize("full", [True, False])
@@ -41,7 +59,7 @@ def test_moments_survive_a_mean_a_thousand_times_the_spread(full):
     vectors = correlated_vectors(5000, 10, mean=1000.0)
     expected = np.cov(vectors.astype(np.float64), rowvar=False, ddof=1)
     expected = expected if full else np.diag(expected)
-    covariance = covariance_of(moments_of(vectors, full=full))
+    covariance = covariance_of(in_batches(vectors, full=full))
     assert np.abs(covariance - expected).max() <= 1e-4 * np.abs(expected).max()
     # Sums of squares in float32, which the shift avoids, lose the covariance altogether.
     naive = np.square(vectors).mean(axis=0) - np.square(vectors.mean(axis=0))
@@ -59,7 +77,7 @@ def test_masked_vectors_do_not_count():
 
 
 def test_a_batch_of_padding_changes_nothing():
-    for start in (empty_moments(8, full=True), moments_of(correlated_vectors(50, 8), full=True)):
+    for start in (empty_moments(8, full=True), in_batches(correlated_vectors(50, 8), full=True)):
         after = update_moments(start, np.zeros((4, 8), np.float32), np.zeros(4, bool))
         for before_leaf, after_leaf in zip(jax.tree.leaves(start), jax.tree.leaves(after), strict=True):
             np.testing.assert_array_equal(before_leaf, after_leaf)
@@ -67,9 +85,9 @@ def test_a_batch_of_padding_changes_nothing():
 
 def test_merging_parts_equals_the_whole():
     vectors = correlated_vectors(300, 8, mean=10.0)
-    parts = [moments_of(vectors[start::3], full=True) for start in range(3)]
+    parts = [in_batches(vectors[start::3], full=True) for start in range(3)]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
-    whole = moments_of(vectors, full=True)
+    whole = in_batches(vectors, full=True)
     for merged in (merge_device_moments(stacked), merge_moments(merge_moments(*parts[:2]), parts[2])):
         assert merged.count == 300
         np.testing.assert_allclose(mean_of(merged), mean_of(whole), rtol=1e-6)
@@ -77,7 +95,7 @@ def test_merging_parts_equals_the_whole():
 
 
 def test_merging_with_nothing_keeps_the_other():
-    moments = moments_of(correlated_vectors(30, 4), full=False)
+    moments = in_batches(correlated_vectors(30, 4), full=False)
     nothing = empty_moments(4, full=False)
     for merged in (merge_moments(nothing, moments), merge_moments(moments, nothing)):
         np.testing.assert_allclose(covariance_of(merged), covariance_of(moments))
