@@ -20,7 +20,6 @@ from brittle_jax.errors import DegenerateDataError, UserError
 from brittle_jax.evaluate import passes, samples
 from brittle_jax.evaluate.brittleness import brittleness
 from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
-from brittle_jax.evaluate.moments import Moments
 from brittle_jax.models.network import Network, check_architecture
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.published import published_row
@@ -118,6 +117,7 @@ class _Work:
     stages: Stages
     splits: dict[str, Any]
     probes: dict[str, dict[str, Any] | None] = dataclasses.field(default_factory=dict)
+    representations: dict[str, passes.Representations] = dataclasses.field(default_factory=dict)
 
 
 def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, Any]:
@@ -133,15 +133,23 @@ def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, A
     with measured("probe"):
         probe = _probe(work, teacher)
     with measured("represent"):
-        targets, moments = passes.represent(teacher, images, train, batch_size, devices)
-        gaussian = _fit(config, moments, targets)
+        representations = _representations(work, teacher)
+        representations.compute(np.union1d(train, test))
+        gaussian = _fit(config, representations, train)
     with measured("distill"):
-        student = _obtain_student(work, configuration, teacher, train, targets)
+        student = _obtain_student(work, configuration, teacher, train, representations)
     with measured("score"):
-        image_scores = passes.score(student, teacher, gaussian, images, test, batch_size, devices)
+        image_scores = passes.score(student, representations, gaussian, images, test, batch_size, devices)
     with measured("brittleness"):
         terms = passes.measure_brittleness(
-            student, teacher, images, train, batch_size, devices, path=config.evaluate.gradient_path
+            student,
+            teacher,
+            representations,
+            images,
+            train,
+            batch_size,
+            devices,
+            path=config.evaluate.gradient_path,
         )
     with measured("metrics"):
         scores = samples.sample_scores(images, test, image_scores, configuration.test)
@@ -168,12 +176,12 @@ def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, A
         "brittleness": brittleness(terms.gradient_norm, terms.error_trace),
         "gradient_norm": terms.gradient_norm,
         "error_trace": terms.error_trace,
-        "covariance": {"rank": gaussian.rank, "num_features": targets.shape[1], "num_images": len(train)},
+        "covariance": {"rank": gaussian.rank, "num_features": representations.num_features, "num_images": len(train)},
         "teacher": description,
         "probe": probe,
         "distillation": {
             "update_steps": num_updates(len(train), config.distill),
-            **_distillation_check(images, configuration, test, image_scores, targets.shape[1]),
+            **_distillation_check(images, configuration, test, image_scores, representations.num_features),
         },
     }
     if len(images.views) > 1:
@@ -190,7 +198,11 @@ def _run_reference(work: _Work, reference: ml_collections.ConfigDict, configurat
 
 
 def _obtain_student(
-    work: _Work, configuration: Configuration, teacher: Network, indices: np.ndarray, targets: np.ndarray
+    work: _Work,
+    configuration: Configuration,
+    teacher: Network,
+    indices: np.ndarray,
+    representations: passes.Representations,
 ) -> Network:
     folder = work.folder / "checkpoints" / configuration.name / "student"
     if checkpoint.exists(folder):
@@ -201,7 +213,7 @@ def _obtain_student(
         teacher.module,
         work.images,
         indices,
-        targets,
+        representations,
         work.config,
         name=configuration.name,
         devices=work.devices,
@@ -221,12 +233,20 @@ def _probe(work: _Work, teacher: Network) -> dict[str, Any] | None:
     return work.probes[key]
 
 
-def _fit(config: ml_collections.ConfigDict, moments: Moments, representations: np.ndarray) -> Gaussian:
+def _representations(work: _Work, teacher: Network) -> passes.Representations:
+    """Returns the teacher's outputs; where all configurations share a teacher, with those of the ones before."""
+    fresh = passes.Representations(teacher, work.images, work.config.evaluate.batch_size, work.devices)
+    if not one_class.teacher_is_shared(work.config):
+        return fresh
+    return work.representations.setdefault(work.config.teacher.task, fresh)
+
+
+def _fit(config: ml_collections.ConfigDict, representations: passes.Representations, indices: np.ndarray) -> Gaussian:
     covariance = config.evaluate.covariance
     shrinkage = config.evaluate.ridge
     if covariance == "ledoit_wolf":
-        shrinkage = ledoit_wolf_shrinkage(representations)
-    return fit_gaussian(moments, covariance=covariance, shrinkage=shrinkage)
+        shrinkage = ledoit_wolf_shrinkage(representations.of(indices))
+    return fit_gaussian(representations.moments(indices), covariance=covariance, shrinkage=shrinkage)
 
 
 def _distillation_check(

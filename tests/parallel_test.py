@@ -24,11 +24,12 @@ def images(cifar10_config):
 def test_five_images_on_four_devices_give_five_scores(images, four_devices, one_device):
     student, teacher = network(1), network(2)
     indices = np.arange(5)
-    representations, moments = passes.represent(teacher, images, np.arange(40), 8, four_devices)
-    assert representations.shape == (40, 16)
-    gaussian = fit_gaussian(moments)
-    scores = passes.score(student, teacher, gaussian, images, indices, 8, four_devices)
-    alone = passes.score(student, teacher, gaussian, images, indices, 1, one_device)
+    representations = passes.Representations(teacher, images, 8, four_devices)
+    assert representations.of(np.arange(40)).shape == (40, 16)
+    gaussian = fit_gaussian(representations.moments(np.arange(40)))
+    scores = passes.score(student, representations, gaussian, images, indices, 8, four_devices)
+    representations = passes.Representations(teacher, images, 1, one_device)
+    alone = passes.score(student, representations, gaussian, images, indices, 1, one_device)
     for name in scores:
         assert scores[name].shape == (5,)
         np.testing.assert_allclose(scores[name], alone[name], rtol=1e-5)
@@ -39,9 +40,12 @@ def test_an_evaluation_on_four_devices_equals_one_device(images, four_devices, o
     indices = np.arange(37)
     results = []
     for devices in (one_device, four_devices):
-        representations, moments = passes.represent(teacher, images, indices, 8, devices)
-        terms = passes.measure_brittleness(student, teacher, images, indices, 8, devices, path="student")
-        results.append((representations, covariance_of(moments), terms.gradient_norm, terms.error_trace))
+        representations = passes.Representations(teacher, images, 8, devices)
+        terms = passes.measure_brittleness(
+            student, teacher, representations, images, indices, 8, devices, path="student"
+        )
+        covariance = covariance_of(representations.moments(indices))
+        results.append((representations.of(indices), covariance, terms.gradient_norm, terms.error_trace))
     for one, four in zip(*results, strict=True):
         np.testing.assert_allclose(four, one, rtol=1e-5, atol=1e-6)
 

@@ -110,12 +110,19 @@ def anomaly_scores(
     student: NetworkFunction, teacher: NetworkFunction, gaussian: Gaussian, images: jax.Array
 ) -> dict[str, jax.Array]:
     """All four scores [N] from one pass of each network, by the names that results.json uses."""
-    teacher_output = teacher(images)
+    return scores_of_outputs(student(images), teacher(images), gaussian)
+
+
+@jax.jit
+def scores_of_outputs(
+    student_outputs: jax.Array, teacher_outputs: jax.Array, gaussian: Gaussian
+) -> dict[str, jax.Array]:
+    """All four scores [N], as `anomaly_scores`, where the outputs [N, F] of both networks are known."""
     return {
-        "kd": _squared_distance(student(images), teacher_output),
-        "mse": _mean_squared_deviation(teacher_output, gaussian.mean),
-        "mahalanobis_diag": _diagonal_mahalanobis(teacher_output, gaussian.mean, gaussian.variance),
-        "mahalanobis_full": _mahalanobis(teacher_output, gaussian),
+        "kd": _squared_distance(student_outputs, teacher_outputs),
+        "mse": _mean_squared_deviation(teacher_outputs, gaussian.mean),
+        "mahalanobis_diag": _diagonal_mahalanobis(teacher_outputs, gaussian.mean, gaussian.variance),
+        "mahalanobis_full": _mahalanobis(teacher_outputs, gaussian),
     }
 
 

@@ -72,11 +72,12 @@ def update_moments(moments: Moments, vectors: jax.Array, mask: jax.Array | None 
     return Moments(total, shift, moments.mean + delta * count / jnp.maximum(total, 1), scatter, remainder)
 
 
-def moments_of(vectors: np.ndarray, *, full: bool = True) -> Moments:
-    """Returns the moments of vectors [N, F] that lie in memory; blocks of them pass through the device."""
-    moments = empty_moments(vectors.shape[1], full=full)
-    for start in range(0, len(vectors), _BLOCK_SIZE):
-        moments = update_moments(moments, vectors[start : start + _BLOCK_SIZE])
+def moments_of(vectors: np.ndarray, indices: np.ndarray | None = None) -> Moments:
+    """Returns the moments, with the full scatter, of vectors [N, F] in memory, or of those at `indices` [M]."""
+    indices = np.arange(len(vectors)) if indices is None else indices
+    moments = empty_moments(vectors.shape[1], full=True)
+    for start in range(0, len(indices), _BLOCK_SIZE):  # so that no more than a block is copied, or on the device
+        moments = update_moments(moments, vectors[indices[start : start + _BLOCK_SIZE]])
     return moments
 
 

@@ -1,5 +1,7 @@
 """Passes of networks over image sets of any size: padded batches in, one row an image or a running total out."""
 
+from collections.abc import Iterator
+
 import jax
 import numpy as np
 
@@ -9,36 +11,10 @@ from brittle_jax.data.pipeline import evaluation_batches
 from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate.brittleness import BrittlenessTerms, empty_terms, update_terms
-from brittle_jax.evaluate.detectors import Gaussian, anomaly_scores
-from brittle_jax.evaluate.moments import Moments, empty_moments, merge_device_moments, update_moments
+from brittle_jax.evaluate.detectors import Gaussian, scores_of_outputs
+from brittle_jax.evaluate.moments import Moments, merge_device_moments, moments_of
 from brittle_jax.models.network import Network
-from brittle_jax.parallel import DeviceGroup
-
-
-def represent(
-    network: Network, images: ImageSet, indices: np.ndarray, batch_size: int, devices: DeviceGroup
-) -> tuple[np.ndarray, Moments]:
-    """Returns the representations [M, F] float32 of the images, and their moments with the full scatter.
-
-    Raises:
-        DegenerateDataError: where they are not finite.
-    """
-    accumulate = devices.accumulation(_add_representations)
-    output = jax.eval_shape(network, np.zeros((1, *images.image_shape), np.float32))
-    total = devices.replicate_total(empty_moments(output.shape[-1], full=True))
-    network = devices.replicate(network)
-    representations = []
-    with console.track("teacher's representations", len(indices)) as progress:
-        for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
-            total, rows = accumulate(network, total, batch)
-            representations.append(rows[batch["mask"]])
-            progress.update(len(representations[-1]))
-    representations = np.concatenate(representations)
-    if not np.isfinite(representations).all():
-        raise DegenerateDataError(
-            "the teacher's representations are not finite numbers: lower --config.pretrain.peak_learning_rate"
-        )
-    return representations, merge_device_moments(total)
+from brittle_jax.parallel import Batch, DeviceGroup
 
 
 def outputs(
@@ -49,15 +25,64 @@ def outputs(
     network = devices.replicate(network)
     rows = []
     with console.track(what, len(indices)) as progress:
-        for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
+        for batch in evaluation_batches(
+            images, indices, devices.fit_batch_size(batch_size, len(indices), images.image_shape)
+        ):
             rows.append(evaluate(network, batch)[batch["mask"]])
             progress.update(len(rows[-1]))
     return np.concatenate(rows)
 
 
+class Representations:
+    """A teacher's outputs for the images of a set, each computed when it is first asked for, and kept.
+
+    The teacher is frozen, so all epochs of distillation, all detectors, brittleness, and all configurations that share
+    the teacher take them from here. Held in memory, 4 bytes a feature and image: 128 features take half a kilobyte,
+    2208 nine.
+
+    Attributes:
+        num_features: F.
+    """
+
+    def __init__(self, teacher: Network, images: ImageSet, batch_size: int, devices: DeviceGroup):
+        self._teacher, self._images, self._batch_size, self._devices = teacher, images, batch_size, devices
+        self.num_features = jax.eval_shape(teacher, np.zeros((1, *images.image_shape), np.float32)).shape[-1]
+        # Memory that is not written to is not taken.
+        self._rows = np.empty((len(images.sample_of_image), self.num_features), np.float32)
+        self._is_there = np.zeros(len(self._rows), bool)
+
+    def compute(self, indices: np.ndarray) -> None:
+        """Passes those of the images [M] through the teacher that have not been before.
+
+        Raises:
+            DegenerateDataError: where an output is not finite.
+        """
+        missing = indices[~self._is_there[indices]]
+        if not len(missing):
+            return
+        what = "teacher's representations"
+        rows = outputs(self._teacher, self._images, missing, self._batch_size, self._devices, what)
+        if not np.isfinite(rows).all():
+            raise DegenerateDataError(
+                "the teacher's representations are not finite numbers: lower --config.pretrain.peak_learning_rate"
+            )
+        self._rows[missing] = rows
+        self._is_there[missing] = True
+
+    def of(self, indices: np.ndarray) -> np.ndarray:
+        """Returns the outputs [M, F] float32 for images [M]."""
+        self.compute(indices)
+        return self._rows[indices]
+
+    def moments(self, indices: np.ndarray) -> Moments:
+        """Returns mean and full scatter of the outputs for images [M]."""
+        self.compute(indices)
+        return moments_of(self._rows, indices)
+
+
 def score(
     student: Network,
-    teacher: Network,
+    representations: Representations,
     gaussian: Gaussian,
     images: ImageSet,
     indices: np.ndarray,
@@ -66,14 +91,16 @@ def score(
 ) -> dict[str, np.ndarray]:
     """Returns the scores [M] of all four detectors, by name; see `detectors.anomaly_scores`.
 
+    The teacher is not asked again: its outputs are taken from `representations`.
+
     Raises:
         DegenerateDataError: where a score is not finite.
     """
     evaluate = devices.evaluation(_scores)
-    model = devices.replicate((student, teacher, gaussian))
+    model = devices.replicate((student, gaussian))
     rows = []
     with console.track("scores", len(indices)) as progress:
-        for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
+        for batch in _batches_with_targets(representations, images, indices, batch_size, devices):
             scores = evaluate(model, batch)
             rows.append({name: values[batch["mask"]] for name, values in scores.items()})
             progress.update(int(batch["mask"].sum()))
@@ -87,6 +114,7 @@ def score(
 def measure_brittleness(
     student: Network,
     teacher: Network,
+    representations: Representations,
     images: ImageSet,
     indices: np.ndarray,
     batch_size: int,
@@ -94,13 +122,15 @@ def measure_brittleness(
     *,
     path: str,
 ) -> BrittlenessTerms:
-    """Returns both terms of Equation 2 over the images."""
+    """Returns both terms of Equation 2 over the images.
+
+    Where the teacher's output is a constant (path "student"), it is taken from `representations`.
+    """
     accumulate = devices.accumulation(_add_brittleness, path)
-    output = jax.eval_shape(teacher, np.zeros((1, *images.image_shape), np.float32))
-    total = devices.replicate_total(empty_terms(output.shape[-1]))
-    model = devices.replicate((student, teacher))
+    total = devices.replicate_total(empty_terms(representations.num_features))
+    model = devices.replicate((student, teacher if path == "both" else None))
     with console.track("input gradients", len(indices)) as progress:
-        for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
+        for batch in _batches_with_targets(representations, images, indices, batch_size, devices):
             total, _ = accumulate(model, total, batch)
             jax.block_until_ready(total)  # else the rate that is shown would be that of handing work out
             progress.update(int(batch["mask"].sum()))
@@ -109,9 +139,19 @@ def measure_brittleness(
     )
 
 
-def _add_representations(network, total, batch):
-    outputs = network(to_unit_range(batch["image"]))
-    return update_moments(total, outputs, batch["mask"]), outputs
+def _batches_with_targets(
+    representations: Representations,
+    images: ImageSet,
+    indices: np.ndarray,
+    batch_size: int,
+    devices: DeviceGroup,
+) -> Iterator[Batch]:
+    """Yields batches of images, with `target` [N, F], the teacher's outputs for them."""
+    representations.compute(indices)
+    for batch in evaluation_batches(
+        images, indices, devices.fit_batch_size(batch_size, len(indices), images.image_shape)
+    ):
+        yield {**batch, "target": representations.of(indices[batch["position"]])}
 
 
 def _outputs(network, batch):
@@ -119,11 +159,13 @@ def _outputs(network, batch):
 
 
 def _scores(model, batch):
-    student, teacher, gaussian = model
-    return anomaly_scores(student, teacher, gaussian, to_unit_range(batch["image"]))
+    student, gaussian = model
+    outputs = student(to_unit_range(batch["image"]))
+    return scores_of_outputs(outputs, batch["target"], gaussian)
 
 
 def _add_brittleness(path, model, total, batch):
     student, teacher = model
     images = to_unit_range(batch["image"])
-    return update_terms(total, student, teacher, images, batch["mask"], path=path), {}
+    known = jax.tree_util.Partial(lambda outputs, images: outputs, batch["target"])
+    return update_terms(total, student, teacher or known, images, batch["mask"], path=path), {}

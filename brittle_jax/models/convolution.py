@@ -1,6 +1,7 @@
 """Convolution that is as fast on a CPU as its matrix products are; on other devices it is XLA's own."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,10 @@ from brittle_jax.models import winograd
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _FEW_CHANNELS = 16  # with so few, the pixels under all places of a kernel together make one matrix product
-# With fewer channels, in or out, Winograd's transforms cost more than they save. Backward they save less, and the
-# layers of DenseNet-161 that would gain, 78 from 192 to 48 channels, took six minutes to compile instead of two.
-_CHANNELS_FOR_WINOGRAD, _CHANNELS_FOR_WINOGRAD_BACKWARD = 48, 64
+# With fewer, channels in times channels out, Winograd's transforms cost about what they save. Backward they save less
+# with few channels on either side: the 78 layers of DenseNet-161 that would gain, from 192 to 48, took six minutes to
+# compile instead of two.
+_LEAST_CHANNEL_PAIRS, _LEAST_CHANNELS_BACKWARD = 8192, 64
 
 Strides = tuple[int, int]
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -42,7 +44,7 @@ def conv_general_dilated(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(images: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
     plain = functools.partial(_plain, strides=strides, padding=padding)
-    suits = _suits_winograd(kernel, strides, padding, _CHANNELS_FOR_WINOGRAD)
+    suits = _suits_winograd(kernel, strides, padding)
     return jax.lax.platform_dependent(images, kernel, cpu=winograd.convolve if suits else plain, default=plain)
 
 
@@ -62,7 +64,8 @@ def _backward(strides, padding, saved, gradient):
         image_gradient, _ = plain(images, kernel, gradient)  # XLA drops the other one, which nothing asks for
         return image_gradient, _kernel_gradient(images, gradient, kernel.shape, strides, padding)
 
-    suits = _suits_winograd(saved[1], strides, padding, _CHANNELS_FOR_WINOGRAD_BACKWARD)
+    kernel = saved[1]
+    suits = _suits_winograd(kernel, strides, padding) and min(kernel.shape[2:]) >= _LEAST_CHANNELS_BACKWARD
     on_cpu = by_winograd if suits else by_products
     return jax.lax.platform_dependent(*saved, gradient, cpu=on_cpu, default=plain)
 
@@ -70,10 +73,9 @@ def _backward(strides, padding, saved, gradient):
 _convolve.defvjp(_forward, _backward)
 
 
-def _suits_winograd(kernel: jax.Array, strides: Strides, padding: Padding, least_channels: int) -> bool:
-    height, width, *channels = kernel.shape
+def _suits_winograd(kernel: jax.Array, strides: Strides, padding: Padding) -> bool:
     keeps_size = strides == (1, 1) and padding == ((1, 1), (1, 1))
-    return (height, width) == (3, 3) and keeps_size and min(channels) >= least_channels
+    return kernel.shape[:2] == (3, 3) and keeps_size and math.prod(kernel.shape[2:]) >= _LEAST_CHANNEL_PAIRS
 
 
 def _plain(images: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:

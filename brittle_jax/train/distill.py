@@ -10,6 +10,7 @@ import optax
 
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.pipeline import training_batches
+from brittle_jax.evaluate.passes import Representations
 from brittle_jax.models.network import Network, Representation, init_variables
 from brittle_jax.parallel import Batch, DeviceGroup
 from brittle_jax.seeding import derive_seed
@@ -27,7 +28,7 @@ def distill_student(
     module: Representation,
     images: ImageSet,
     indices: np.ndarray,
-    targets: np.ndarray,
+    representations: Representations,
     config: ml_collections.ConfigDict,
     *,
     name: str,
@@ -39,7 +40,7 @@ def distill_student(
     Args:
         module: architecture of student and teacher alike.
         indices: [M], the images to learn from.
-        targets: [M, F], the teacher's outputs for them; the teacher is frozen, so one pass has them all.
+        representations: the teacher's outputs for them.
         name: of the configuration; the student's random draws are keyed by it.
     """
     tx = _adam(config.distill.learning_rate)
@@ -50,7 +51,7 @@ def distill_student(
     state = train(
         devices.train_step(distill_step, module, tx),
         state,
-        _with_targets(batches, targets),
+        _with_targets(batches, representations, indices),
         num_steps=num_updates(len(indices), config.distill),
         stage=f"distill {name}",
         rate_field="distill.learning_rate",
@@ -65,6 +66,6 @@ def _adam(learning_rate: float) -> optax.GradientTransformation:
     return optax.adam(learning_rate)
 
 
-def _with_targets(batches: Iterator[Batch], targets: np.ndarray) -> Iterator[Batch]:
+def _with_targets(batches: Iterator[Batch], representations: Representations, indices: np.ndarray) -> Iterator[Batch]:
     for batch in batches:
-        yield {"image": batch["image"], "target": targets[batch["position"]]}
+        yield {"image": batch["image"], "target": representations.of(indices[batch["position"]])}

@@ -117,7 +117,9 @@ def held_out_metric(
     evaluate = devices.evaluation(_metric, task)
     total = 0.0
     with console.track(f"held-out {task.held_out_metric}", len(indices)) as progress:
-        for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
+        for batch in evaluation_batches(
+            images, indices, devices.fit_batch_size(batch_size, len(indices), images.image_shape)
+        ):
             values = np.asarray(evaluate(network, batch))[batch["mask"]]
             total += values.mean(axis=1).sum(dtype=np.float64)
             progress.update(len(values))
@@ -134,7 +136,9 @@ def held_out_auroc(
     log_odds = devices.evaluation(_log_odds)
     rows = []
     with console.track("held-out AUROC", len(indices)) as progress:
-        for batch in evaluation_batches(images, indices, devices.fit_batch_size(batch_size, len(indices))):
+        for batch in evaluation_batches(
+            images, indices, devices.fit_batch_size(batch_size, len(indices), images.image_shape)
+        ):
             rows.append(np.asarray(log_odds(network, batch))[batch["mask"]])
             progress.update(len(rows[-1]))
     held_out = np.unique(images.sample_of_image[indices])

@@ -11,7 +11,7 @@ from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate import detectors
 from brittle_jax.evaluate.moments import empty_moments, update_moments
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
-from tests.evaluate.moments_test import correlated_vectors, moments_of
+from tests.evaluate.moments_test import correlated_vectors, in_batches
 
 IMAGES = np.random.default_rng(0).uniform(size=(12, 32, 32, 3)).astype(np.float32)
 
@@ -50,7 +50,7 @@ def test_mahalanobis_equals_scikit_learn(mean):
     reference = sklearn_covariance.EmpiricalCovariance().fit(vectors.astype(np.float64))
     # scikit-learn divides by n, we by n - 1.
     expected = reference.mahalanobis(test.astype(np.float64)) * (len(vectors) - 1) / len(vectors)
-    gaussian = detectors.fit_gaussian(moments_of(vectors, full=True))
+    gaussian = detectors.fit_gaussian(in_batches(vectors, full=True))
     assert gaussian.rank == 12
     # At 1000 the mean that scores subtract, itself a float32, is rounded by up to 3e-5.
     tolerance = 1e-4 if mean == 0 else 5e-3
@@ -61,7 +61,7 @@ def test_mahalanobis_of_fewer_images_than_features_uses_the_pseudo_inverse():
     vectors, test = correlated_vectors(30, 50), correlated_vectors(20, 50, seed=1)
     reference = sklearn_covariance.EmpiricalCovariance().fit(vectors.astype(np.float64))
     expected = reference.mahalanobis(test.astype(np.float64)) * 29 / 30
-    gaussian = detectors.fit_gaussian(moments_of(vectors, full=True))
+    gaussian = detectors.fit_gaussian(in_batches(vectors, full=True))
     assert gaussian.rank == 29
     np.testing.assert_allclose(mahalanobis(test, gaussian), expected, rtol=1e-4)
 
@@ -74,7 +74,7 @@ def test_no_direction_is_dropped_where_there_are_images_enough(condition_number,
     vectors, test = ((rng.normal(size=(count, 64)) * spread @ rotation).astype(np.float32) for count in (3000, 50))
     reference = sklearn_covariance.EmpiricalCovariance().fit(vectors.astype(np.float64))
     expected = reference.mahalanobis(test.astype(np.float64)) * (len(vectors) - 1) / len(vectors)
-    gaussian = detectors.fit_gaussian(moments_of(vectors, full=True))
+    gaussian = detectors.fit_gaussian(in_batches(vectors, full=True))
     assert gaussian.rank == 64
     np.testing.assert_allclose(mahalanobis(test, gaussian), expected, rtol=tolerance)
 
@@ -84,7 +84,7 @@ def test_mahalanobis_with_ledoit_wolf_equals_scikit_learn():
     reference = sklearn_covariance.LedoitWolf().fit(vectors.astype(np.float64))
     expected = reference.mahalanobis(test.astype(np.float64)) * 29 / 30
     shrinkage = sklearn_covariance.ledoit_wolf_shrinkage(vectors.astype(np.float64))
-    gaussian = detectors.fit_gaussian(moments_of(vectors, full=True), covariance="ledoit_wolf", shrinkage=shrinkage)
+    gaussian = detectors.fit_gaussian(in_batches(vectors, full=True), covariance="ledoit_wolf", shrinkage=shrinkage)
     np.testing.assert_allclose(mahalanobis(test, gaussian), expected, rtol=1e-4)
 
 
@@ -94,7 +94,7 @@ def test_ridge_raises_the_diagonal_by_a_share_of_the_mean_variance():
     covariance += 0.01 * np.trace(covariance) / 50 * np.eye(50)
     deviations = test - vectors.mean(axis=0, dtype=np.float64)
     expected = np.einsum("ni,ij,nj->n", deviations, np.linalg.inv(covariance), deviations)
-    gaussian = detectors.fit_gaussian(moments_of(vectors, full=True), covariance="ridge", shrinkage=0.01)
+    gaussian = detectors.fit_gaussian(in_batches(vectors, full=True), covariance="ridge", shrinkage=0.01)
     assert gaussian.rank == 50
     np.testing.assert_allclose(mahalanobis(test, gaussian), expected, rtol=1e-4)
 
@@ -102,7 +102,7 @@ def test_ridge_raises_the_diagonal_by_a_share_of_the_mean_variance():
 def test_a_feature_that_never_varies_is_left_out():
     vectors = correlated_vectors(100, 4)
     vectors[:, 2] = 7.0
-    gaussian = detectors.fit_gaussian(moments_of(vectors, full=True))
+    gaussian = detectors.fit_gaussian(in_batches(vectors, full=True))
     assert gaussian.rank == 3
     assert np.isfinite(mahalanobis(vectors, gaussian)).all()
     identity = jax.tree_util.Partial(lambda x: x)
@@ -118,7 +118,7 @@ def test_representations_that_are_all_equal_are_refused():
 
 def test_all_four_together_equal_each_alone():
     student, teacher = network(1), network(2)
-    gaussian = detectors.fit_gaussian(moments_of(np.asarray(teacher(IMAGES)), full=True))
+    gaussian = detectors.fit_gaussian(in_batches(np.asarray(teacher(IMAGES)), full=True))
     together = detectors.anomaly_scores(student, teacher, gaussian, IMAGES)
     alone = {
         "kd": detectors.distillation_score(student, teacher, IMAGES),

@@ -32,12 +32,12 @@ def assert_equal_with_gradients(ours, theirs, images, kernel, tolerance):
     [
         ((3, 8, 8, 3), (3, 3), 64, (1, 1), SAME),  # a first layer: all places of the kernel in one product
         ((3, 8, 6, 20), (3, 3), 7, (1, 1), SAME),  # one product a place
-        ((6, 8, 8, 64), (3, 3), 72, (1, 1), SAME),  # Winograd, forward and backward
-        ((2, 7, 5, 64), (3, 3), 48, (1, 1), SAME),  # Winograd forward alone; odd sizes
+        ((6, 8, 8, 64), (3, 3), 128, (1, 1), SAME),  # Winograd, forward and backward
+        ((2, 7, 5, 192), (3, 3), 48, (1, 1), SAME),  # Winograd forward alone; odd sizes
         ((2, 20, 23, 3), (7, 7), 8, (2, 2), ((3, 3), (3, 3))),
         ((2, 9, 9, 20), (3, 3), 8, (2, 2), SAME),
         ((2, 5, 5, 8), (1, 1), 6, (1, 1), ((0, 0), (0, 0))),
-        ((2, 5, 5, 64), (3, 3), 64, (1, 1), ((0, 0), (0, 0))),
+        ((2, 5, 5, 64), (3, 3), 128, (1, 1), ((0, 0), (0, 0))),
     ],
 )
 def test_convolution_and_its_gradients_equal_the_plain_ones(shape, size, features, strides, padding):
@@ -77,14 +77,14 @@ def test_winograd_rounds_about_as_the_plain_convolution_does():
 
 
 def test_an_image_is_convolved_alike_in_every_batch():
-    images, kernel = draw((7, 8, 8, 64)).astype(np.float32), draw((3, 3, 64, 64), 2).astype(np.float32)
+    images, kernel = draw((7, 8, 8, 64)).astype(np.float32), draw((3, 3, 64, 128), 2).astype(np.float32)
     together = conv_general_dilated(images, kernel, (1, 1), SAME)
     alone = np.concatenate([conv_general_dilated(image[None], kernel, (1, 1), SAME) for image in images])
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-4)
 
 
 def test_other_platforms_get_the_plain_convolution():
-    images, kernel = np.zeros((2, 8, 8, 64), np.float32), np.zeros((3, 3, 64, 64), np.float32)
+    images, kernel = np.zeros((2, 8, 8, 64), np.float32), np.zeros((3, 3, 64, 128), np.float32)
 
     def loss(images, kernel):
         return conv_general_dilated(images, kernel, (1, 1), SAME).sum()
@@ -92,3 +92,22 @@ def test_other_platforms_get_the_plain_convolution():
     exported = jax.export.export(jax.jit(jax.grad(loss, argnums=(0, 1))), platforms=["cuda"])(images, kernel)
     text = exported.mlir_module()
     assert "stablehlo.convolution" in text and "stablehlo.dot_general" not in text
+
+
+@pytest.mark.parametrize("features", [8, 128])
+def test_second_derivatives_are_the_plain_ones(features):
+    with jax.enable_x64(True):
+        images, kernel = jnp.asarray(draw((2, 4, 4, 64))), jnp.asarray(draw((3, 3, 64, features), 2) / 24)
+
+        def gradient_norm(convolve):
+            def loss(images, kernel):
+                return jnp.sin(convolve(images, kernel, (1, 1), SAME)).sum()
+
+            return lambda images, kernel: jnp.square(jax.grad(loss)(images, kernel)).sum()
+
+        ours, theirs = (
+            jax.grad(gradient_norm(convolve), argnums=(0, 1))(images, kernel)
+            for convolve in (conv_general_dilated, plain)
+        )
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
