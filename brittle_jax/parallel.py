@@ -76,7 +76,8 @@ class DeviceGroup:
 
     def replicate(self, tree: Any) -> Any:
         """Puts a whole copy of each array on every device."""
-        sharding = NamedSharding(Mesh(np.asarray(self.devices), ("device",)), PartitionSpec())
+        # Named as pmap names it in what a step returns: else the second step would be compiled anew.
+        sharding = NamedSharding(Mesh(np.asarray(self.devices), (BATCH_AXIS,)), PartitionSpec())
         # A copy of its own: a training step donates its state, which must not take the caller's arrays along.
         return jax.device_put(jax.tree.map(lambda x: jnp.array(x, copy=True), tree), sharding)
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import logging
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 
 import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +22,7 @@ from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
 from brittle_jax.models.layers import batch_norm
 from brittle_jax.models.network import ARCHITECTURES, Architecture
+from brittle_jax.parallel import DeviceGroup
 from brittle_jax.recipes import densenet_row, small_resnet_row
 from brittle_jax.results import DETECTORS
 from brittle_jax.train import teacher
@@ -213,6 +216,33 @@ def test_an_unfinished_run_goes_on_and_ends_the_same(tmp_path, xray_config, caps
         experiment.run(xray_config, run)
         assert re.findall(r"(\w+): finished before", capsys.readouterr().out) == read_back
         assert without_times(read(run, "results.json")) == without_times(undisturbed)
+
+
+def test_a_second_configuration_compiles_nothing_again(tmp_path, cifar10_config, monkeypatch):
+    shrink(cifar10_config).data.configurations = "unimodal/airplane,multimodal/airplane"
+    compiled, before_each = [], []
+
+    class Collect(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("Finished XLA compilation of"):
+                compiled.append(record.getMessage())
+
+    run_configuration = experiment._run_configuration
+
+    def counted(work, configuration):
+        before_each.append(len(compiled))
+        return run_configuration(work, configuration)
+
+    monkeypatch.setattr(experiment, "_run_configuration", counted)
+    monkeypatch.setattr(logging.getLogger("jax._src.dispatch"), "level", logging.DEBUG)
+    monkeypatch.setattr(logging.getLogger("jax._src.dispatch"), "handlers", [Collect()])
+    jax.clear_caches()  # of what other tests compiled
+    experiment.run(cifar10_config, tmp_path / "run", devices=DeviceGroup((jax.devices()[1],)))
+    first, second = before_each
+    # Batch norm, the probe's features, representations, distillation, scores, input gradients; the probe's images and
+    # those that are represented are more than a batch each time, so that no stage has two shapes.
+    assert sum("(_fun)" in message for message in compiled[first:second]) == 6
+    assert compiled[second:] == []
 
 
 def test_networks_trained_on_made_up_images_never_score_others(tmp_path, cifar10_config):
