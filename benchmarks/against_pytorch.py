@@ -105,7 +105,7 @@ def network(name: str, features: int, side: int, seed: int = 0) -> Network:
 
 def train_step(step: Callable, static: tuple, variables: dict, batch: dict) -> Callable[[], object]:
     """Returns what runs one update on a batch, of a state that goes on from call to call."""
-    devices = DeviceGroup()
+    devices = DeviceGroup((jax.devices()[0],))  # PyTorch takes one
     state = devices.replicate(create_state(variables, static[1], seed=0))
     update = devices.train_step(step, *static)
 
@@ -123,7 +123,7 @@ def distillation(compiles: bool, num_images: int) -> Work:
     indices = np.arange(len(images))
     config = get_base_config()
     config.distill.num_epochs = _DISTILLATION_EPOCHS
-    devices, teacher = DeviceGroup(), network("small_resnet", _FEATURES, 32)
+    devices, teacher = DeviceGroup((jax.devices()[0],)), network("small_resnet", _FEATURES, 32)
     log = MetricLog(pathlib.Path(tempfile.mkdtemp()))
 
     def ours() -> None:
@@ -318,13 +318,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="that each round of each way takes at least")
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
     arguments = parser.parse_args()
+    makers = works(arguments.images)
+    names = arguments.only.split(",") if arguments.only else list(makers)
+    if unknown := set(names) - set(makers):
+        parser.error(f"--only: there is no {', '.join(unknown)}")
     runtime.set_up()
     peak = limit()
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, torch {torch.__version__}", end="; ")
     print(f"large matrix product: {peak / 1e9:,.0f} GFLOP/s", flush=True)
     print("| work | unit | ours | PyTorch | way | ratio | share of the limit |\n|---|---|---|---|---|---|---|")
-    makers = works(arguments.images)
-    for name in arguments.only.split(",") if arguments.only else makers:
+    for name in names:
         for row in rows_of(makers[name](arguments.compile), arguments.rounds, arguments.seconds, peak):
             print(row, flush=True)
 

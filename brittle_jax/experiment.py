@@ -235,17 +235,21 @@ def _probe(work: _Work, teacher: Network) -> dict[str, Any] | None:
 
 def _representations(work: _Work, teacher: Network) -> passes.Representations:
     """Returns the teacher's outputs; where all configurations share a teacher, with those of the ones before."""
-    fresh = passes.Representations(teacher, work.images, work.config.evaluate.batch_size, work.devices)
     if not one_class.teacher_is_shared(work.config):
-        return fresh
-    return work.representations.setdefault(work.config.teacher.task, fresh)
+        return passes.Representations(teacher, work.images, work.config.evaluate.batch_size, work.devices)
+    key = work.config.teacher.task
+    if key not in work.representations:
+        work.representations[key] = passes.Representations(
+            teacher, work.images, work.config.evaluate.batch_size, work.devices
+        )
+    return work.representations[key]
 
 
 def _fit(config: ml_collections.ConfigDict, representations: passes.Representations, indices: np.ndarray) -> Gaussian:
     covariance = config.evaluate.covariance
     shrinkage = config.evaluate.ridge
     if covariance == "ledoit_wolf":
-        shrinkage = ledoit_wolf_shrinkage(representations.of(indices))
+        shrinkage = ledoit_wolf_shrinkage(representations.outputs_of(indices))
     return fit_gaussian(representations.moments(indices), covariance=covariance, shrinkage=shrinkage)
 
 

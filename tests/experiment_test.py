@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 from brittle_jax import checkpoint, command_line, experiment, main
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
+from brittle_jax.evaluate import passes
 from brittle_jax.models.layers import batch_norm
 from brittle_jax.models.network import ARCHITECTURES, Architecture
 from brittle_jax.parallel import DeviceGroup
@@ -234,15 +235,41 @@ def test_a_second_configuration_compiles_nothing_again(tmp_path, cifar10_config,
         return run_configuration(work, configuration)
 
     monkeypatch.setattr(experiment, "_run_configuration", counted)
-    monkeypatch.setattr(logging.getLogger("jax._src.dispatch"), "level", logging.DEBUG)
-    monkeypatch.setattr(logging.getLogger("jax._src.dispatch"), "handlers", [Collect()])
+    logger, collect = logging.getLogger("jax._src.dispatch"), Collect()
+    level = logger.level
+    logger.addHandler(collect)
+    logger.setLevel(logging.DEBUG)
     jax.clear_caches()  # of what other tests compiled
-    experiment.run(cifar10_config, tmp_path / "run", devices=DeviceGroup((jax.devices()[1],)))
+    try:
+        experiment.run(cifar10_config, tmp_path / "run", devices=DeviceGroup((jax.devices()[1],)))
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(collect)
     first, second = before_each
-    # Batch norm, the probe's features, representations, distillation, scores, input gradients; the probe's images and
-    # those that are represented are more than a batch each time, so that no stage has two shapes.
+    # Batch norm, the probe's features, representations, distillation, scores, input gradients.
     assert sum("(_fun)" in message for message in compiled[first:second]) == 6
     assert compiled[second:] == []
+
+
+@pytest.mark.parametrize(("batch_norm", "are_shared"), [("initial", True), ("normal_images", False)])
+def test_configurations_share_representations_as_they_share_the_teacher(
+    tmp_path, cifar10_config, monkeypatch, batch_norm, are_shared
+):
+    shrink(cifar10_config).data.configurations = "unimodal/airplane,multimodal/airplane"
+    cifar10_config.teacher.random_batch_norm = batch_norm
+    made = []
+
+    class Recorded(passes.Representations):
+        def __init__(self, teacher, images, *others):
+            super().__init__(teacher, images, *others)
+            made.append((self, teacher, images))
+
+    monkeypatch.setattr(passes, "Representations", Recorded)
+    experiment.run(cifar10_config, tmp_path / "run")
+    assert len(made) == (1 if are_shared else 2)
+    for representations, network, images in made:
+        pictures = np.stack([images.read_image(index) for index in range(8)]) / np.float32(255)
+        np.testing.assert_allclose(representations.outputs_of(np.arange(8)), network(pictures), rtol=1e-4, atol=1e-5)
 
 
 def test_networks_trained_on_made_up_images_never_score_others(tmp_path, cifar10_config):

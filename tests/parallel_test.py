@@ -25,7 +25,7 @@ def test_five_images_on_four_devices_give_five_scores(images, four_devices, one_
     student, teacher = network(1), network(2)
     indices = np.arange(5)
     representations = passes.Representations(teacher, images, 8, four_devices)
-    assert representations.of(np.arange(40)).shape == (40, 16)
+    assert representations.outputs_of(np.arange(40)).shape == (40, 16)
     gaussian = fit_gaussian(representations.moments(np.arange(40)))
     scores = passes.score(student, representations, gaussian, images, indices, 8, four_devices)
     representations = passes.Representations(teacher, images, 1, one_device)
@@ -45,7 +45,7 @@ def test_an_evaluation_on_four_devices_equals_one_device(images, four_devices, o
             student, teacher, representations, images, indices, 8, devices, path="student"
         )
         covariance = covariance_of(representations.moments(indices))
-        results.append((representations.of(indices), covariance, terms.gradient_norm, terms.error_trace))
+        results.append((representations.outputs_of(indices), covariance, terms.gradient_norm, terms.error_trace))
     for one, four in zip(*results, strict=True):
         np.testing.assert_allclose(four, one, rtol=1e-5, atol=1e-6)
 
@@ -69,6 +69,17 @@ def test_batches_that_devices_cannot_share_are_refused(four_devices):
         four_devices.check_batch_size(10, "distill.batch_size")
     with pytest.raises(UserError, match="pretrain.batch_size=72 of images in 4 views each .* use 64"):
         four_devices.check_batch_size(72, "pretrain.batch_size", images_per_input=4)
+
+
+def test_an_evaluations_batches_are_even_and_bounded(one_device, four_devices):
+    assert one_device.fit_batch_size(64, 64, (224, 224, 3)) == 8
+    assert one_device.fit_batch_size(64, 11, (224, 224, 3)) == 6
+    assert one_device.fit_batch_size(64, 1000, (1000, 1000, 3)) == 1
+    assert one_device.fit_batch_size(64, 5, (32, 32, 3)) == 5
+    assert one_device.fit_batch_size(64, 10_000, (32, 32, 3)) == 64
+    assert four_devices.fit_batch_size(64, 1000, (224, 224, 3)) == 32
+    assert four_devices.fit_batch_size(64, 5, (32, 32, 3)) == 8
+    assert four_devices.fit_batch_size(64, 66, (32, 32, 3)) == 36
 
 
 def test_padding_fills_the_last_batch_only():

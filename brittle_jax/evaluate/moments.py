@@ -18,7 +18,7 @@ import numpy as np
 from brittle_jax.errors import DegenerateDataError
 
 _BLOCK_SIZE = 16_384  # vectors that go to the device together, in `moments_of`
-_MOST_STRIPS, _LEAST_STRIP_HEIGHT = 8, 64
+_MOST_STRIPS, _LEAST_STRIP_HEIGHT = 8, 64  # more and lower ones save no more time, see benchmarks/NOTES.md
 
 
 class Moments(flax.struct.PyTreeNode):
@@ -74,10 +74,14 @@ def update_moments(moments: Moments, vectors: jax.Array, mask: jax.Array | None 
 
 def moments_of(vectors: np.ndarray, indices: np.ndarray | None = None) -> Moments:
     """Returns the moments, with the full scatter, of vectors [N, F] in memory, or of those at `indices` [M]."""
-    indices = np.arange(len(vectors)) if indices is None else indices
+    count = len(vectors) if indices is None else len(indices)
     moments = empty_moments(vectors.shape[1], full=True)
-    for start in range(0, len(indices), _BLOCK_SIZE):  # so that no more than a block is copied, or on the device
-        moments = update_moments(moments, vectors[indices[start : start + _BLOCK_SIZE]])
+    size = min(_BLOCK_SIZE, count)
+    for start in range(0, count, size):  # so that no more than a block is copied, or on the device
+        chosen = slice(start, start + size) if indices is None else indices[start : start + size]
+        block = vectors[chosen]
+        missing = size - len(block)  # filled up, so that all blocks are of one shape
+        moments = update_moments(moments, np.pad(block, ((0, missing), (0, 0))), np.arange(size) < len(block))
     return moments
 
 

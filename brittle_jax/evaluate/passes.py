@@ -21,24 +21,30 @@ def outputs(
     network: Network, images: ImageSet, indices: np.ndarray, batch_size: int, devices: DeviceGroup, what: str
 ) -> np.ndarray:
     """Returns the outputs [M, F] float32 of a network for the images; `what` they are is shown meanwhile."""
+    return np.concatenate([rows for _, rows in _output_batches(network, images, indices, batch_size, devices, what)])
+
+
+def _output_batches(
+    network: Network, images: ImageSet, indices: np.ndarray, batch_size: int, devices: DeviceGroup, what: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields indices of images [N], and the outputs [N, F] for them."""
     evaluate = devices.evaluation(_outputs)
     network = devices.replicate(network)
-    rows = []
     with console.track(what, len(indices)) as progress:
         for batch in evaluation_batches(
             images, indices, devices.fit_batch_size(batch_size, len(indices), images.image_shape)
         ):
-            rows.append(evaluate(network, batch)[batch["mask"]])
-            progress.update(len(rows[-1]))
-    return np.concatenate(rows)
+            rows = evaluate(network, batch)[batch["mask"]]
+            yield indices[batch["position"][batch["mask"]]], rows
+            progress.update(len(rows))
 
 
 class Representations:
     """A teacher's outputs for the images of a set, each computed when it is first asked for, and kept.
 
-    The teacher is frozen, so all epochs of distillation, all detectors, brittleness, and all configurations that share
-    the teacher take them from here. Held in memory, 4 bytes a feature and image: 128 features take half a kilobyte,
-    2208 nine.
+    The teacher is frozen, so all epochs of distillation, all detectors, brittleness (along the student's path), and
+    all configurations that share the teacher take them from here. Held in memory, 4 bytes a feature and image: 128
+    features take half a kilobyte, 2208 nine.
 
     Attributes:
         num_features: F.
@@ -57,19 +63,20 @@ class Representations:
         Raises:
             DegenerateDataError: where an output is not finite.
         """
-        missing = indices[~self._is_there[indices]]
+        missing = np.unique(indices[~self._is_there[indices]])
         if not len(missing):
             return
         what = "teacher's representations"
-        rows = outputs(self._teacher, self._images, missing, self._batch_size, self._devices, what)
-        if not np.isfinite(rows).all():
-            raise DegenerateDataError(
-                "the teacher's representations are not finite numbers: lower --config.pretrain.peak_learning_rate"
-            )
-        self._rows[missing] = rows
-        self._is_there[missing] = True
+        batches = _output_batches(self._teacher, self._images, missing, self._batch_size, self._devices, what)
+        for chosen, rows in batches:
+            if not np.isfinite(rows).all():
+                raise DegenerateDataError(
+                    "the teacher's representations are not finite numbers: lower --config.pretrain.peak_learning_rate"
+                )
+            self._rows[chosen] = rows
+            self._is_there[chosen] = True
 
-    def of(self, indices: np.ndarray) -> np.ndarray:
+    def outputs_of(self, indices: np.ndarray) -> np.ndarray:
         """Returns the outputs [M, F] float32 for images [M]."""
         self.compute(indices)
         return self._rows[indices]
@@ -151,7 +158,7 @@ def _batches_with_targets(
     for batch in evaluation_batches(
         images, indices, devices.fit_batch_size(batch_size, len(indices), images.image_shape)
     ):
-        yield {**batch, "target": representations.of(indices[batch["position"]])}
+        yield {**batch, "target": representations.outputs_of(indices[batch["position"]])}
 
 
 def _outputs(network, batch):
@@ -164,8 +171,15 @@ def _scores(model, batch):
     return scores_of_outputs(outputs, batch["target"], gaussian)
 
 
+def _known_outputs(outputs, images):
+    """A network, once it is given its outputs."""
+    del images
+    return outputs
+
+
 def _add_brittleness(path, model, total, batch):
     student, teacher = model
     images = to_unit_range(batch["image"])
-    known = jax.tree_util.Partial(lambda outputs, images: outputs, batch["target"])
-    return update_terms(total, student, teacher or known, images, batch["mask"], path=path), {}
+    if teacher is None:
+        teacher = jax.tree_util.Partial(_known_outputs, batch["target"])
+    return update_terms(total, student, teacher, images, batch["mask"], path=path), {}

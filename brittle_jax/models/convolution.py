@@ -1,4 +1,4 @@
-"""Convolution that is as fast on a CPU as its matrix products are; on other devices it is XLA's own."""
+"""Convolution by matrix products, which a CPU is fast at; with kernels larger than 1×1 it is XLA's own elsewhere."""
 
 import functools
 import math
@@ -22,29 +22,57 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 def conv_general_dilated(
-    images: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Sequence[tuple[int, int]], **unused: Any
+    images: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    **others: Any,
 ) -> jax.Array:
     """Convolves images [N, H, W, C] with a kernel [height, width, C, F]; to be given to `flax.linen.Conv`.
 
     Result and gradients are those of `jax.lax.conv_general_dilated`, up to rounding. On a CPU, XLA's own convolution
     stays behind its matrix products, with respect to the kernel by a factor of up to 50 (benchmarks/NOTES.md). So a
-    kernel of 1×1 is a matrix product, everywhere; on a CPU a kernel of 3×3 between many channels goes `winograd`'s way,
-    and the gradient of any other kernel is a matrix product for each of its places.
+    kernel of 1×1 is a matrix product, on every device; on a CPU a kernel of 3×3 between many channels goes `winograd`'s
+    way, and the gradient of any other kernel is a matrix product for each of its places.
 
     Args:
-        unused: what flax passes beside these; nothing is dilated or grouped.
+        others: of `jax.lax.conv_general_dilated`; with dilation, groups or a precision the convolution is XLA's own.
     """
-    del unused
-    strides, padding = tuple(strides), tuple((low, high) for low, high in padding)
-    if kernel.shape[:2] == strides == (1, 1):
+    if not _is_basic(**others):
+        return jax.lax.conv_general_dilated(images, kernel, strides, padding, **others)
+    strides = tuple(strides)
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], strides, padding)
+    padding = tuple((low, high) for low, high in padding)
+    if kernel.shape[:2] == strides == (1, 1) and padding == ((0, 0), (0, 0)):
         return images @ kernel[0, 0]
     return _convolve(images, kernel, strides, padding)
+
+
+def _is_basic(
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: jax.lax.ConvDimensionNumbers | None = None,
+    feature_group_count: int = 1,
+    precision: Any = None,
+    **others: Any,
+) -> bool:
+    """Returns whether nothing is asked for but size, strides and padding, in the layout that flax uses."""
+    layout = jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+    dilated = {*(lhs_dilation or ()), *(rhs_dilation or ())} - {1}
+    return (
+        not dilated
+        and dimension_numbers in (layout, None)
+        and feature_group_count == 1
+        and not precision
+        and not others
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(images: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
     plain = functools.partial(_plain, strides=strides, padding=padding)
-    suits = _suits_winograd(kernel, strides, padding)
+    suits = _suits_winograd(images, kernel, strides, padding)
     return jax.lax.platform_dependent(images, kernel, cpu=winograd.convolve if suits else plain, default=plain)
 
 
@@ -64,8 +92,7 @@ def _backward(strides, padding, saved, gradient):
         image_gradient, _ = plain(images, kernel, gradient)  # XLA drops the other one, which nothing asks for
         return image_gradient, _kernel_gradient(images, gradient, kernel.shape, strides, padding)
 
-    kernel = saved[1]
-    suits = _suits_winograd(kernel, strides, padding) and min(kernel.shape[2:]) >= _LEAST_CHANNELS_BACKWARD
+    suits = _suits_winograd(*saved, strides, padding) and min(saved[1].shape[2:]) >= _LEAST_CHANNELS_BACKWARD
     on_cpu = by_winograd if suits else by_products
     return jax.lax.platform_dependent(*saved, gradient, cpu=on_cpu, default=plain)
 
@@ -73,9 +100,11 @@ def _backward(strides, padding, saved, gradient):
 _convolve.defvjp(_forward, _backward)
 
 
-def _suits_winograd(kernel: jax.Array, strides: Strides, padding: Padding) -> bool:
+def _suits_winograd(images: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> bool:
     keeps_size = strides == (1, 1) and padding == ((1, 1), (1, 1))
-    return kernel.shape[:2] == (3, 3) and keeps_size and math.prod(kernel.shape[2:]) >= _LEAST_CHANNEL_PAIRS
+    is_large = math.prod(kernel.shape[2:]) >= _LEAST_CHANNEL_PAIRS and images.size > 0
+    is_exact = images.dtype.itemsize >= 4  # the transforms would add to the rounding of 16 bits
+    return kernel.shape[:2] == (3, 3) and keeps_size and is_large and is_exact
 
 
 def _plain(images: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
@@ -89,12 +118,16 @@ def _kernel_gradient(
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
     spans = [(size - 1) * stride + 1 for size, stride in zip(gradient.shape[1:3], strides, strict=True)]
     flat = gradient.reshape(-1, shape[-1])
-    # Pixels that a place of the kernel meets, for each place: [N * rows * columns, C].
-    places = [
-        padded[:, row : row + spans[0] : strides[0], column : column + spans[1] : strides[1]].reshape(-1, shape[2])
-        for row in range(shape[0])
-        for column in range(shape[1])
-    ]
+
+    def under(place: jax.Array) -> jax.Array:
+        """Returns the pixels that a place of the kernel meets: [N * rows * columns, C]."""
+        corner = (0, place // shape[1], place % shape[1], 0)
+        window = jax.lax.dynamic_slice(padded, corner, (len(images), *spans, shape[2]))
+        return window[:, :: strides[0], :: strides[1]].reshape(-1, shape[2])
+
+    places = jnp.arange(shape[0] * shape[1])
     if shape[2] <= _FEW_CHANNELS:
-        places = [jnp.concatenate(places, axis=-1)]
-    return jnp.stack([place.T @ flat for place in places]).reshape(shape)
+        products = jnp.concatenate([under(place) for place in places], axis=-1).T @ flat
+    else:  # one place after the other: all at once would take nine times the memory of the images
+        products = jax.lax.map(lambda place: under(place).T @ flat, places)
+    return products.reshape(shape)

@@ -32,12 +32,12 @@ class DenseNet(nn.Module):
             for j in range(1, num_layers + 1):
                 layer = f"denseblock{i}_denselayer{j}"
                 y = norm_relu(x, f"{layer}_norm1")
-                y = conv(self.bottleneck_factor * self.growth, (1, 1), padding=0, name=f"{layer}_conv1")(y)
+                y = conv(self.bottleneck_factor * self.growth, (1, 1), name=f"{layer}_conv1")(y)
                 y = norm_relu(y, f"{layer}_norm2")
                 y = conv(self.growth, (3, 3), padding=1, name=f"{layer}_conv2")(y)
                 x = jnp.concatenate([x, y], axis=-1)
             if i < len(self.block_sizes):
                 x = norm_relu(x, f"transition{i}_norm")
-                x = conv(x.shape[-1] // 2, (1, 1), padding=0, name=f"transition{i}_conv")(x)
+                x = conv(x.shape[-1] // 2, (1, 1), name=f"transition{i}_conv")(x)
                 x = nn.avg_pool(x, (2, 2), strides=(2, 2))
         return norm_relu(x, "norm5").mean(axis=(1, 2))

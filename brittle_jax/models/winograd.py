@@ -1,7 +1,7 @@
 """3×3 convolution by 16 matrix products instead of 36: F(2×2, 3×3) of Lavin and Gray (2016, arXiv 1509.09308).
 
-The result, and its rounding, are about those of the plain convolution: the transforms add, subtract and halve. Each
-tile of 4×4 pixels, which overlap by two, gives 2×2 outputs:
+The result is that of the plain convolution, and so, about, is its rounding (from 32 bits on): the transforms add,
+subtract and halve. Each tile of 4×4 pixels, which overlap by two, gives 2×2 outputs:
 
     output = A [ (G kernel Gᵀ) · (B tile Bᵀ) ] Aᵀ,    · element by element, summed over channels
 
@@ -20,7 +20,8 @@ _A = ((1, 1, 1, 0), (0, 1, -1, -1))
 _B = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 _G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 
-# Of so many tiles the arrays stay in a CPU's cache from one transform to the next; see benchmarks/NOTES.md.
+# Of so many tiles the arrays stay in a CPU's cache from one transform to the next (tried on two cores of one kind, see
+# benchmarks/NOTES.md).
 _TILES_AT_ONCE = 1024
 
 _Matrix = Sequence[Sequence[float]]

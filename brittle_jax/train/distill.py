@@ -68,4 +68,4 @@ def _adam(learning_rate: float) -> optax.GradientTransformation:
 
 def _with_targets(batches: Iterator[Batch], representations: Representations, indices: np.ndarray) -> Iterator[Batch]:
     for batch in batches:
-        yield {"image": batch["image"], "target": representations.of(indices[batch["position"]])}
+        yield {"image": batch["image"], "target": representations.outputs_of(indices[batch["position"]])}

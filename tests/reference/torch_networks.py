@@ -13,7 +13,7 @@ class ConvBlock(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x):
-        return functional.relu(self.norm(self.conv(x)))
+        return functional.relu(self.norm(self.conv(x)), inplace=True)
 
 
 class SmallResNet(nn.Module):
@@ -71,10 +71,10 @@ class DenseNet(nn.Module):
         self.norms["norm5"] = nn.BatchNorm2d(features)
 
     def norm_relu_conv(self, x, norm, conv):
-        return self.convs[conv](functional.relu(self.norms[norm](x)))
+        return self.convs[conv](functional.relu(self.norms[norm](x), inplace=True))
 
     def forward(self, x):
-        x = functional.relu(self.norms["norm0"](self.convs["conv0"](x)))
+        x = functional.relu(self.norms["norm0"](self.convs["conv0"](x)), inplace=True)
         x = functional.max_pool2d(x, 3, stride=2, padding=1)
         for i, size in enumerate(self.block_sizes, 1):
             for j in range(1, size + 1):
