@@ -28,6 +28,7 @@ _Matrix = Sequence[Sequence[float]]
 _Grid = list[list[jax.Array]]
 
 
+@jax.jit  # so that equal layers, of which DenseNet-161 has many, are traced once
 def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves [N, H, W, C] with [3, 3, C, F] at stride 1, the border padded with one pixel of zeros: [N, H, W, F]."""
     height, width = images.shape[1:3]
@@ -45,6 +46,7 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.map(outputs, groups).reshape(*images.shape[:3], kernel.shape[-1])
 
 
+@jax.jit
 def kernel_gradient(images: jax.Array, gradient: jax.Array) -> jax.Array:
     """Gradient of `convolve` with respect to the kernel: images [N, H, W, C] and [N, H, W, F] to [3, 3, C, F]."""
     channels, features = images.shape[-1], gradient.shape[-1]

@@ -4,6 +4,7 @@ import pytest
 
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
+from brittle_jax.evaluate import passes
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
 from brittle_jax.train import teacher as teacher_lib
 from brittle_jax.train.distill import distill_student, num_updates
@@ -61,12 +62,12 @@ def test_teacher_and_student_never_share_a_draw(cifar10_config, images, tmp_path
     teacher = obtain(cifar10_config, images, tmp_path / "teacher", four_devices, log)
     cifar10_config.distill.update_steps = 1
     cifar10_config.distill.learning_rate = 1e-12
-    targets = np.zeros((10, 128), np.float32)
+    representations = passes.Representations(teacher, images, 16, four_devices)
     student = distill_student(
         teacher.module,
         images,
         np.arange(10),
-        targets,
+        representations,
         cifar10_config,
         name="unimodal/airplane",
         devices=four_devices,
