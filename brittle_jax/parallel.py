@@ -51,7 +51,7 @@ class DeviceGroup:
         """Returns the batch size for an evaluation, or a smaller one: what comes out does not depend on it.
 
         Nothing is padded without need, and on a CPU memory has a bound: 8 images at 224 at once on each device, since
-        input gradients of DenseNet-161 take 1.2 GB for so many, and more at once are not faster.
+        input gradients of DenseNet-161 take 1.2 GB for so many.
         """
         if self.platform == "cpu":
             at_once = max(_PIXELS_AT_ONCE_ON_CPU // math.prod(image_shape[:2]), 1)

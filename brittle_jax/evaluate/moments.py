@@ -17,7 +17,7 @@ import numpy as np
 
 from brittle_jax.errors import DegenerateDataError
 
-_BLOCK_SIZE = 16_384  # vectors that go to the device together, in `moments_of`
+_BLOCK_SIZE = 4096  # vectors that go to the device together, in `moments_of`
 _MOST_STRIPS, _LEAST_STRIP_HEIGHT = 8, 64  # more and lower ones save no more time, see benchmarks/NOTES.md
 
 
@@ -78,10 +78,12 @@ def moments_of(vectors: np.ndarray, indices: np.ndarray | None = None) -> Moment
     moments = empty_moments(vectors.shape[1], full=True)
     size = min(_BLOCK_SIZE, count)
     for start in range(0, count, size):  # so that no more than a block is copied, or on the device
-        chosen = slice(start, start + size) if indices is None else indices[start : start + size]
-        block = vectors[chosen]
-        missing = size - len(block)  # filled up, so that all blocks are of one shape
-        moments = update_moments(moments, np.pad(block, ((0, missing), (0, 0))), np.arange(size) < len(block))
+        block = vectors[slice(start, start + size) if indices is None else indices[start : start + size]]
+        mask = None
+        if len(block) < size:  # filled up: another number of vectors must not be another shape to compile
+            mask = np.arange(size) < len(block)
+            block = np.pad(block, ((0, size - len(block)), (0, 0)))
+        moments = update_moments(moments, block, mask)
     return moments
 
 
