@@ -1,15 +1,24 @@
 """Layers that both networks share."""
 
 import functools
+import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from brittle_jax.models.convolution import conv_general_dilated
 from brittle_jax.parallel import BATCH_AXIS
 
-# PyTorch's default for convolutions and linear layers: uniform in ±1/√fan_in, for weights and biases alike.
-kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+def kernel_init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Draws a kernel [..., C, F] as PyTorch does by default, uniform in ±1/√fan_in: of all but the last dimension."""
+    bound = math.prod(shape[:-1]) ** -0.5
+    # In a row: the same numbers as a draw of that shape gives, which takes a CPU 20 times as long to compile.
+    in_a_row = jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound)
+    return in_a_row.reshape(shape)
+
 
 conv = functools.partial(nn.Conv, use_bias=False, kernel_init=kernel_init, conv_general_dilated=conv_general_dilated)
 
