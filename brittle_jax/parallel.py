@@ -43,6 +43,14 @@ class DeviceGroup:
         return [device.device_kind for device in self.devices]
 
     @property
+    def keeps_examples(self) -> bool:
+        """Whether training takes its batches from examples that lie on the devices, where they are small enough.
+
+        On a CPU that saves nothing, and XLA runs the updates of a loop more slowly there (benchmarks/NOTES.md).
+        """
+        return self.platform != "cpu"
+
+    @property
     def platform(self) -> str:
         """Kind of hardware: cpu, gpu or tpu."""
         return self.devices[0].platform
@@ -103,39 +111,91 @@ class DeviceGroup:
         return lambda state, batch: compiled(state, self.shard(batch))
 
     @functools.lru_cache  # noqa: B019
+    def train_steps(self, step: Callable, *static: Any) -> Callable:
+        """Compiles many updates by a step, as `train_step` takes it, on examples that lie on the devices.
+
+        Returns:
+            `updates(state, examples, rows, count) -> (state, metrics)`, which makes `count` updates, the state donated:
+            `examples` are what batches are taken from, replicated, each [M, ...]; `rows` are what batches have
+            beside them, each [U, N], and among these `position`, where in the examples the images of each update stand.
+            Metrics are [U], of which `count` are filled. Another count compiles nothing, another U does.
+        """
+
+        def updates(state: Any, examples: Batch, rows: Batch, count: jax.Array) -> tuple[Any, Any]:
+            def batch_of(number: int | jax.Array) -> dict[str, jax.Array]:
+                row = {key: value[number] for key, value in rows.items()}
+                return {key: value[row["position"]] for key, value in examples.items()} | row
+
+            def update(number: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+                state, metrics = step(*static, carry[0], batch_of(number))
+                return state, jax.tree.map(lambda all_, one: all_.at[number].set(one), carry[1], metrics)
+
+            _, metrics = jax.eval_shape(functools.partial(step, *static), state, batch_of(0))
+            most = len(rows["position"])
+            return jax.lax.fori_loop(
+                0, count, update, (state, jax.tree.map(lambda one: jnp.zeros((most, *one.shape), one.dtype), metrics))
+            )
+
+        compiled = jax.pmap(
+            updates,
+            axis_name=BATCH_AXIS,
+            in_axes=(None, None, 1, None),
+            out_axes=(None, None),
+            donate_argnums=0,
+            devices=self.devices,
+        )
+
+        def run(state: Any, examples: Batch, rows: Batch, count: int) -> tuple[Any, Any]:
+            shares = {key: value.reshape(len(value), self.size, -1) for key, value in rows.items()}
+            return compiled(state, examples, shares, np.int32(count))
+
+        return run
+
+    @functools.lru_cache  # noqa: B019
     def evaluation(self, function: Callable, *static: Any) -> Callable:
-        """Compiles `function(*static, model, batch) -> outputs`; outputs are one row an image, on the host."""
+        """Compiles `function(*static, model, batch) -> outputs`; outputs are one row an image.
+
+        Returns:
+            `evaluate(model, batches)`, which yields each batch with its outputs, on the host.
+        """
         compiled = jax.pmap(functools.partial(function, *static), in_axes=(None, 0), out_axes=0, devices=self.devices)
 
-        def evaluate(model: Any, batch: Batch) -> Any:
-            return _join_devices(compiled(model, self.shard(batch)))
+        def evaluate(model: Any, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
+            for batch, outputs in _one_late((batch, compiled(model, self.shard(batch))) for batch in batches):
+                yield batch, _join_devices(outputs)
 
         return evaluate
 
     @functools.lru_cache  # noqa: B019
     def accumulation(self, function: Callable, *static: Any) -> Callable:
-        """Compiles `function(*static, model, total, batch) -> (total, outputs)`.
+        """Compiles `function(*static, model, total, batch) -> total`.
 
-        Every device keeps a total of its own, stacked along a leading axis (`replicate_total` makes the first
-        one); outputs are one row an image.
+        Every device keeps a total of its own, stacked along a leading axis.
+
+        Returns:
+            `accumulate(model, total, batches)`, which starts on every device from a total, and yields each batch
+            with the totals up to it, each [D, ...].
         """
         compiled = jax.pmap(
-            functools.partial(function, *static),
-            in_axes=(None, 0, 0),
-            out_axes=(0, 0),
-            donate_argnums=1,
-            devices=self.devices,
+            functools.partial(function, *static), in_axes=(None, 0, 0), out_axes=0, devices=self.devices
         )
 
-        def accumulate(model: Any, total: Any, batch: Batch) -> tuple[Any, Any]:
-            total, outputs = compiled(model, total, self.shard(batch))
-            return total, _join_devices(outputs)
+        def totals(model: Any, total: Any, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
+            total = jax.tree.map(lambda x: np.broadcast_to(x, (self.size, *np.shape(x))).copy(), total)
+            for batch in batches:
+                total = compiled(model, total, self.shard(batch))
+                yield batch, total
 
-        return accumulate
+        return lambda model, total, batches: _one_late(totals(model, total, batches))
 
-    def replicate_total(self, total: Any) -> Any:
-        """Gives each device a total of its own to start from: [...] becomes [D, ...]."""
-        return jax.tree.map(lambda x: np.broadcast_to(x, (self.size, *np.shape(x))).copy(), total)
+
+def _one_late(results: Iterator[tuple[Batch, Any]]) -> Iterator[tuple[Batch, Any]]:
+    """Yields each result when it is there and the next has been asked for: devices never wait for the host."""
+    late = next(results, None)
+    while late is not None:
+        following = next(results, None)
+        yield jax.block_until_ready(late)
+        late = following
 
 
 def _join_devices(outputs: Any) -> Any:

@@ -12,7 +12,7 @@ from brittle_jax.auxiliary import TASKS, build_task
 from brittle_jax.errors import UserError
 from brittle_jax.main import define_flags
 from brittle_jax.models.network import ARCHITECTURES, init_variables
-from brittle_jax.train.pretrain import build_optimizer
+from brittle_jax.train.optimizers import build_optimizer
 from brittle_jax.train.steps import create_state, distill_step, pretrain_step
 
 SGD = optax.sgd(0.1)

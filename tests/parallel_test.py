@@ -58,7 +58,7 @@ def test_functions_are_compiled_once(one_device):
         return model * batch["x"] * scale
 
     for _ in range(3):
-        outputs = one_device.evaluation(function, 2.0)(np.float32(3), {"x": np.ones(4, np.float32)})
+        ((_, outputs),) = one_device.evaluation(function, 2.0)(np.float32(3), [{"x": np.ones(4, np.float32)}])
     np.testing.assert_array_equal(outputs, np.full(4, 6.0))
     assert calls == [2.0]
 

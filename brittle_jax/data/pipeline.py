@@ -52,31 +52,43 @@ class _Batches:
         return iter(grain.MapDataset.source(self).to_iter_dataset(_READ))
 
 
+def training_order(num_images: int, batch_size: int, seed: int) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """Returns the order of training: successive permutations of M images, joined.
+
+    Args:
+        batch_size: N, over all devices.
+        seed: of the permutations; the one of each epoch differs.
+
+    Returns:
+        Number of a batch to positions of its images among the M, [N], and how often each came before, [N].
+    """
+
+    @functools.lru_cache(maxsize=4)
+    def permutation(epoch: int) -> np.ndarray:
+        return np.random.default_rng([seed, epoch]).permutation(num_images)
+
+    def places(number: int) -> tuple[np.ndarray, np.ndarray]:
+        epochs, within = np.divmod(number * batch_size + np.arange(batch_size), num_images)
+        return np.array(
+            [permutation(epoch)[place] for epoch, place in zip(epochs.tolist(), within, strict=True)]
+        ), epochs
+
+    return places
+
+
 def training_batches(
     images: ImageSet, indices: np.ndarray, batch_size: int, seed: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields full batches without end: successive permutations of the images, joined.
+    """Yields full batches without end, in the order that `training_order` has.
 
     Args:
         indices: [M], the images to train on.
-        batch_size: N, over all devices.
-        seed: of the permutations; the one of each epoch differs.
 
     Yields:
         `image` [N, H, W, 3] uint8, `label` [N] int32, `position` [N] int32 into `indices`, and `epoch` [N]
         int32, how often the image came before.
     """
-
-    @functools.lru_cache(maxsize=4)
-    def permutation(epoch: int) -> np.ndarray:
-        return np.random.default_rng([seed, epoch]).permutation(len(indices))
-
-    def places(number: int) -> tuple[np.ndarray, np.ndarray]:
-        epochs, within = np.divmod(number * batch_size + np.arange(batch_size), len(indices))
-        return np.array(
-            [permutation(epoch)[place] for epoch, place in zip(epochs.tolist(), within, strict=True)]
-        ), epochs
-
+    places = training_order(len(indices), batch_size, seed)
     yield from _Batches(images, indices, _BATCHES_WITHOUT_END, places)
 
 

@@ -28,15 +28,13 @@ def _output_batches(
     network: Network, images: ImageSet, indices: np.ndarray, batch_size: int, devices: DeviceGroup, what: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields indices of images [N], and the outputs [N, F] for them."""
-    evaluate = devices.evaluation(_outputs)
-    network = devices.replicate(network)
+    batch_size = devices.fit_batch_size(batch_size, len(indices), images.image_shape)
+    batches = evaluation_batches(images, indices, batch_size)
     with console.track(what, len(indices)) as progress:
-        for batch in evaluation_batches(
-            images, indices, devices.fit_batch_size(batch_size, len(indices), images.image_shape)
-        ):
-            rows = evaluate(network, batch)[batch["mask"]]
-            yield indices[batch["position"][batch["mask"]]], rows
-            progress.update(len(rows))
+        for batch, rows in devices.evaluation(_outputs)(devices.replicate(network), batches):
+            mask = batch["mask"]
+            yield indices[batch["position"][mask]], rows[mask]
+            progress.update(int(mask.sum()))
 
 
 class Representations:
@@ -103,12 +101,11 @@ def score(
     Raises:
         DegenerateDataError: where a score is not finite.
     """
-    evaluate = devices.evaluation(_scores)
     model = devices.replicate((student, gaussian))
+    batches = _batches_with_targets(representations, images, indices, batch_size, devices)
     rows = []
     with console.track("scores", len(indices)) as progress:
-        for batch in _batches_with_targets(representations, images, indices, batch_size, devices):
-            scores = evaluate(model, batch)
+        for batch, scores in devices.evaluation(_scores)(model, batches):
             rows.append({name: values[batch["mask"]] for name, values in scores.items()})
             progress.update(int(batch["mask"].sum()))
     scores = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
@@ -133,13 +130,12 @@ def measure_brittleness(
 
     Where the teacher's output is a constant (path "student"), it is taken from `representations`.
     """
-    accumulate = devices.accumulation(_add_brittleness, path)
-    total = devices.replicate_total(empty_terms(representations.num_features))
+    nothing = empty_terms(representations.num_features)
     model = devices.replicate((student, teacher if path == "both" else None))
+    batches = _batches_with_targets(representations, images, indices, batch_size, devices)
     with console.track("input gradients", len(indices)) as progress:
-        for batch in _batches_with_targets(representations, images, indices, batch_size, devices):
-            total, _ = accumulate(model, total, batch)
-            jax.block_until_ready(total)  # else the rate that is shown would be that of handing work out
+        for batch, terms in devices.accumulation(_add_brittleness, path)(model, nothing, batches):
+            total = terms
             progress.update(int(batch["mask"].sum()))
     return BrittlenessTerms(
         gradient_norms=merge_device_moments(total.gradient_norms), errors=merge_device_moments(total.errors)
@@ -182,4 +178,4 @@ def _add_brittleness(path, model, total, batch):
     images = to_unit_range(batch["image"])
     if teacher is None:
         teacher = jax.tree_util.Partial(_known_outputs, batch["target"])
-    return update_terms(total, student, teacher, images, batch["mask"], path=path), {}
+    return update_terms(total, student, teacher, images, batch["mask"], path=path)

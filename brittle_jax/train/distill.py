@@ -1,20 +1,18 @@
 """Distillation: a student that learns the teacher's outputs on normal images, and on nothing else (Sec. 3.2)."""
 
-import functools
 import math
-from collections.abc import Iterator
 
 import ml_collections
 import numpy as np
-import optax
 
 from brittle_jax.data.image_set import ImageSet
-from brittle_jax.data.pipeline import training_batches
 from brittle_jax.evaluate.passes import Representations
 from brittle_jax.models.network import Network, Representation, init_variables
-from brittle_jax.parallel import Batch, DeviceGroup
+from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
-from brittle_jax.train.loop import MetricLog, train
+from brittle_jax.train.feed import build_feed
+from brittle_jax.train.loop import MetricLog, Training, train
+from brittle_jax.train.optimizers import adam
 from brittle_jax.train.steps import create_state, distill_step
 
 
@@ -35,7 +33,22 @@ def distill_student(
     devices: DeviceGroup,
     log: MetricLog,
 ) -> Network:
-    """Trains a student from its own random draw, without augmentation (Sec. 3.2).
+    """Trains a student, as `prepare_distillation` has it."""
+    training = prepare_distillation(module, images, indices, representations, config, name=name, devices=devices)
+    return Network(module, train(training, log).variables)
+
+
+def prepare_distillation(
+    module: Representation,
+    images: ImageSet,
+    indices: np.ndarray,
+    representations: Representations,
+    config: ml_collections.ConfigDict,
+    *,
+    name: str,
+    devices: DeviceGroup,
+) -> Training:
+    """Returns the training of a student from its own random draw, without augmentation (Sec. 3.2).
 
     Args:
         module: architecture of student and teacher alike.
@@ -43,29 +56,22 @@ def distill_student(
         representations: the teacher's outputs for them.
         name: of the configuration; the student's random draws are keyed by it.
     """
-    tx = _adam(config.distill.learning_rate)
+    tx = adam(config.distill.learning_rate)
     variables = init_variables(module, derive_seed(config.seed, "student", name, "weights"), images.image_shape)
-    state = devices.replicate(create_state(variables, tx, seed=0))  # nothing is augmented, so nothing is drawn
-    order_seed = derive_seed(config.seed, "student", name, "order")
-    batches = training_batches(images, indices, config.distill.batch_size, order_seed)
-    state = train(
-        devices.train_step(distill_step, module, tx),
-        state,
-        _with_targets(batches, representations, indices),
-        num_steps=num_updates(len(indices), config.distill),
-        stage=f"distill {name}",
-        rate_field="distill.learning_rate",
-        log=log,
+    feed = build_feed(
+        distill_step,
+        (module, tx),
+        images,
+        indices,
+        batch_size=config.distill.batch_size,
+        seed=derive_seed(config.seed, "student", name, "order"),
+        devices=devices,
+        targets=representations.outputs_of,
     )
-    return Network(module, state.variables)
-
-
-@functools.cache
-def _adam(learning_rate: float) -> optax.GradientTransformation:
-    # Cached: equal optimisers must be the same object for the compiled step to be found again.
-    return optax.adam(learning_rate)
-
-
-def _with_targets(batches: Iterator[Batch], representations: Representations, indices: np.ndarray) -> Iterator[Batch]:
-    for batch in batches:
-        yield {"image": batch["image"], "target": representations.outputs_of(indices[batch["position"]])}
+    return Training(
+        stage=f"distill {name}",
+        feed=feed,
+        state=devices.replicate(create_state(variables, tx, seed=0)),  # nothing is augmented, so nothing is drawn
+        num_steps=num_updates(len(indices), config.distill),
+        rate_field="distill.learning_rate",
+    )

@@ -1,9 +1,9 @@
 """The loop around a training step: progress, metrics, and a stop where the loss is no longer a number."""
 
+import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -11,10 +11,11 @@ from tensorboardX import SummaryWriter
 
 from brittle_jax import console
 from brittle_jax.errors import UserError
-from brittle_jax.parallel import Batch
+from brittle_jax.train.feed import Feed
 from brittle_jax.train.steps import TrainState
 
 _RECORDS_PER_STAGE = 100
+_SECONDS_AT_ONCE = 2.0  # that a person waits at most before the progress moves
 
 
 class MetricLog:
@@ -41,55 +42,82 @@ class MetricLog:
         self._events.close()
 
 
-def train(
-    step: Callable[[TrainState, Batch], tuple[TrainState, dict]],
-    state: TrainState,
-    batches: Iterator[Batch],
-    *,
-    num_steps: int,
-    stage: str,
-    rate_field: str,
-    log: MetricLog,
-) -> TrainState:
-    """Runs `num_steps` updates and returns the last state.
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A training that is ready to begin.
 
-    Metrics are read one step late, so that the device never waits for the host, and recorded as means over
-    about a hundredth of the stage.
-
-    Args:
+    Attributes:
+        stage: what it is called, such as "distill unimodal/airplane".
+        feed: makes the updates.
+        state: before the first update.
+        num_steps: how many updates.
         rate_field: the learning rate's field, named where the loss is not finite.
+    """
+
+    stage: str
+    feed: Feed
+    state: TrainState
+    num_steps: int
+    rate_field: str
+
+
+def train(training: Training, log: MetricLog) -> TrainState:
+    """Makes all updates and returns the last state.
+
+    As many at once as the feed can, and take about two seconds; the host looks at their metrics while the next ones are
+    under way, so that the device never waits. They are recorded as means over about a hundredth of the stage.
 
     Raises:
         UserError: where the loss, or a weight in the end, is not finite.
     """
-    record_every = max(num_steps // _RECORDS_PER_STAGE, 1)
-    window: list[dict[str, float]] = []
-    late = None
-    start = time.monotonic()
-    with console.track(stage, num_steps, unit="update") as progress:
-        for number, batch in zip(range(1, num_steps + 1), batches, strict=False):
-            state, metrics = step(state, batch)
-            if late is not None:
-                window.append(_read(late))
-                _check_finite(window[-1]["loss"], f"{stage}: the loss at update {number - 1}", rate_field)
-                progress.update(1, f"loss {window[-1]['loss']:.4g}")
-            late = metrics
-            if len(window) == record_every:
-                log.write(stage, number - 1, _mean(window) | {"seconds": time.monotonic() - start})
-                window = []
-        window.append(_read(late))
-        _check_finite(window[-1]["loss"], f"{stage}: the loss at update {num_steps}", rate_field)
-        progress.update(1)
-        log.write(stage, num_steps, _mean(window) | {"seconds": time.monotonic() - start})
+    state, num_steps = training.state, training.num_steps
+    with console.track(training.stage, num_steps, unit="update") as progress:
+        records = _Records(training, log, progress)
+        done, at_once, under_way = 0, 1, None
+        while done < num_steps:
+            count = min(at_once, num_steps - done)
+            state, metrics = training.feed(state, count)
+            if under_way is not None:
+                seconds = records.add(*under_way)
+                at_once = min(max(int(_SECONDS_AT_ONCE / seconds), 1), 2 * at_once, training.feed.most_at_once)
+            under_way = metrics, count
+            done += count
+        records.add(*under_way)
     # The last update comes after the last loss.
     # On the host, where no program is compiled for each shape of weights; NumPy's maximum passes NaN on.
     largest_weight = np.max([np.abs(np.asarray(leaf)).max() for leaf in jax.tree.leaves(state.variables)])
-    _check_finite(float(largest_weight), f"{stage}: the largest weight in the end", rate_field)
+    _check_finite(float(largest_weight), f"{training.stage}: the largest weight in the end", training.rate_field)
     return state
 
 
-def _read(metrics: dict) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}
+class _Records:
+    """Looks at the metrics of each update, and records means of them."""
+
+    def __init__(self, training: Training, log: MetricLog, progress: console.Progress):
+        self._training, self._log, self._progress = training, log, progress
+        self._window: list[dict[str, float]] = []
+        self._every = max(training.num_steps // _RECORDS_PER_STAGE, 1)
+        self._number = 0
+        self._start = self._last = time.monotonic()
+
+    def add(self, metrics: dict[str, jax.Array], count: int) -> float:
+        """Waits for the metrics of `count` updates, and returns the seconds that one of them took."""
+        values = {name: np.atleast_1d(np.asarray(value))[:count].tolist() for name, value in metrics.items()}
+        for place in range(count):
+            self._add_one({name: value[place] for name, value in values.items()})
+        self._progress.update(count, f"loss {values['loss'][-1]:.4g}")
+        before, self._last = self._last, time.monotonic()
+        return (self._last - before) / count
+
+    def _add_one(self, record: dict[str, float]) -> None:
+        self._number += 1
+        stage = self._training.stage
+        _check_finite(record["loss"], f"{stage}: the loss at update {self._number}", self._training.rate_field)
+        self._window.append(record)
+        if len(self._window) == self._every or self._number == self._training.num_steps:
+            seconds = time.monotonic() - self._start
+            self._log.write(stage, self._number, _mean(self._window) | {"seconds": seconds})
+            self._window = []
 
 
 def _check_finite(value: float, what: str, rate_field: str) -> None:

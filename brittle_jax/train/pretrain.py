@@ -1,26 +1,42 @@
 """Pre-training of a teacher on its auxiliary task (Sec. A.1)."""
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 
 from brittle_jax import console
 from brittle_jax.auxiliary.task import AuxiliaryTask
 from brittle_jax.data.image_set import ImageSet
-from brittle_jax.data.pipeline import evaluation_batches, training_batches
+from brittle_jax.data.pipeline import evaluation_batches
 from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.evaluate.metrics import separation
 from brittle_jax.evaluate.samples import sample_scores
-from brittle_jax.models.network import ARCHITECTURES, Network, Variables, init_variables, replace_trunk
+from brittle_jax.models.network import (
+    ARCHITECTURES,
+    Network,
+    Representation,
+    Variables,
+    init_variables,
+    replace_trunk,
+)
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
-from brittle_jax.train.loop import MetricLog, train
+from brittle_jax.train.feed import build_feed
+from brittle_jax.train.loop import MetricLog, Training, train
+from brittle_jax.train.optimizers import build_optimizer
 from brittle_jax.train.steps import create_state, pretrain_step
+
+
+def num_updates(num_images: int, task: AuxiliaryTask, settings: ml_collections.ConfigDict) -> int:
+    """Returns how many updates a teacher gets: its epochs, of whole batches each."""
+    return max(round(settings.num_epochs * _steps_per_epoch(num_images, task, settings)), 1)
+
+
+def _steps_per_epoch(num_images: int, task: AuxiliaryTask, settings: ml_collections.ConfigDict) -> int:
+    return math.ceil(num_images / (settings.batch_size // task.views_per_image))
 
 
 def pretrain_teacher(
@@ -35,7 +51,31 @@ def pretrain_teacher(
     devices: DeviceGroup,
     log: MetricLog,
 ) -> Network:
-    """Trains a network for the task.
+    """Trains a network for the task, as `prepare_pretraining` has it."""
+    training = prepare_pretraining(
+        task, images, indices, config, trunk=trunk, seed_name=seed_name, stage=stage, devices=devices
+    )
+    return Network(module_of(task, images, config), train(training, log).variables)
+
+
+def module_of(task: AuxiliaryTask, images: ImageSet, config: ml_collections.ConfigDict) -> Representation:
+    """Returns the network that learns the task."""
+    architecture = ARCHITECTURES[config.network.name]
+    return task.build_module(architecture, config.network.output_features, images.image_shape)
+
+
+def prepare_pretraining(
+    task: AuxiliaryTask,
+    images: ImageSet,
+    indices: np.ndarray,
+    config: ml_collections.ConfigDict,
+    *,
+    trunk: Variables | None,
+    seed_name: str,
+    stage: str,
+    devices: DeviceGroup,
+) -> Training:
+    """Returns the training of a network for the task.
 
     Args:
         indices: [M], the images to learn from.
@@ -44,65 +84,31 @@ def pretrain_teacher(
         stage: what it is called in the log.
     """
     settings = config.pretrain
-    architecture = ARCHITECTURES[config.network.name]
-    module = task.build_module(architecture, config.network.output_features, images.image_shape)
-    images_per_batch = settings.batch_size // task.views_per_image
-    steps_per_epoch = math.ceil(len(indices) / images_per_batch)
-    num_steps = max(round(settings.num_epochs * steps_per_epoch), 1)
-    tx = build_optimizer(settings, steps_per_epoch, num_steps)
+    num_steps = num_updates(len(indices), task, settings)
+    tx = build_optimizer(settings, _steps_per_epoch(len(indices), task, settings), num_steps)
     weights_seed, order_seed, augmentation_seed = (
         derive_seed(config.seed, "pretrain", seed_name, purpose) for purpose in ("weights", "order", "augmentation")
     )
+    module = module_of(task, images, config)
     variables = init_variables(module, weights_seed, images.image_shape)
     if trunk is not None:
         variables = replace_trunk(variables, trunk)
-    state = devices.replicate(create_state(variables, tx, augmentation_seed))
-    state = train(
-        devices.train_step(pretrain_step, module, tx, task),
-        state,
-        training_batches(images, indices, images_per_batch, order_seed),
-        num_steps=num_steps,
+    feed = build_feed(
+        pretrain_step,
+        (module, tx, task),
+        images,
+        indices,
+        batch_size=settings.batch_size // task.views_per_image,
+        seed=order_seed,
+        devices=devices,
+    )
+    return Training(
         stage=stage,
+        feed=feed,
+        state=devices.replicate(create_state(variables, tx, augmentation_seed)),
+        num_steps=num_steps,
         rate_field="pretrain.peak_learning_rate",
-        log=log,
     )
-    return Network(module, state.variables)
-
-
-def build_optimizer(
-    settings: ml_collections.ConfigDict, steps_per_epoch: int, num_steps: int
-) -> optax.GradientTransformation:
-    """Returns the optimiser that `config.pretrain` names, for a training of so many updates."""
-    if settings.optimizer == "adam":
-        return adam(settings.peak_learning_rate)
-    peak_step = min(round(settings.warmup_epochs * steps_per_epoch), num_steps - 1)
-    return sgd(settings.peak_learning_rate, peak_step, num_steps, settings.momentum, settings.weight_decay)
-
-
-@functools.cache
-def sgd(
-    peak_learning_rate: float, peak_step: int, num_steps: int, momentum: float, weight_decay: float
-) -> optax.GradientTransformation:
-    """Returns SGD with Nesterov momentum, whose rate rises linearly from 0 and falls linearly to 0.
-
-    The weight decay is added to the gradient, of every parameter, as in cifar10-fast.
-    """
-    # Cached: equal optimisers must be the same object for the compiled step to be found again.
-    # The schedule counts from 0; the first update would be lost at a rate of exactly 0.
-    schedule = optax.join_schedules(
-        [
-            optax.linear_schedule(peak_learning_rate / (peak_step + 1), peak_learning_rate, max(peak_step, 1)),
-            optax.linear_schedule(peak_learning_rate, 0.0, max(num_steps - peak_step, 1)),
-        ],
-        [peak_step],
-    )
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum, nesterov=True))
-
-
-@functools.cache
-def adam(learning_rate: float) -> optax.GradientTransformation:
-    """Returns Adam at a constant rate; equal rates give the same object, as in `sgd`."""
-    return optax.adam(learning_rate)
 
 
 def held_out_metric(
@@ -114,13 +120,12 @@ def held_out_metric(
     devices: DeviceGroup,
 ) -> float:
     """Returns the mean of the task's `held_out_metric` over all inputs, without augmentation."""
-    evaluate = devices.evaluation(_metric, task)
+    batch_size = devices.fit_batch_size(batch_size, len(indices), images.image_shape)
+    batches = evaluation_batches(images, indices, batch_size)
     total = 0.0
     with console.track(f"held-out {task.held_out_metric}", len(indices)) as progress:
-        for batch in evaluation_batches(
-            images, indices, devices.fit_batch_size(batch_size, len(indices), images.image_shape)
-        ):
-            values = np.asarray(evaluate(network, batch))[batch["mask"]]
+        for batch, values in devices.evaluation(_metric, task)(network, batches):
+            values = values[batch["mask"]]
             total += values.mean(axis=1).sum(dtype=np.float64)
             progress.update(len(values))
     return float(total / len(indices))
@@ -133,13 +138,12 @@ def held_out_auroc(
 
     A sample's score is the largest of its images' log odds, as it is in anomaly detection.
     """
-    log_odds = devices.evaluation(_log_odds)
+    batch_size = devices.fit_batch_size(batch_size, len(indices), images.image_shape)
+    batches = evaluation_batches(images, indices, batch_size)
     rows = []
     with console.track("held-out AUROC", len(indices)) as progress:
-        for batch in evaluation_batches(
-            images, indices, devices.fit_batch_size(batch_size, len(indices), images.image_shape)
-        ):
-            rows.append(np.asarray(log_odds(network, batch))[batch["mask"]])
+        for batch, log_odds in devices.evaluation(_log_odds)(network, batches):
+            rows.append(log_odds[batch["mask"]])
             progress.update(len(rows[-1]))
     held_out = np.unique(images.sample_of_image[indices])
     scores = sample_scores(images, indices, {"supervised": np.concatenate(rows)}, held_out)["supervised"]

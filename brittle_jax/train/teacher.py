@@ -73,8 +73,7 @@ def obtain_teacher(
     else:
         lesson = plan_lesson(config, auxiliary, configuration)
         owner = "" if teacher_is_shared(config) else configuration.name
-        store = run.absolute().parent / "teachers"
-        trained, description = _pretrained(config, lesson, store, variables, devices, log, owner=owner)
+        trained, description = _pretrained(config, lesson, store_of(config, run), variables, devices, log, owner=owner)
         variables = {key: {**variables[key], **trained[key]} for key in variables}
     checkpoint.save(folder, variables, description)
     return Network(module, variables), description
@@ -86,10 +85,23 @@ def folder_of(config: ml_collections.ConfigDict, run: pathlib.Path, configuratio
     return run / "checkpoints" / owner / "teacher"
 
 
+def store_of(config: ml_collections.ConfigDict, run: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of pre-trained teachers, which runs share."""
+    store = config.teacher.store
+    return pathlib.Path(store).expanduser() if store else run.absolute().parent / "teachers"
+
+
+def is_trained(config: ml_collections.ConfigDict, lesson: Lesson, run: pathlib.Path) -> bool:
+    """Returns whether the store has the teacher that a lesson makes."""
+    task = build_task(config.teacher.task, config.pretrain, len(lesson.images.classes))
+    key = teacher_store.key_of(teacher_store.identify(config, task, lesson))
+    return checkpoint.exists(store_of(config, run) / key)
+
+
 def _pretrained(
     config: ml_collections.ConfigDict,
     lesson: Lesson,
-    default_store: pathlib.Path,
+    store: pathlib.Path,
     like: Variables,
     devices: DeviceGroup,
     log: MetricLog,
@@ -102,7 +114,6 @@ def _pretrained(
     like = {kind: {part: tree[part] for part in parts if part in tree} for kind, tree in like.items()}
     identity = teacher_store.identify(config, task, lesson)
     key = teacher_store.key_of(identity)
-    store = pathlib.Path(config.teacher.store).expanduser() if config.teacher.store else default_store
     with teacher_store.reserved(store, key) as folder:
         if checkpoint.exists(folder):
             console.say(f"  teacher {key}: trained before, read from {store}")
