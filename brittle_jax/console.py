@@ -30,6 +30,16 @@ def libraries_silenced() -> Iterator[None]:
         _output.reset(token)
 
 
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Drops what `say` says, and with it the lines of `track`."""
+    token = _output.set(io.StringIO())
+    try:
+        yield
+    finally:
+        _output.reset(token)
+
+
 def warn(message: str) -> None:
     """Prints a warning to standard error, so that it is seen where output goes to a file."""
     print(f"warning: {message}", file=sys.stderr, flush=True)

@@ -57,7 +57,7 @@ def run(
     devices = devices or DeviceGroup()
     config, recipe = completed(config), completed(recipe or config)
     folder = pathlib.Path(folder).expanduser()
-    _check_settings(config, devices)
+    check_settings(config, devices)
     if config.teacher.from_run and pathlib.Path(config.teacher.from_run).expanduser().resolve() == folder.resolve():
         raise UserError(f"--config.teacher.from_run={config.teacher.from_run} is this run's own folder: name another")
     workdir.check(folder, config, overwrite=overwrite)
@@ -67,7 +67,7 @@ def run(
     stages = Stages(devices)
     with stages.measured("data"):
         images = load(config.data.name, config)
-        auxiliary = _load_auxiliary(config, images)
+        auxiliary = load_auxiliary(config, images)
     configurations = one_class.configurations(images, config)
     for synthetic in (each for each in _distinct(images, auxiliary) if each.synthetic):
         console.say(f"SYNTHETIC DATA: the images of {synthetic.name} are made up; results say nothing about real ones")
@@ -277,7 +277,7 @@ def _distillation_check(
     return {"loss": loss, "mean_predictor_loss": mean_predictor_loss}
 
 
-def _check_settings(config: ml_collections.ConfigDict, devices: DeviceGroup) -> None:
+def check_settings(config: ml_collections.ConfigDict, devices: DeviceGroup) -> None:
     """Raises UserError for all that can be known to be wrong before any data set is read."""
     validate(config)
     check_teacher(config.teacher.task)
@@ -306,7 +306,8 @@ def _distinct(images: ImageSet, auxiliary: ImageSet | None) -> list[ImageSet]:
     return [images] if auxiliary is None or auxiliary is images else [images, auxiliary]
 
 
-def _load_auxiliary(config: ml_collections.ConfigDict, images: ImageSet) -> ImageSet | None:
+def load_auxiliary(config: ml_collections.ConfigDict, images: ImageSet) -> ImageSet | None:
+    """Returns the data set of the auxiliary task, or None where the teacher learns none."""
     if config.teacher.task not in TASKS or config.teacher.from_run:
         return None
     return images if config.teacher.data == config.data.name else load(config.teacher.data, config)

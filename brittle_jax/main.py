@@ -9,7 +9,7 @@ import sys
 
 from absl import flags
 
-from brittle_jax import command_line, experiment
+from brittle_jax import command_line, console, estimate, experiment
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -21,12 +21,18 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         flag_values=flag_values,
     )
     flags.DEFINE_bool("overwrite", False, "start anew: drop what is in the workdir", flag_values=flag_values)
+    flags.DEFINE_bool(
+        "estimate", False, "tell what the run would take here, and train nothing", flag_values=flag_values
+    )
 
 
 def main(arguments: command_line.Arguments) -> None:
     """Runs the experiment that the command line describes."""
     config = arguments.config
     workdir = arguments.flags["workdir"] or command_line.default_workdir(config)
+    if arguments.flags["estimate"]:
+        console.say(estimate.table(estimate.estimate(config, workdir)))
+        return
     overwrite = arguments.flags["overwrite"]
     results = experiment.run(config, workdir, recipe=arguments.recipe, overwrite=overwrite)
     if results["skipped_inputs"]:

@@ -15,6 +15,11 @@ from brittle_jax.results import write_json
 _UNITS_PER_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
 
 
+def peak_memory_mib() -> int:
+    """Returns the highest memory of the process since it began."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _UNITS_PER_MIB
+
+
 class Stages:
     """Adds up the seconds of each stage, and keeps the highest memory that had been seen when it ended.
 
@@ -43,7 +48,7 @@ class Stages:
         self._add(
             stage,
             seconds=time.monotonic() - start,
-            peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _UNITS_PER_MIB,
+            peak_memory_mib=peak_memory_mib(),
             peak_device_memory_mib=self._devices.peak_memory_mib(),
         )
         if self._file is not None:

@@ -21,7 +21,7 @@ def test_defaults():
     arguments = parse(ROW)
     assert arguments.config.row == "xray_rotnet"
     assert arguments.config.distill.num_epochs == 20
-    assert arguments.flags == {"workdir": None, "overwrite": False}
+    assert arguments.flags == {"workdir": None, "overwrite": False, "estimate": False}
     assert command_line.default_workdir(arguments.config) == os.path.join("runs", "xray_rotnet")
 
 
@@ -29,7 +29,7 @@ def test_the_word_changes_the_config_and_not_the_recipe():
     arguments = parse(f"{ROW}:smoke", "--overwrite", "--workdir", "there")
     assert arguments.config.network.name == "densenet_tiny"
     assert arguments.recipe.network.name == "densenet161"
-    assert arguments.flags == {"workdir": "there", "overwrite": True}
+    assert arguments.flags == {"workdir": "there", "overwrite": True, "estimate": False}
     assert command_line.default_workdir(arguments.config) == os.path.join("runs", "xray_rotnet-smoke")
 
 

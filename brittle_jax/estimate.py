@@ -1,0 +1,357 @@
+"""What a row would take on this machine, from a few batches of each stage; nothing is trained, nothing is kept."""
+
+import dataclasses
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from brittle_jax import console, experiment
+from brittle_jax.auxiliary import TASKS, build_task
+from brittle_jax.config import completed
+from brittle_jax.data import one_class
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.one_class import Configuration
+from brittle_jax.evaluate import passes, samples
+from brittle_jax.evaluate.detectors import Gaussian
+from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
+from brittle_jax.parallel import DeviceGroup
+from brittle_jax.results import DETECTORS
+from brittle_jax.stages import peak_memory_mib
+from brittle_jax.train.distill import num_updates, prepare_distillation
+from brittle_jax.train.loop import Training
+from brittle_jax.train.pretrain import held_out_metric, prepare_pretraining
+from brittle_jax.train.pretrain import num_updates as num_pretraining_updates
+from brittle_jax.train.probe import feature_network
+from brittle_jax.train.teacher import is_trained, measure_batch_norm
+
+_LEAST_SECONDS, _MOST_CALLS = 2.0, 20  # that a compiled function is tried for
+
+
+@dataclasses.dataclass(frozen=True)
+class StageEstimate:
+    """What one stage takes.
+
+    Attributes:
+        stage: as in results.json.
+        count, unit: of what there is to do, such as updates.
+        seconds_per_unit: once it is compiled.
+        compile_seconds: what the first call took beyond a later one; with the compilation cache, next to nothing the
+            next time.
+    """
+
+    stage: str
+    count: int
+    unit: str
+    seconds_per_unit: float
+    compile_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole stage."""
+        return self.compile_seconds + self.count * self.seconds_per_unit
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a row takes.
+
+    Attributes:
+        stages: in the order of the run; one may come twice, for what it does of different kinds.
+        memory_mib: of the process, at its highest.
+        device_memory_mib: of the fullest accelerator, in what was tried; None on a CPU.
+        num_networks: that are kept on the disk.
+        disk_mib: that they take; all else is small.
+    """
+
+    stages: list[StageEstimate]
+    memory_mib: float
+    device_memory_mib: float | None
+    num_networks: int
+    disk_mib: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run, reading the data set apart."""
+        return sum(stage.seconds for stage in self.stages)
+
+
+def table(estimate: Estimate) -> str:
+    """Returns an estimate as people read it."""
+    lines = [("stage", "work", "once compiled", "compiling", "time")]
+    for stage in estimate.stages:
+        rate = f"{1 / max(stage.seconds_per_unit, 1e-9):.3g} {stage.unit}s/s"
+        times = (console.duration(seconds) for seconds in (stage.compile_seconds, stage.seconds))
+        lines.append((stage.stage, f"{stage.count:,} {stage.unit}s", rate, *times))
+    lines.append(("in all", "", "", "", console.duration(estimate.seconds)))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    memory = f"memory: {estimate.memory_mib:,.0f} MiB"
+    if estimate.device_memory_mib is not None:
+        memory += f", {estimate.device_memory_mib:,.0f} MiB of the device's own"
+    disk = f"disk: {estimate.disk_mib:,.1f} MiB for {estimate.num_networks} networks"
+    return "\n".join([*rows, memory, disk, "nothing was trained; reading the data and fitting the probe come on top"])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    config: ml_collections.ConfigDict
+    folder: pathlib.Path
+    images: ImageSet
+    auxiliary: ImageSet | None
+    configurations: list[Configuration]
+    devices: DeviceGroup
+
+    @property
+    def teachers(self) -> list[Configuration]:
+        """The configurations that need a teacher of their own; the first where they share one."""
+        return self.configurations[:1] if one_class.teacher_is_shared(self.config) else self.configurations
+
+    @property
+    def times(self) -> int:
+        """How often each configuration is run: again where a random teacher stands beside the row's."""
+        return 1 if one_class.random_reference(self.images, self.config) is None else 2
+
+    def network(self, seed: int) -> Network:
+        module = ARCHITECTURES[self.config.network.name].with_output(self.config.network.output_features)
+        return Network(module, init_variables(module, seed, self.images.image_shape))
+
+    def batch(self, indices: np.ndarray) -> np.ndarray:
+        """Returns as many indices as an evaluation takes at once."""
+        size = self.devices.fit_batch_size(self.config.evaluate.batch_size, len(indices), self.images.image_shape)
+        return indices[:size]
+
+
+def estimate(config: ml_collections.ConfigDict, folder: str, devices: DeviceGroup | None = None) -> Estimate:
+    """Tries each stage of a row on a few batches, and returns what the whole of it would take.
+
+    The data sets are read as for a run, and made or prepared first where a run would do that.
+
+    Args:
+        config: the settings, see `brittle_jax.config`.
+        folder: of the results; a teacher that is in the store beside it already takes no time.
+        devices: that share the work; None: all of this process.
+
+    Raises:
+        UserError: for a setting or data set that cannot be used.
+    """
+    devices, config = devices or DeviceGroup(), completed(config)
+    experiment.check_settings(config, devices)
+    images = load(config.data.name, config)
+    auxiliary = experiment.load_auxiliary(config, images)
+    configurations = one_class.configurations(images, config)
+    row = _Row(config, pathlib.Path(folder).expanduser(), images, auxiliary, configurations, devices)
+    stages = []
+    for name, trial in _TRIALS.items():
+        console.say(f"  trying {name}")
+        with console.silenced():
+            stages += trial(row)
+    num_networks, disk_mib = _networks(row)
+    return Estimate(stages, peak_memory_mib() + _kept_mib(row), devices.peak_memory_mib(), num_networks, disk_mib)
+
+
+def _pretrain(row: _Row) -> Iterator[StageEstimate]:
+    config = row.config
+    if config.teacher.task not in TASKS or config.teacher.from_run:
+        return
+    lessons = [one_class.plan_lesson(config, row.auxiliary, configuration) for configuration in row.teachers]
+    lessons = [lesson for lesson in lessons if not is_trained(config, lesson, row.folder)]
+    if not lessons:
+        return
+    images = lessons[0].images
+    task = build_task(config.teacher.task, config.pretrain, len(images.classes))
+    trained, held_out = ([images.images_of(getattr(each, part)) for each in lessons] for part in ("train", "held_out"))
+    training = prepare_pretraining(
+        task, images, trained[0], config, trunk=None, seed_name="", stage="", devices=row.devices
+    )
+    count = sum(num_pretraining_updates(len(indices), task, config.pretrain) for indices in trained)
+    yield StageEstimate("pretrain", count, "update", *_seconds_of_updates(training))
+    if task.held_out_metric is not None:
+        batch = row.batch(held_out[0])
+        module = task.build_module(
+            ARCHITECTURES[config.network.name], config.network.output_features, images.image_shape
+        )
+        network = Network(module, init_variables(module, 0, images.image_shape))
+
+        def examine() -> None:
+            held_out_metric(network, task, images, batch, config.evaluate.batch_size, row.devices)
+
+        yield StageEstimate("pretrain", sum(map(len, held_out)), "image", *_seconds_of(examine, len(batch)))
+
+
+def _batch_norm(row: _Row) -> Iterator[StageEstimate]:
+    config = one_class.random_reference(row.images, row.config) or row.config
+    is_drawn = config.teacher.task == "random" and config.teacher.random_batch_norm == "normal_images"
+    if not (is_drawn or (config.teacher.task == "imagenet" and not config.teacher.weights)) or config.teacher.from_run:
+        return
+    trained = [row.images.images_of(configuration.train) for configuration in row.configurations]
+    network, batch_size = row.network(seed=0), config.teacher.batch_norm_batch_size
+    batch = trained[0][:batch_size]
+
+    def measure() -> None:
+        measure_batch_norm(network.module, network.variables, row.images, batch, config, row.devices)
+
+    count = batch_size * sum(math.ceil(len(indices) / batch_size) for indices in trained)
+    yield StageEstimate("pretrain", count, "image", *_seconds_of(measure, batch_size))
+
+
+def _probe(row: _Row) -> Iterator[StageEstimate]:
+    lesson = one_class.plan_probe(row.config, row.images)
+    indices = row.images.images_of(np.concatenate([lesson.train, lesson.held_out]))
+    if len(np.unique(lesson.images.labels[lesson.train])) == 2 or len(lesson.images.classes) > 2:
+        network = feature_network(row.config, row.network(seed=0))
+        count = len(indices) * len(row.teachers) * row.times
+        yield StageEstimate("probe", count, "image", *_seconds_of_outputs(row, network, indices))
+
+
+def _represent(row: _Row) -> Iterator[StageEstimate]:
+    seen = [np.union1d(*_images_of(row, configuration)) for configuration in row.configurations]
+    count = len(np.unique(np.concatenate(seen))) if len(row.teachers) == 1 else sum(map(len, seen))
+    yield StageEstimate(
+        "represent", count * row.times, "image", *_seconds_of_outputs(row, row.network(seed=0), seen[0])
+    )
+
+
+def _distill(row: _Row) -> Iterator[StageEstimate]:
+    trained = [_images_of(row, configuration)[0] for configuration in row.configurations]
+    training = prepare_distillation(
+        row.network(seed=1).module,
+        row.images,
+        trained[0],
+        _representations(row),
+        row.config,
+        name="",
+        devices=row.devices,
+    )
+    count = row.times * sum(num_updates(len(indices), row.config.distill) for indices in trained)
+    yield StageEstimate("distill", count, "update", *_seconds_of_updates(training))
+
+
+def _score(row: _Row) -> Iterator[StageEstimate]:
+    tested = [_images_of(row, configuration)[1] for configuration in row.configurations]
+    batch, representations = row.batch(tested[0]), _representations(row)
+    features = np.ones(representations.num_features, np.float32)
+    gaussian = Gaussian(mean=features, variance=features, whitening=np.diag(features))
+    student, batch_size = row.network(seed=1), row.config.evaluate.batch_size
+
+    def score() -> None:
+        passes.score(student, representations, gaussian, row.images, batch, batch_size, row.devices)
+
+    count = row.times * sum(map(len, tested))
+    yield StageEstimate("score", count, "image", *_seconds_of(score, len(batch)))
+
+
+def _brittleness(row: _Row) -> Iterator[StageEstimate]:
+    trained = [_images_of(row, configuration)[0] for configuration in row.configurations]
+    batch, representations = row.batch(trained[0]), _representations(row)
+    networks = row.network(seed=1), row.network(seed=0)
+    evaluate = row.config.evaluate
+
+    def measure() -> None:
+        passes.measure_brittleness(
+            *networks,
+            representations,
+            row.images,
+            batch,
+            evaluate.batch_size,
+            row.devices,
+            path=evaluate.gradient_path,
+        )
+
+    count = row.times * sum(map(len, trained))
+    yield StageEstimate("brittleness", count, "image", *_seconds_of(measure, len(batch)))
+
+
+def _metrics(row: _Row) -> Iterator[StageEstimate]:
+    labels = row.configurations[0].test_labels
+    scores = {name: np.random.default_rng(0).random(len(labels)) for name in DETECTORS}
+    start = time.monotonic()
+    samples.separations(labels, scores, bootstrap_samples=row.config.evaluate.bootstrap_samples, seed=0)
+    count = row.times * len(row.configurations)
+    yield StageEstimate("metrics", count, "configuration", time.monotonic() - start)
+
+
+def _images_of(row: _Row, configuration: Configuration) -> tuple[np.ndarray, np.ndarray]:
+    """Returns indices of the images that train and of those that test."""
+    return row.images.images_of(configuration.train), row.images.images_of(configuration.test)
+
+
+class _NoRepresentations(passes.Representations):
+    """Zeros in place of a teacher's outputs, which `_represent` has the time of."""
+
+    def compute(self, indices: np.ndarray) -> None:
+        """Does nothing."""
+
+    def outputs_of(self, indices: np.ndarray) -> np.ndarray:
+        """Returns [M, F] zeros."""
+        return np.zeros((len(indices), self.num_features), np.float32)
+
+
+def _representations(row: _Row) -> passes.Representations:
+    return _NoRepresentations(row.network(seed=0), row.images, row.config.evaluate.batch_size, row.devices)
+
+
+def _seconds_of_outputs(row: _Row, network: Network, indices: np.ndarray) -> tuple[float, float]:
+    batch = row.batch(indices)
+
+    def outputs() -> None:
+        passes.outputs(network, row.images, batch, row.config.evaluate.batch_size, row.devices, "outputs")
+
+    return _seconds_of(outputs, len(batch))
+
+
+def _seconds_of(function: Callable[[], Any], units: int) -> tuple[float, float]:
+    """Returns the seconds for a unit, of so many a call, and what the first call takes beyond a later one."""
+    start = time.monotonic()
+    function()
+    first = time.monotonic() - start
+    start, calls = time.monotonic(), 0
+    while not calls or (time.monotonic() - start < _LEAST_SECONDS and calls < _MOST_CALLS):
+        function()
+        calls += 1
+    later = (time.monotonic() - start) / calls
+    return later / units, max(first - later, 0.0)
+
+
+def _seconds_of_updates(training: Training) -> tuple[float, float]:
+    state, count = training.state, min(training.feed.most_at_once, _MOST_CALLS)
+
+    def updates() -> None:
+        nonlocal state
+        state, metrics = training.feed(state, count)
+        jax.block_until_ready(metrics)
+
+    return _seconds_of(updates, count)
+
+
+def _networks(row: _Row) -> tuple[int, float]:
+    """Returns how many networks are kept, and their size: teachers, in the store too where trained, and students."""
+    variables = jax.eval_shape(lambda: row.network(seed=0).variables)
+    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(variables))
+    is_trained_here = row.config.teacher.task in TASKS and not row.config.teacher.from_run
+    count = len(row.teachers) * (2 if is_trained_here else 1) + row.times * len(row.configurations)
+    return count, count * size / 2**20
+
+
+def _kept_mib(row: _Row) -> float:
+    """Returns the memory of what a run keeps beyond what has been tried: representations, and features to probe."""
+    num_images, features = len(row.images.sample_of_image), _representations(row).num_features
+    return num_images * features * 4 / 2**20
+
+
+_TRIALS = {
+    "the teacher": _pretrain,
+    "its batch norm": _batch_norm,
+    "features to probe": _probe,
+    "representations": _represent,
+    "distillation": _distill,
+    "scores": _score,
+    "input gradients": _brittleness,
+    "metrics": _metrics,
+}
