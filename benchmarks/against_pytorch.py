@@ -9,12 +9,12 @@ matrix product in float32, ours or PyTorch's, whichever is faster. Needs the ext
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import pathlib
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 
 import jax
@@ -24,11 +24,12 @@ import optax
 import torch
 
 from benchmarks import pytorch_work as theirs
-from brittle_jax import runtime
+from benchmarks.made_up import image_set, network, pictures
+from benchmarks.timing import seconds_of
+from brittle_jax import console, runtime
 from brittle_jax.auxiliary.augmentation import Augmentation
 from brittle_jax.auxiliary.rotnet import RotNet
 from brittle_jax.config import get_base_config
-from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.evaluate import passes
 from brittle_jax.evaluate.brittleness import input_gradient_norms
@@ -38,7 +39,7 @@ from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.train.distill import distill_student
 from brittle_jax.train.loop import MetricLog
-from brittle_jax.train.pretrain import sgd
+from brittle_jax.train.optimizers import sgd
 from brittle_jax.train.steps import create_state, distill_step, pretrain_step
 
 _FEATURES = 128  # of the representation of CIFAR-10's rows
@@ -69,40 +70,6 @@ class Work:
     flops: float
 
 
-def pictures(count: int, side: int) -> np.ndarray:
-    """Returns random images [count, side, side, 3] uint8."""
-    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
-
-
-def image_set(images: np.ndarray) -> ImageSet:
-    """Returns images [N, H, W, 3] as a set of as many normal samples."""
-    count = len(images)
-    return ImageSet(
-        name="made up",
-        classes=("normal",),
-        synthetic=True,
-        ids=np.arange(count).astype(str),
-        labels=np.zeros(count, int),
-        official_split=None,
-        groups=np.arange(count).astype(str),
-        digests=np.arange(count).astype(str)[:, None],
-        skipped=(),
-        sample_of_image=np.arange(count),
-        views=("",),
-        view_of_image=np.zeros(count, int),
-        read_image=lambda index: images[index],
-        image_shape=images.shape[1:],
-        read_view=lambda sample, view: images[sample],
-        box_of_image=None,
-    )
-
-
-def network(name: str, features: int, side: int, seed: int = 0) -> Network:
-    """Returns a network with drawn weights."""
-    module = ARCHITECTURES[name].with_output(features)
-    return Network(module, init_variables(module, seed, (side, side, 3)))
-
-
 def train_step(step: Callable, static: tuple, variables: dict, batch: dict) -> Callable[[], object]:
     """Returns what runs one update on a batch, of a state that goes on from call to call."""
     devices = DeviceGroup((jax.devices()[0],))  # PyTorch takes one
@@ -124,14 +91,14 @@ def distillation(compiles: bool, num_images: int) -> Work:
     config = get_base_config()
     config.distill.num_epochs = _DISTILLATION_EPOCHS
     devices, teacher = DeviceGroup((jax.devices()[0],)), network("small_resnet", _FEATURES, 32)
-    log = MetricLog(pathlib.Path(tempfile.mkdtemp()))
 
     def ours() -> None:
         given = image_set(images)
         representations = passes.Representations(teacher, given, config.evaluate.batch_size, devices)
-        student = distill_student(
-            teacher.module, given, indices, representations, config, name="x", devices=devices, log=log
-        )
+        with tempfile.TemporaryDirectory() as folder, contextlib.closing(MetricLog(pathlib.Path(folder))) as log:
+            student = distill_student(
+                teacher.module, given, indices, representations, config, name="x", devices=devices, log=log
+            )
         jax.block_until_ready(student.variables)
 
     count = len(images) * _DISTILLATION_EPOCHS
@@ -261,15 +228,6 @@ def works(num_images: int) -> dict[str, Callable[[bool], Work]]:
     }
 
 
-def seconds_of(function: Callable[[], object], least: float) -> float:
-    """Returns the time of a call, the mean over so many calls as take at least some seconds."""
-    start, calls = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < least or not calls:
-        function()
-        calls += 1
-    return elapsed / calls
-
-
 def measure(work: Work, rounds: int, least: float) -> dict[str, list[float]]:
     """Returns the seconds of each way in alternating rounds, after one call of each that does not count."""
     ways = {"ours": work.ours, **work.theirs}
@@ -285,7 +243,8 @@ def measure(work: Work, rounds: int, least: float) -> dict[str, list[float]]:
 def limit(side: int = 4096) -> float:
     """Returns the FLOP/s of a large matrix product in float32."""
     ones = np.ones((side, side), np.float32)
-    product, matrix, tensor = jax.jit(jnp.matmul), jnp.asarray(ones), torch.from_numpy(ones).to(theirs.DEVICE)
+    product = jax.jit(functools.partial(jnp.matmul, precision="highest"))  # not TF32, on a GPU
+    matrix, tensor = jnp.asarray(ones), torch.from_numpy(ones).to(theirs.DEVICE)
     seconds = [
         seconds_of(lambda: product(matrix, matrix).block_until_ready(), 1.0),
         seconds_of(lambda: theirs.synchronised(tensor @ tensor), 1.0),
@@ -295,7 +254,8 @@ def limit(side: int = 4096) -> float:
 
 def rows_of(work: Work, rounds: int, least: float, peak: float) -> Iterator[str]:
     """Measures one work and yields the lines of the table, one a way of PyTorch's."""
-    seconds = measure(work, rounds, least)
+    with console.silenced():
+        seconds = measure(work, rounds, least)
     ours = statistics.median(seconds["ours"])
     share = f"{100 * work.flops / ours / peak:.0f}%"
 

@@ -1,0 +1,112 @@
+"""How time and memory grow with images and configurations, and how long the devices wait in an epoch.
+
+    python -m benchmarks.growth
+
+Each line is measured in a process of its own, on random images of 32×32 in memory, after a run on a few images that
+compiles everything: one epoch of distillation, and every other stage, of each configuration, all with one teacher.
+`idle` is the share of the first epoch in which no update is under way: one minus the time of as many updates, one after
+the other on a batch that is there already, over that of the epoch. Memory is the process's, at its highest.
+"""
+
+import argparse
+import multiprocessing
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from benchmarks.made_up import image_set, network, pictures
+from brittle_jax import console, runtime
+from brittle_jax.config import get_base_config
+from brittle_jax.data.pipeline import training_batches
+from brittle_jax.evaluate import passes
+from brittle_jax.evaluate.detectors import fit_gaussian
+from brittle_jax.parallel import Batch, DeviceGroup
+from brittle_jax.stages import Stages, peak_memory_mib
+from brittle_jax.train.distill import distill_student, prepare_distillation
+from brittle_jax.train.loop import MetricLog, Training
+from brittle_jax.train.optimizers import adam
+from brittle_jax.train.steps import distill_step
+
+_BATCH_SIZE = 64
+_STAGES = ("represent", "distill", "score", "brittleness")
+
+
+def measure(num_images: int, num_configurations: int, name: str) -> dict[str, float]:
+    """Returns seconds of each stage, `idle`, and `memory_mib`, of so many images each trained on and tested."""
+    runtime.set_up()
+    devices, config = DeviceGroup(), get_base_config()
+    config.distill.num_epochs, config.distill.batch_size = 1.0, _BATCH_SIZE
+    with console.silenced(), tempfile.TemporaryDirectory() as folder:
+        log = MetricLog(pathlib.Path(folder))
+        _run(2 * _BATCH_SIZE, 1, name, config, devices, log)
+        seconds, busy = _run(num_images, num_configurations, name, config, devices, log)
+        log.close()
+    idle = 1 - busy / (seconds["distill"] / num_configurations)
+    return {**seconds, "idle": idle, "memory_mib": peak_memory_mib()}
+
+
+def _run(num_images, num_configurations, name, config, devices, log) -> tuple[dict[str, float], float]:
+    """Returns seconds of the stages, and of one epoch's updates alone."""
+    images, indices = image_set(pictures(num_images, 32)), np.arange(num_images)
+    teacher, stages = network(name, 128, 32), Stages(devices)
+    representations = passes.Representations(teacher, images, _BATCH_SIZE, devices)
+    for number in range(num_configurations):
+        with stages.measured("represent"):
+            gaussian = fit_gaussian(representations.moments(indices))
+        work = teacher.module, images, indices, representations, config
+        with stages.measured("distill"):
+            student = distill_student(*work, name=str(number), devices=devices, log=log)
+        with stages.measured("score"):
+            passes.score(student, representations, gaussian, images, indices, _BATCH_SIZE, devices)
+        with stages.measured("brittleness"):
+            passes.measure_brittleness(
+                student, teacher, representations, images, indices, _BATCH_SIZE, devices, path="student"
+            )
+    training = prepare_distillation(*work, name="0", devices=devices)
+    update = devices.train_step(distill_step, teacher.module, adam(config.distill.learning_rate))
+    batch = next(training_batches(images, indices, _BATCH_SIZE, seed=0))
+    batch["target"] = representations.outputs_of(batch["position"])
+    return stages.column("seconds"), _seconds_of_updates(training, update, batch)
+
+
+def _seconds_of_updates(training: Training, step: Callable, batch: Batch) -> float:
+    """Returns the time of an epoch's updates alone: in a loop on the devices, or one after the other on one batch."""
+    state, update = training.state, lambda state, count: step(state, batch)
+    if training.feed.most_at_once > 1:
+        update = training.feed
+    state, _ = update(state, 1)
+    start, done = time.perf_counter(), 0
+    while done < training.num_steps:
+        count = min(training.feed.most_at_once, training.num_steps - done)
+        state, metrics = update(state, count)
+        done += count
+    jax.block_until_ready(metrics)
+    return time.perf_counter() - start
+
+
+def _in_a_process(*arguments) -> dict[str, float]:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measure, arguments)
+
+
+def main() -> None:
+    """Reads the command line, measures, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="small_resnet_tiny")
+    parser.add_argument("--images", type=int, default=1024, help="of the smallest run")
+    arguments = parser.parse_args()
+    print(f"| images | configurations | {' | '.join(f'{stage}, s' for stage in _STAGES)} | idle | memory, MiB |")
+    print("|" + "---|" * (len(_STAGES) + 4))
+    for times, configurations in ((1, 1), (4, 1), (16, 1), (1, 4), (1, 16)):
+        measured = _in_a_process(arguments.images * times, configurations, arguments.network)
+        cells = [f"{arguments.images * times:,}", configurations, *(f"{measured[stage]:.2f}" for stage in _STAGES)]
+        cells += [f"{100 * measured['idle']:.0f}%", f"{measured['memory_mib']:,}"]
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Training several students at once against one after the other; a row of CIFAR-10 has twenty.
+
+    python -m benchmarks.students
+    python -m benchmarks.students --host-devices 2
+
+Two students, or one a device where there are several, in alternating rounds: `in turn`, each batch shared by all
+devices; `vmap`, both in one program, each batch shared by all devices; `one a device`, where there are as many devices.
+A rate counts the images of all students; medians, of random images of 32×32.
+"""
+
+import argparse
+import functools
+import os
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_BATCH_SIZE, _FEATURES = 64, 128
+
+
+def ways(name: str) -> tuple[int, dict[str, Callable[[], Any]]]:
+    """Returns how many students there are, and what makes one update of each, by the name of the way."""
+    import jax
+
+    from benchmarks.made_up import network, pictures
+    from brittle_jax.parallel import BATCH_AXIS, DeviceGroup
+    from brittle_jax.train.optimizers import adam
+    from brittle_jax.train.steps import create_state, distill_step
+
+    devices = DeviceGroup()
+    count, tx = max(devices.size, 2), adam(1e-5)
+    students = [network(name, _FEATURES, 32, seed) for seed in range(count)]
+    step = functools.partial(distill_step, students[0].module, tx)
+    batch = {
+        "image": pictures(_BATCH_SIZE, 32),
+        "target": np.random.default_rng(0).normal(size=(_BATCH_SIZE, _FEATURES)).astype(np.float32),
+    }
+    each = [devices.replicate(create_state(student.variables, tx, seed=0)) for student in students]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+    stacked_batch = {key: np.stack([value] * count) for key, value in batch.items()}
+
+    def keeping(state: Any, update: Callable) -> Callable[[], Any]:
+        def run() -> None:
+            nonlocal state
+            state, metrics = update(state)
+            jax.block_until_ready((state, metrics))
+
+        return run
+
+    alone = devices.train_step(distill_step, students[0].module, tx)
+    in_turn = [keeping(state, lambda state: alone(state, batch)) for state in each]
+    # Of [students, devices, images of a device]: over students by vmap, over devices by pmap.
+    together = jax.pmap(
+        jax.vmap(step), axis_name=BATCH_AXIS, in_axes=(None, 1), out_axes=(None, None), donate_argnums=0
+    )
+    shares = {key: value.reshape(count, devices.size, -1, *value.shape[2:]) for key, value in stacked_batch.items()}
+    runs = {
+        "in turn": lambda: [run() for run in in_turn],
+        "vmap": keeping(devices.replicate(stacked), lambda state: together(state, shares)),
+    }
+    if devices.size > 1:
+        # The axis that the step averages over has one member then.
+        one_each = jax.pmap(
+            lambda state, batch: jax.vmap(step, axis_name=BATCH_AXIS, in_axes=(None, 0), out_axes=None)(
+                state, {key: value[None] for key, value in batch.items()}
+            ),
+            donate_argnums=0,
+        )
+        runs["one a device"] = keeping(stacked, lambda state: one_each(state, stacked_batch))
+    return count, runs
+
+
+def main() -> None:
+    """Reads the command line, measures, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="small_resnet")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="that each round of each way takes at least")
+    parser.add_argument("--host-devices", type=int, default=0, help="of a CPU, which then counts as so many devices")
+    arguments = parser.parse_args()
+    if arguments.host_devices:  # before JAX looks
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={arguments.host_devices}"
+    import jax
+
+    from benchmarks.timing import seconds_of
+    from brittle_jax import runtime
+
+    runtime.set_up()
+    count, runs = ways(arguments.network)
+    seconds = {way: [] for way in runs}
+    for run in runs.values():
+        run()
+    for _ in range(arguments.rounds):
+        for way, run in runs.items():
+            seconds[way].append(seconds_of(run, arguments.seconds))
+    print(f"{count} students of {arguments.network}, {len(jax.devices())} x {jax.devices()[0].device_kind}")
+    for way, values in seconds.items():
+        print(f"{way}: {count * _BATCH_SIZE / statistics.median(values):,.1f} images/s")
+
+
+if __name__ == "__main__":
+    main()
