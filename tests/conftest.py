@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 
 from brittle_jax.data.image_set import ImageSet
+from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.recipes import densenet_row, small_resnet_row
+from tests.mini_network import MINI
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent.parent / ".pytest_cache/compiled"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+ARCHITECTURES["mini"] = MINI
 
 REAL_DATA = pathlib.Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -85,10 +89,19 @@ def data_dir(tmp_path_factory) -> str:
 
 
 @pytest.fixture
+def tmp_path(tmp_path):
+    """A folder whose neighbours, where a run keeps its teachers, are the test's own too."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def xray_config(data_dir) -> ml_collections.ConfigDict:
-    """The smoke settings of the X-ray RotNet row, with fewer parcels."""
+    """The smoke settings of the X-ray RotNet row, with fewer parcels and the mini network."""
     config = densenet_row("xray_rotnet", "smoke", data="xray", teacher="rotnet", teacher_data="xray")
     config.data.dir = data_dir
+    config.network.name = "mini"
     config.data.parcels.num_normal = 20
     config.data.parcels.num_threat = 6
     return config
@@ -96,9 +109,10 @@ def xray_config(data_dir) -> ml_collections.ConfigDict:
 
 @pytest.fixture
 def cifar10_config(data_dir) -> ml_collections.ConfigDict:
-    """The smoke settings of the CIFAR-10 row with a random teacher, on stand-in pictures."""
+    """The smoke settings of the CIFAR-10 row with a random teacher, on stand-in pictures, with the mini network."""
     config = small_resnet_row("cifar10_random", "smoke", data="cifar10", teacher="random")
     config.data.dir = data_dir
+    config.network.name = "mini"
     return config
 
 

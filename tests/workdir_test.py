@@ -18,7 +18,7 @@ def begin(folder, config, *, splits=SPLITS, overwrite=False):
 def test_a_new_folder_is_made_with_the_config_in_it(tmp_path, cifar10_config):
     folder = tmp_path / "runs" / "row with spaces, ünïcode"
     begin(folder, cifar10_config)
-    assert json.loads((folder / "config.json").read_text())["network.name"] == "small_resnet_tiny"
+    assert json.loads((folder / "config.json").read_text())["network.name"] == "mini"
     assert not workdir.is_finished(folder)
     begin(folder, cifar10_config)
 

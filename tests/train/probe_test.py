@@ -5,10 +5,11 @@ from brittle_jax.auxiliary import TASKS
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.data.one_class import Lesson
-from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
+from brittle_jax.models.network import Network, init_variables
 from brittle_jax.train import probe
 from brittle_jax.train.probe import feature_network, fit_and_predict, probe_teacher
 from tests.conftest import make_image_set
+from tests.mini_network import MINI
 
 
 def blobs(seed, spread=1.0):
@@ -35,7 +36,7 @@ def test_the_probe_says_when_it_does_not_converge(capsys, monkeypatch):
 @pytest.mark.parametrize("task", ["random", *TASKS])
 def test_the_probe_sees_pooled_features_or_the_code_of_an_autoencoder(cifar10_config, task):
     cifar10_config.teacher.task = task
-    module = ARCHITECTURES["small_resnet_tiny"].with_output(7)
+    module = MINI.with_output(7)
     images = np.random.default_rng(0).uniform(size=(3, 32, 32, 3)).astype(np.float32)
     teacher = Network(module, init_variables(module, 0, (32, 32, 3)))
     features = np.asarray(feature_network(cifar10_config, teacher)(images))
@@ -59,7 +60,7 @@ def test_the_probe_of_parcels_learns_what_the_supervised_baseline_would(xray_con
 
 def test_a_parcel_is_a_threat_if_any_of_its_patches_is(xray_config, one_device):
     images = load("xray", xray_config)
-    module = ARCHITECTURES["densenet_tiny"].with_output(0)
+    module = MINI.with_output(0)
     teacher = Network(module, init_variables(module, 0, images.image_shape))
     probe = probe_teacher(xray_config, teacher, images, one_device)
     assert probe["num_classes"] == 2

@@ -11,8 +11,9 @@ from brittle_jax.auxiliary.rotnet import RotNet
 from brittle_jax.auxiliary.simclr import SimCLR
 from brittle_jax.models.network import ARCHITECTURES, init_variables
 from brittle_jax.parallel import DeviceGroup
-from brittle_jax.train.pretrain import sgd
+from brittle_jax.train.optimizers import sgd
 from brittle_jax.train.steps import BatchNormState, batch_norm_step, create_state, distill_step, pretrain_step
+from tests.mini_network import MINI
 
 AUGMENTATION = Augmentation(crop_padding_pixels=4, flip=True, cutout_pixels=8)
 # Plain gradient descent: Adam divides by the gradient's size, which would magnify rounding where it is near 0.
@@ -78,7 +79,7 @@ def test_a_distillation_step_on_four_devices_equals_one_device(one_device, four_
     ],
 )
 def test_a_pretraining_step_on_four_devices_equals_one_device(one_device, four_devices, task):
-    module = task.build_module(ARCHITECTURES["small_resnet_tiny"], 16, (32, 32, 3))
+    module = task.build_module(MINI, 16, (32, 32, 3))
     assert_devices_do_not_matter(pretrain_step, (module, SGD, task), batch(), (one_device, four_devices))
 
 

@@ -226,7 +226,7 @@ def test_another_network_of_the_same_name_is_another_teacher(config, monkeypatch
     lesson = one_class.plan_lesson(config, load("fashion_mnist", config), one_class.configurations(images, config)[0])
     task = build_task("classification", config.pretrain, 10)
     before = teacher_store.key_of(teacher_store.identify(config, task, lesson))
-    monkeypatch.setitem(ARCHITECTURES, "small_resnet_tiny", ARCHITECTURES["small_resnet"])
+    monkeypatch.setitem(ARCHITECTURES, "mini", ARCHITECTURES["small_resnet_tiny"])
     assert teacher_store.key_of(teacher_store.identify(config, task, lesson)) != before
 
 
@@ -254,6 +254,7 @@ def published(torch, xray_config, tmp_path):
 
     _, _, reference = draw(torch, "densenet_tiny", 64)
     path = save(torch, torchvision_names(reference, "old"), tmp_path / "weights.pth")
+    xray_config.network.name = "densenet_tiny"
     xray_config.teacher.weights, xray_config.teacher.weights_sha256 = str(path), ""
     return reference.convs["conv0"].weight.detach().numpy().transpose(2, 3, 1, 0)
 

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from brittle_jax.data.parcels.packing import pack
 from brittle_jax.data.parcels.scanner import scan
 
-PARCELS_PER_CLASS = 300
+PARCELS_PER_CLASS = 150
 
 
 def appearance(is_threat, index):

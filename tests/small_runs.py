@@ -1,0 +1,23 @@
+"""Runs that take seconds: what the tests of whole experiments share."""
+
+import json
+
+
+def read(folder, name):
+    """Returns the content of a JSON file of a run."""
+    return json.loads((folder / name).read_text())
+
+
+def shrink(config):
+    """Makes a run a matter of seconds: every stage runs, nothing is learned."""
+    config.data.configurations = "unimodal/airplane" if config.data.name == "cifar10" else "all"
+    config.data.max_train_samples, config.data.max_test_samples = 16, 8
+    config.pretrain.num_epochs, config.pretrain.max_train_samples, config.pretrain.max_test_samples = (
+        1.0,
+        16,
+        8,
+    )
+    config.pretrain.batch_size = config.distill.batch_size = config.evaluate.batch_size = 16
+    config.distill.update_steps = 4
+    config.evaluate.bootstrap_samples = 20
+    return config
