@@ -4,8 +4,9 @@
 
 Each line is measured in a process of its own, on random images of 32×32 in memory, after a run on a few images that
 compiles everything: one epoch of distillation, and every other stage, of each configuration, all with one teacher.
-`idle` is the share of the first epoch in which no update is under way: one minus the time of as many updates, one after
-the other on a batch that is there already, over that of the epoch. Memory is the process's, at its highest.
+`idle` is the share of a student's distillation in which no update is under way: one minus the time of as many updates,
+one after the other on a batch that is there already, over that of the stage, with all that begins and ends it. Memory
+is the process's, at its highest.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from brittle_jax.config import get_base_config
 from brittle_jax.data.pipeline import training_batches
 from brittle_jax.evaluate import passes
 from brittle_jax.evaluate.detectors import fit_gaussian
+from brittle_jax.evaluate.moments import moments_of
 from brittle_jax.parallel import Batch, DeviceGroup
 from brittle_jax.stages import Stages, peak_memory_mib
 from brittle_jax.train.distill import distill_student, prepare_distillation
@@ -52,6 +54,7 @@ def measure(num_images: int, num_configurations: int, name: str) -> dict[str, fl
 def _run(num_images, num_configurations, name, config, devices, log) -> tuple[dict[str, float], float]:
     """Returns seconds of the stages, and of one epoch's updates alone."""
     images, indices = image_set(pictures(num_images, 32)), np.arange(num_images)
+    moments_of(np.ones((num_images, 128), np.float32))  # compiled for each number of vectors up to its block
     teacher, stages = network(name, 128, 32), Stages(devices)
     representations = passes.Representations(teacher, images, _BATCH_SIZE, devices)
     for number in range(num_configurations):

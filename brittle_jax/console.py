@@ -32,7 +32,7 @@ def libraries_silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Drops what `say` says, and with it the lines of `track`."""
+    """Drops what `say` says, and with it the lines of `track`; its bar still shows on a terminal."""
     token = _output.set(io.StringIO())
     try:
         yield

@@ -16,8 +16,8 @@ from brittle_jax.auxiliary import TASKS, build_task
 from brittle_jax.config import completed
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
-from brittle_jax.data.image_set import ImageSet
-from brittle_jax.data.one_class import Configuration
+from brittle_jax.data.image_set import ImageSet, remembered_bytes
+from brittle_jax.data.one_class import Configuration, Lesson
 from brittle_jax.evaluate import passes, samples
 from brittle_jax.evaluate.detectors import Gaussian
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
@@ -26,12 +26,13 @@ from brittle_jax.results import DETECTORS
 from brittle_jax.stages import peak_memory_mib
 from brittle_jax.train.distill import num_updates, prepare_distillation
 from brittle_jax.train.loop import Training
-from brittle_jax.train.pretrain import held_out_metric, prepare_pretraining
+from brittle_jax.train.pretrain import held_out_metric, module_of, prepare_pretraining
 from brittle_jax.train.pretrain import num_updates as num_pretraining_updates
 from brittle_jax.train.probe import feature_network
 from brittle_jax.train.teacher import is_trained, measure_batch_norm
 
 _LEAST_SECONDS, _MOST_CALLS = 2.0, 20  # that a compiled function is tried for
+_BATCHES, _UPDATES = 4, 16  # of a call, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Estimate:
         stages: in the order of the run; one may come twice, for what it does of different kinds.
         memory_mib: of the process, at its highest.
         device_memory_mib: of the fullest accelerator, in what was tried; None on a CPU.
-        num_networks: that are kept on the disk.
+        num_networks: that are kept on the disk, those that are there already apart.
         disk_mib: that they take; all else is small.
     """
 
@@ -86,9 +87,9 @@ def table(estimate: Estimate) -> str:
     """Returns an estimate as people read it."""
     lines = [("stage", "work", "once compiled", "compiling", "time")]
     for stage in estimate.stages:
-        rate = f"{1 / max(stage.seconds_per_unit, 1e-9):.3g} {stage.unit}s/s"
+        rate = f"{_rate(stage)} {stage.unit}s/s"
         times = (console.duration(seconds) for seconds in (stage.compile_seconds, stage.seconds))
-        lines.append((stage.stage, f"{stage.count:,} {stage.unit}s", rate, *times))
+        lines.append((stage.stage, f"{stage.count:,} {stage.unit}{'s' * (stage.count != 1)}", rate, *times))
     lines.append(("in all", "", "", "", console.duration(estimate.seconds)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
@@ -96,7 +97,14 @@ def table(estimate: Estimate) -> str:
     if estimate.device_memory_mib is not None:
         memory += f", {estimate.device_memory_mib:,.0f} MiB of the device's own"
     disk = f"disk: {estimate.disk_mib:,.1f} MiB for {estimate.num_networks} networks"
-    return "\n".join([*rows, memory, disk, "nothing was trained; reading the data and fitting the probe come on top"])
+    about = "all from the start, but for teachers that are in the store; nothing was trained"
+    besides = "reading the data, fitting detectors and the probe, and pictures come on top"
+    return "\n".join([*rows, memory, disk, about, besides])
+
+
+def _rate(stage: StageEstimate) -> str:
+    rate = 1 / max(stage.seconds_per_unit, 1e-9)
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +130,10 @@ class _Row:
         module = ARCHITECTURES[self.config.network.name].with_output(self.config.network.output_features)
         return Network(module, init_variables(module, seed, self.images.image_shape))
 
-    def batch(self, indices: np.ndarray) -> np.ndarray:
-        """Returns as many indices as an evaluation takes at once."""
+    def few(self, indices: np.ndarray) -> np.ndarray:
+        """Returns the indices of a few batches of an evaluation."""
         size = self.devices.fit_batch_size(self.config.evaluate.batch_size, len(indices), self.images.image_shape)
-        return indices[:size]
+        return indices[: _BATCHES * size]
 
 
 def estimate(config: ml_collections.ConfigDict, folder: str, devices: DeviceGroup | None = None) -> Estimate:
@@ -147,42 +155,53 @@ def estimate(config: ml_collections.ConfigDict, folder: str, devices: DeviceGrou
     auxiliary = experiment.load_auxiliary(config, images)
     configurations = one_class.configurations(images, config)
     row = _Row(config, pathlib.Path(folder).expanduser(), images, auxiliary, configurations, devices)
+    console.say(f"{config.row}: trying each stage on a few batches")
     stages = []
-    for name, trial in _TRIALS.items():
-        console.say(f"  trying {name}")
+    for trial in (_pretrain, _batch_norm, _probe, _represent, _distill, _score, _brittleness, _metrics):
         with console.silenced():
-            stages += trial(row)
+            tried = list(trial(row))
+        for stage in tried:
+            console.say(f"  {stage.stage}: {_rate(stage)} {stage.unit}s/s")
+        stages += tried
     num_networks, disk_mib = _networks(row)
     return Estimate(stages, peak_memory_mib() + _kept_mib(row), devices.peak_memory_mib(), num_networks, disk_mib)
 
 
 def _pretrain(row: _Row) -> Iterator[StageEstimate]:
     config = row.config
-    if config.teacher.task not in TASKS or config.teacher.from_run:
-        return
-    lessons = [one_class.plan_lesson(config, row.auxiliary, configuration) for configuration in row.teachers]
-    lessons = [lesson for lesson in lessons if not is_trained(config, lesson, row.folder)]
+    lessons = _lessons(row)
     if not lessons:
         return
     images = lessons[0].images
     task = build_task(config.teacher.task, config.pretrain, len(images.classes))
     trained, held_out = ([images.images_of(getattr(each, part)) for each in lessons] for part in ("train", "held_out"))
     training = prepare_pretraining(
-        task, images, trained[0], config, trunk=None, seed_name="", stage="", devices=row.devices
+        task, images, max(trained, key=len), config, trunk=None, seed_name="", stage="", devices=row.devices
     )
-    count = sum(num_pretraining_updates(len(indices), task, config.pretrain) for indices in trained)
-    yield StageEstimate("pretrain", count, "update", *_seconds_of_updates(training))
+    counts = [num_pretraining_updates(len(indices), task, config.pretrain) for indices in trained]
+    seconds, compiling = _seconds_of_updates(training)
+    if config.pretrain.optimizer == "sgd":  # whose rates depend on the number of updates
+        compiling *= len(set(counts))
+    yield StageEstimate("pretrain", sum(counts), "update", seconds, compiling)
     if task.held_out_metric is not None:
-        batch = row.batch(held_out[0])
-        module = task.build_module(
-            ARCHITECTURES[config.network.name], config.network.output_features, images.image_shape
-        )
+        batch = row.few(held_out[0])
+        finds_anomalies = config.teacher.task == "baseline" and len(images.classes) == 2  # a second pass, for its AUROC
+        count = sum(map(len, held_out)) * (2 if finds_anomalies else 1)
+        module = module_of(task, images, config)
         network = Network(module, init_variables(module, 0, images.image_shape))
 
         def examine() -> None:
             held_out_metric(network, task, images, batch, config.evaluate.batch_size, row.devices)
 
-        yield StageEstimate("pretrain", sum(map(len, held_out)), "image", *_seconds_of(examine, len(batch)))
+        yield StageEstimate("pretrain", count, "image", *_seconds_of(examine, len(batch)))
+
+
+def _lessons(row: _Row) -> list[Lesson]:
+    """Returns what teachers are to be trained on that are not in the store."""
+    if row.config.teacher.task not in TASKS or row.config.teacher.from_run:
+        return []
+    lessons = [one_class.plan_lesson(row.config, row.auxiliary, configuration) for configuration in row.teachers]
+    return [lesson for lesson in lessons if not is_trained(row.config, lesson, row.folder)]
 
 
 def _batch_norm(row: _Row) -> Iterator[StageEstimate]:
@@ -192,7 +211,7 @@ def _batch_norm(row: _Row) -> Iterator[StageEstimate]:
         return
     trained = [row.images.images_of(configuration.train) for configuration in row.configurations]
     network, batch_size = row.network(seed=0), config.teacher.batch_norm_batch_size
-    batch = trained[0][:batch_size]
+    batch = max(trained, key=len)[:batch_size]
 
     def measure() -> None:
         measure_batch_norm(network.module, network.variables, row.images, batch, config, row.devices)
@@ -204,7 +223,7 @@ def _batch_norm(row: _Row) -> Iterator[StageEstimate]:
 def _probe(row: _Row) -> Iterator[StageEstimate]:
     lesson = one_class.plan_probe(row.config, row.images)
     indices = row.images.images_of(np.concatenate([lesson.train, lesson.held_out]))
-    if len(np.unique(lesson.images.labels[lesson.train])) == 2 or len(lesson.images.classes) > 2:
+    if one_class.can_be_probed(lesson):
         network = feature_network(row.config, row.network(seed=0))
         count = len(indices) * len(row.teachers) * row.times
         yield StageEstimate("probe", count, "image", *_seconds_of_outputs(row, network, indices))
@@ -223,7 +242,7 @@ def _distill(row: _Row) -> Iterator[StageEstimate]:
     training = prepare_distillation(
         row.network(seed=1).module,
         row.images,
-        trained[0],
+        max(trained, key=len),
         _representations(row),
         row.config,
         name="",
@@ -235,7 +254,7 @@ def _distill(row: _Row) -> Iterator[StageEstimate]:
 
 def _score(row: _Row) -> Iterator[StageEstimate]:
     tested = [_images_of(row, configuration)[1] for configuration in row.configurations]
-    batch, representations = row.batch(tested[0]), _representations(row)
+    batch, representations = row.few(max(tested, key=len)), _representations(row)
     features = np.ones(representations.num_features, np.float32)
     gaussian = Gaussian(mean=features, variance=features, whitening=np.diag(features))
     student, batch_size = row.network(seed=1), row.config.evaluate.batch_size
@@ -249,7 +268,7 @@ def _score(row: _Row) -> Iterator[StageEstimate]:
 
 def _brittleness(row: _Row) -> Iterator[StageEstimate]:
     trained = [_images_of(row, configuration)[0] for configuration in row.configurations]
-    batch, representations = row.batch(trained[0]), _representations(row)
+    batch, representations = row.few(max(trained, key=len)), _representations(row)
     networks = row.network(seed=1), row.network(seed=0)
     evaluate = row.config.evaluate
 
@@ -269,7 +288,7 @@ def _brittleness(row: _Row) -> Iterator[StageEstimate]:
 
 
 def _metrics(row: _Row) -> Iterator[StageEstimate]:
-    labels = row.configurations[0].test_labels
+    labels = max((configuration.test_labels for configuration in row.configurations), key=len)
     scores = {name: np.random.default_rng(0).random(len(labels)) for name in DETECTORS}
     start = time.monotonic()
     samples.separations(labels, scores, bootstrap_samples=row.config.evaluate.bootstrap_samples, seed=0)
@@ -298,7 +317,7 @@ def _representations(row: _Row) -> passes.Representations:
 
 
 def _seconds_of_outputs(row: _Row, network: Network, indices: np.ndarray) -> tuple[float, float]:
-    batch = row.batch(indices)
+    batch = row.few(indices)
 
     def outputs() -> None:
         passes.outputs(network, row.images, batch, row.config.evaluate.batch_size, row.devices, "outputs")
@@ -320,7 +339,7 @@ def _seconds_of(function: Callable[[], Any], units: int) -> tuple[float, float]:
 
 
 def _seconds_of_updates(training: Training) -> tuple[float, float]:
-    state, count = training.state, min(training.feed.most_at_once, _MOST_CALLS)
+    state, count = training.state, min(training.feed.most_at_once, _UPDATES)
 
     def updates() -> None:
         nonlocal state
@@ -331,27 +350,24 @@ def _seconds_of_updates(training: Training) -> tuple[float, float]:
 
 
 def _networks(row: _Row) -> tuple[int, float]:
-    """Returns how many networks are kept, and their size: teachers, in the store too where trained, and students."""
+    """Returns how many networks are kept, and their size: teachers, in the store too where trained, and students.
+
+    A random teacher that stands beside the row's is one for each configuration.
+    """
     variables = jax.eval_shape(lambda: row.network(seed=0).variables)
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(variables))
-    is_trained_here = row.config.teacher.task in TASKS and not row.config.teacher.from_run
-    count = len(row.teachers) * (2 if is_trained_here else 1) + row.times * len(row.configurations)
+    count = len(row.teachers) + len(_lessons(row)) + (2 * row.times - 1) * len(row.configurations)
     return count, count * size / 2**20
 
 
 def _kept_mib(row: _Row) -> float:
-    """Returns the memory of what a run keeps beyond what has been tried: representations, and features to probe."""
+    """Returns the memory of what a run keeps beyond what has been tried: representations, features, decoded images."""
     num_images, features = len(row.images.sample_of_image), _representations(row).num_features
-    return num_images * features * 4 / 2**20
-
-
-_TRIALS = {
-    "the teacher": _pretrain,
-    "its batch norm": _batch_norm,
-    "features to probe": _probe,
-    "representations": _represent,
-    "distillation": _distill,
-    "scores": _score,
-    "input gradients": _brittleness,
-    "metrics": _metrics,
-}
+    lesson = one_class.plan_probe(row.config, row.images)
+    num_probed = len(row.images.images_of(np.concatenate([lesson.train, lesson.held_out])))
+    probed = feature_network(row.config, row.network(seed=0))
+    num_probed_features = jax.eval_shape(probed, np.zeros((1, *row.images.image_shape), np.float32)).shape[-1]
+    floats = row.times * num_images * features + 2 * num_probed * num_probed_features  # as they are, and standardised
+    sets = {id(each): each for each in (row.images, row.auxiliary) if each is not None}.values()
+    decoded = sum(remembered_bytes(len(each.sample_of_image), each.image_shape) for each in sets)
+    return (4 * floats + decoded) / 2**20

@@ -182,11 +182,16 @@ class DeviceGroup:
 
         def totals(model: Any, total: Any, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
             total = jax.tree.map(lambda x: np.broadcast_to(x, (self.size, *np.shape(x))).copy(), total)
+            total = jax.pmap(_itself, devices=self.devices)(total)  # laid out as what comes out: else compiled twice
             for batch in batches:
                 total = compiled(model, total, self.shard(batch))
                 yield batch, total
 
         return lambda model, total, batches: _one_late(totals(model, total, batches))
+
+
+def _itself(total: Any) -> Any:
+    return total
 
 
 def _one_late(results: Iterator[tuple[Batch, Any]]) -> Iterator[tuple[Batch, Any]]:

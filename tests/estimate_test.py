@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import pytest
 
 from brittle_jax import command_line, estimate, experiment, main
@@ -51,8 +50,10 @@ def test_the_work_is_that_of_the_run(tmp_path, cifar10_config, task):
     assert estimated.num_networks == len(networks)
     assert all(stage.seconds_per_unit > 0 for stage in estimated.stages)
     assert estimated.seconds == sum(stage.seconds for stage in estimated.stages)
-    # What is in the store is not trained again.
-    assert ("pretrain", "update") not in work_of(estimate.estimate(cifar10_config, run.parent / "another"))
+    # What is in the store is neither trained nor kept again.
+    again = estimate.estimate(cifar10_config, run.parent / "another")
+    assert ("pretrain", "update") not in work_of(again)
+    assert again.num_networks == len(networks) - len([*(run.parent / "teachers").rglob("description.json")])
 
 
 def test_a_random_teacher_takes_its_batch_norm_alone(tmp_path, cifar10_config):
@@ -65,23 +66,29 @@ def test_a_random_teacher_takes_its_batch_norm_alone(tmp_path, cifar10_config):
 def test_a_baseline_counts_the_random_teacher_beside_it(tmp_path, xray_config):
     xray_config.row, xray_config.teacher.task = "xray_baseline", "baseline"
     shrink(xray_config)
-    work = work_of(estimate.estimate(xray_config, tmp_path))
-    assert work["distill", "update"] == 2 * xray_config.distill.update_steps
-    assert {("pretrain", "update"), ("pretrain", "image")} <= work.keys()
+    run = tmp_path / "row" / "run"
+    estimated = estimate.estimate(xray_config, run)
+    experiment.run(xray_config, run)
+    assert work_of(estimated)["distill", "update"] == updates_of(run)["distill"] == 2 * xray_config.distill.update_steps
+    assert estimated.num_networks == len([*run.parent.rglob("description.json")])
+    # The classifier's accuracy and its AUROC are a pass each; batches of the random teacher's batch norm are filled up.
+    _, held_out, normed = [stage.count for stage in estimated.stages if stage.stage == "pretrain"]
+    description = read(run, "results.json")["configurations"][0]["teacher"]
+    assert held_out >= 2 * description["num_held_out_samples"]
+    assert normed == 64 * -(-read(run, "results.json")["configurations"][0]["covariance"]["num_images"] // 64)
 
 
 def test_compiling_is_told_apart_from_work(monkeypatch):
-    monkeypatch.setattr(estimate, "_LEAST_SECONDS", 0.3)
-    calls = []
+    monkeypatch.setattr(estimate, "_LEAST_SECONDS", 1.0)
+    clock, calls = 0.0, 0
 
     def work():
-        calls.append(jax.device_count())
-        estimate.time.sleep(0.4 if len(calls) == 1 else 0.1)
+        nonlocal clock, calls
+        clock, calls = clock + (2.0 if calls == 0 else 0.25), calls + 1
 
-    per_unit, compiling = estimate._seconds_of(work, 5)
-    assert per_unit == pytest.approx(0.02, rel=0.2)
-    assert compiling == pytest.approx(0.3, rel=0.2)
-    assert len(calls) == 4
+    monkeypatch.setattr(estimate.time, "monotonic", lambda: clock)
+    assert estimate._seconds_of(work, 5) == (0.05, 1.75)
+    assert calls == 5
 
 
 def test_the_command_tells_and_leaves_nothing(tmp_path, data_dir, capsys):

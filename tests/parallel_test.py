@@ -63,6 +63,33 @@ def test_functions_are_compiled_once(one_device):
     assert calls == [2.0]
 
 
+def test_totals_are_compiled_once_and_handed_over_in_order(four_devices):
+    traced = []
+
+    def add(model, total, batch):
+        traced.append(1)
+        return total + (model * batch["x"]).sum()
+
+    batches = [{"x": np.full(8, number, np.float32)} for number in range(3)]
+    results = list(four_devices.accumulation(add)(np.float32(2), np.float32(0), batches))
+    assert [batch["x"][0] for batch, _ in results] == [0, 1, 2]
+    assert [float(total.sum()) for _, total in results] == [0, 16, 48]
+    assert len(traced) == 1
+
+
+def test_a_batch_is_evaluated_while_the_one_before_is_read(one_device):
+    asked = []
+
+    def batches():
+        for number in range(3):
+            asked.append(number)
+            yield {"x": np.full(2, number, np.float32)}
+
+    for number, (batch, outputs) in enumerate(one_device.evaluation(lambda model, b: b["x"])(0.0, batches())):
+        assert outputs.tolist() == batch["x"].tolist() == [number, number]
+        assert asked == list(range(min(number + 2, 3)))
+
+
 def test_batches_that_devices_cannot_share_are_refused(four_devices):
     four_devices.check_batch_size(8, "distill.batch_size")
     with pytest.raises(UserError, match="distill.batch_size=10 cannot be shared evenly by 4 device.*use 8"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -66,6 +67,12 @@ class ImageSet:
         return np.flatnonzero(np.isin(self.sample_of_image, samples))
 
 
+def remembered_bytes(num_images: int, image_shape: tuple[int, int, int]) -> int:
+    """Returns the memory that decoded images are kept in: 0 where they are too many."""
+    size = num_images * math.prod(image_shape)
+    return size if size <= _REMEMBERED_BYTES else 0
+
+
 def remembered(
     read_image: Callable[[int], np.ndarray], num_images: int, image_shape: tuple[int, int, int]
 ) -> Callable[[int], np.ndarray]:
@@ -73,7 +80,7 @@ def remembered(
 
     What it returns must not be written to.
     """
-    if num_images * np.prod(image_shape) > _REMEMBERED_BYTES:
+    if not remembered_bytes(num_images, image_shape):
         return read_image
     images = np.empty((num_images, *image_shape), np.uint8)  # memory that is not written to is not taken
     is_there = np.zeros(num_images, bool)

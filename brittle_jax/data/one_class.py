@@ -261,6 +261,11 @@ def plan_probe(config: ml_collections.ConfigDict, images: ImageSet) -> Lesson:
     return _labelled_lesson(config, images, "probe", config.probe)
 
 
+def can_be_probed(lesson: Lesson) -> bool:
+    """Returns whether there are two classes to tell apart, and images to test it on."""
+    return len(np.unique(lesson.images.labels[lesson.train])) >= 2 and len(lesson.held_out) > 0
+
+
 def _labelled_lesson(
     config: ml_collections.ConfigDict, images: ImageSet, purpose: str, limits: ml_collections.ConfigDict
 ) -> Lesson:

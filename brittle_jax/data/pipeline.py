@@ -69,9 +69,10 @@ def training_order(num_images: int, batch_size: int, seed: int) -> Callable[[int
 
     def places(number: int) -> tuple[np.ndarray, np.ndarray]:
         epochs, within = np.divmod(number * batch_size + np.arange(batch_size), num_images)
-        return np.array(
-            [permutation(epoch)[place] for epoch, place in zip(epochs.tolist(), within, strict=True)]
-        ), epochs
+        positions = np.empty(batch_size, int)
+        for epoch in np.unique(epochs).tolist():
+            positions[epochs == epoch] = permutation(epoch)[within[epochs == epoch]]
+        return positions, epochs
 
     return places
 

@@ -9,11 +9,12 @@ import numpy as np
 
 from brittle_jax import console
 from brittle_jax.data.image_set import ImageSet
-from brittle_jax.data.pipeline import training_batches, training_order
+from brittle_jax.data.pipeline import evaluation_batches, training_batches, training_order
 from brittle_jax.parallel import Batch, DeviceGroup
 
-_MOST_BYTES_ON_DEVICE = 2**30
+_MOST_BYTES_ON_DEVICE = 2**30  # of images
 _MOST_UPDATES_AT_ONCE = 256
+_READ_AT_ONCE = 64  # images
 
 
 class Feed(Protocol):
@@ -79,9 +80,10 @@ def _examples(
     """Reads all images: `image` [M, H, W, 3] uint8, `label` [M], and `target` where there are targets."""
     pictures = np.empty((len(indices), *images.image_shape), np.uint8)
     with console.track("images onto the devices", len(indices)) as progress:
-        for place, index in enumerate(indices.tolist()):
-            pictures[place] = images.read_image(index)
-            progress.update(1)
+        for batch in evaluation_batches(images, indices, _READ_AT_ONCE):
+            positions = batch["position"][batch["mask"]]
+            pictures[positions] = batch["image"][batch["mask"]]
+            progress.update(len(positions))
     labels = images.labels[images.sample_of_image[indices]].astype(np.int32)
     return {"image": pictures, "label": labels} | ({} if targets is None else {"target": targets(indices)})
 
@@ -114,9 +116,12 @@ class _FromDevices:
         self._done = 0
 
     def __call__(self, state: Any, count: int) -> tuple[Any, dict[str, jax.Array]]:
+        positions, epochs = zip(*map(self._places, range(self._done, self._done + count)), strict=True)
         # Filled up to as many rows as ever: another number would be compiled anew.
-        numbers = self._done + np.minimum(np.arange(self.most_at_once), count - 1)
-        positions, epochs = zip(*map(self._places, numbers.tolist()), strict=True)
-        rows = {"position": np.stack(positions).astype(np.int32), "epoch": np.stack(epochs).astype(np.int32)}
+        filling = ((0, self.most_at_once - count), (0, 0))
+        rows = {
+            name: np.pad(np.stack(values).astype(np.int32), filling)
+            for name, values in (("position", positions), ("epoch", epochs))
+        }
         self._done += count
         return self._updates(state, self._examples, rows, count)

@@ -49,7 +49,7 @@ class Training:
     Attributes:
         stage: what it is called, such as "distill unimodal/airplane".
         feed: makes the updates.
-        state: before the first update.
+        state: before the first update, which takes its memory over: a training runs once.
         num_steps: how many updates.
         rate_field: the learning rate's field, named where the loss is not finite.
     """
@@ -64,8 +64,8 @@ class Training:
 def train(training: Training, log: MetricLog) -> TrainState:
     """Makes all updates and returns the last state.
 
-    As many at once as the feed can, and take about two seconds; the host looks at their metrics while the next ones are
-    under way, so that the device never waits. They are recorded as means over about a hundredth of the stage.
+    As many at once as the feed can, and take no more than about two seconds; the host looks at their metrics while the
+    next ones are under way. They are recorded as means over about a hundredth of the stage.
 
     Raises:
         UserError: where the loss, or a weight in the end, is not finite.

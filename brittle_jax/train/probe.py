@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from brittle_jax import console
 from brittle_jax.auxiliary import TASKS, build_task
 from brittle_jax.data.image_set import ImageSet
-from brittle_jax.data.one_class import Lesson, plan_probe
+from brittle_jax.data.one_class import Lesson, can_be_probed, plan_probe
 from brittle_jax.evaluate import passes
 from brittle_jax.models.network import ARCHITECTURES, Network
 from brittle_jax.parallel import DeviceGroup
@@ -35,7 +35,7 @@ def probe_teacher(
         are no two classes to tell apart.
     """
     lesson = plan_probe(config, images)
-    if len(np.unique(lesson.images.labels[lesson.train])) < 2 or not len(lesson.held_out):
+    if not can_be_probed(lesson):
         return None
     network = feature_network(config, teacher)
     train, test = (images.images_of(samples) for samples in (lesson.train, lesson.held_out))

@@ -4,6 +4,7 @@ import optax
 import pytest
 
 from brittle_jax.auxiliary.augmentation import Augmentation
+from brittle_jax.auxiliary.classification import Classification
 from brittle_jax.auxiliary.rotnet import RotNet
 from brittle_jax.models.network import init_variables
 from brittle_jax.parallel import DeviceGroup
@@ -30,11 +31,26 @@ def rotnet():
     return pretrain_step, (module, TX, task), {}
 
 
+def classification():
+    task = Classification(10, Augmentation(crop_padding_pixels=2, flip=True, cutout_pixels=4))
+    module = task.build_module(MINI, 8, (16, 16, 3))
+    return pretrain_step, (module, TX, task), {}
+
+
 def trained(monkeypatch, work, devices, counts, *, on_device):
     """Returns state and metrics of each update after as many updates at a time as `counts` says."""
     step, static, targets = work
     monkeypatch.setattr(DeviceGroup, "keeps_examples", on_device)
-    feed = build_feed(step, static, make_image_set(PICTURES), INDICES, batch_size=8, seed=0, devices=devices, **targets)
+    feed = build_feed(
+        step,
+        static,
+        make_image_set(PICTURES, labels=np.arange(20) % 10),
+        INDICES,
+        batch_size=8,
+        seed=0,
+        devices=devices,
+        **targets,
+    )
     assert (feed.most_at_once > 1) == on_device
     state = devices.replicate(create_state(init_variables(static[0], 0, (16, 16, 3)), TX, seed=0))
     records = []
@@ -44,7 +60,7 @@ def trained(monkeypatch, work, devices, counts, *, on_device):
     return state, {name: np.concatenate([record[name] for record in records]) for name in records[0]}
 
 
-@pytest.mark.parametrize("make_work", [distillation, rotnet])
+@pytest.mark.parametrize("make_work", [distillation, rotnet, classification])
 def test_images_on_the_devices_train_as_those_that_are_handed_over(monkeypatch, four_devices, make_work):
     work = make_work()
     streamed, one_by_one = trained(monkeypatch, work, four_devices, [1] * 5, on_device=False)
