@@ -25,7 +25,6 @@ from brittle_jax.config import get_base_config
 from brittle_jax.data.pipeline import training_batches
 from brittle_jax.evaluate import passes
 from brittle_jax.evaluate.detectors import fit_gaussian
-from brittle_jax.evaluate.moments import moments_of
 from brittle_jax.parallel import Batch, DeviceGroup
 from brittle_jax.stages import Stages, peak_memory_mib
 from brittle_jax.train.distill import distill_student, prepare_distillation
@@ -54,7 +53,6 @@ def measure(num_images: int, num_configurations: int, name: str) -> dict[str, fl
 def _run(num_images, num_configurations, name, config, devices, log) -> tuple[dict[str, float], float]:
     """Returns seconds of the stages, and of one epoch's updates alone."""
     images, indices = image_set(pictures(num_images, 32)), np.arange(num_images)
-    moments_of(np.ones((num_images, 128), np.float32))  # compiled for each number of vectors up to its block
     teacher, stages = network(name, 128, 32), Stages(devices)
     representations = passes.Representations(teacher, images, _BATCH_SIZE, devices)
     for number in range(num_configurations):

@@ -1,13 +1,12 @@
-"""Mean and covariance of any number of vectors, in one pass and without holding them.
+"""Mean and covariance of any number of vectors, in one pass: batch by batch on the device, or of an array in memory.
 
-Each batch is centred by its own mean and merged into the total, relative to a fixed shift (the first batch's
-mean), all in float32 on the device: naive sums of squares would cancel where the mean is large against the
-spread. The merge is that of Chan, Golub and LeVeque (1979). The scatter is summed with Kahan's compensation:
-the Mahalanobis distance multiplies its rounding by the condition number of the covariance.
+Each batch is centred by its own mean and merged into the total: naive sums of squares would cancel where the mean is
+large against the spread. The merge is that of Chan, Golub and LeVeque (1979). On the device all is float32, relative to
+a fixed shift (the first batch's mean), and the scatter is summed with Kahan's compensation: the Mahalanobis distance
+multiplies its rounding by the condition number of the covariance.
 """
 
 import functools
-import math
 import operator
 
 import flax.struct
@@ -17,8 +16,7 @@ import numpy as np
 
 from brittle_jax.errors import DegenerateDataError
 
-_BLOCK_SIZE = 4096  # vectors that go to the device together, in `moments_of`
-_MOST_STRIPS, _LEAST_STRIP_HEIGHT = 8, 64  # more and lower ones save no more time, see benchmarks/NOTES.md
+_BLOCK_SIZE = 4096  # vectors that are multiplied together, in `moments_of`
 
 
 class Moments(flax.struct.PyTreeNode):
@@ -63,7 +61,8 @@ def update_moments(moments: Moments, vectors: jax.Array, mask: jax.Array | None 
     delta = (batch_mean - shift) + correction - moments.mean
     between = moments.count * count / jnp.maximum(total, 1)
     if moments.scatter.ndim == 2:
-        within, across = _scatter(deviations), jnp.outer(delta, delta)
+        within = jnp.matmul(deviations.T, deviations, precision=jax.lax.Precision.HIGHEST)
+        across = jnp.outer(delta, delta)
     else:
         within, across = jnp.square(deviations).sum(axis=0), jnp.square(delta)
     increment = within + between * across + moments.remainder
@@ -73,35 +72,27 @@ def update_moments(moments: Moments, vectors: jax.Array, mask: jax.Array | None 
 
 
 def moments_of(vectors: np.ndarray, indices: np.ndarray | None = None) -> Moments:
-    """Returns the moments, with the full scatter, of vectors [N, F] in memory, or of those at `indices` [M]."""
-    count = len(vectors) if indices is None else len(indices)
-    moments = empty_moments(vectors.shape[1], full=True)
-    size = min(_BLOCK_SIZE, count)
-    for start in range(0, count, size):  # so that no more than a block is copied, or on the device
-        block = vectors[slice(start, start + size) if indices is None else indices[start : start + size]]
-        mask = None
-        if len(block) < size:  # filled up: another number of vectors must not be another shape to compile
-            mask = np.arange(size) < len(block)
-            block = np.pad(block, ((0, size - len(block)), (0, 0)))
-        moments = update_moments(moments, block, mask)
-    return moments
+    """Returns the moments, with the full scatter, of vectors [N, F] in memory, or of those at `indices` [M].
 
-
-def _scatter(deviations: jax.Array) -> jax.Array:
-    """Returns the sum over N of outer products of [N, F] with themselves.
-
-    They are symmetric: of each strip of rows only what lies right of the diagonal is multiplied, which takes two
-    thirds of the time (F = 2208, CPU).
+    On the host: products and means of a block in float32, what adds them up in float64. NumPy's product of a matrix
+    with its own transpose takes half of the operations (benchmarks/NOTES.md).
     """
-    features = deviations.shape[1]
-    height = max(math.ceil(features / _MOST_STRIPS), _LEAST_STRIP_HEIGHT)
-    strips = []
-    for first in range(0, features, height):
-        rows, columns = deviations[:, first : first + height], deviations[:, first:]
-        strip = jnp.matmul(rows.T, columns, precision=jax.lax.Precision.HIGHEST)
-        strips.append(jnp.pad(strip, ((0, 0), (first, 0))))
-    upper = jnp.triu(jnp.concatenate(strips))
-    return upper + jnp.triu(upper, 1).T
+    count, features = len(vectors) if indices is None else len(indices), vectors.shape[1]
+    mean, scatter = np.zeros(features), np.zeros((features, features))
+    for start in range(0, count, _BLOCK_SIZE):  # so that no more than a block is copied
+        chosen = slice(start, start + _BLOCK_SIZE)
+        block = vectors[chosen if indices is None else indices[chosen]]
+        each = np.full(len(block), 1 / len(block), block.dtype)
+        rounded_mean = each @ block
+        deviations = block - rounded_mean
+        scatter += deviations.T @ deviations
+        # The mean of the deviations is not quite 0; taking it off again matters where mean/std is large.
+        correction = (each @ deviations).astype(np.float64)
+        scatter -= len(block) * np.outer(correction, correction)
+        delta = rounded_mean + correction - mean
+        scatter += start * len(block) / (start + len(block)) * np.outer(delta, delta)
+        mean += delta * (len(block) / (start + len(block)))
+    return Moments(np.float64(count), np.zeros(features), mean, scatter, np.zeros_like(scatter))
 
 
 def merge_moments(a: Moments, b: Moments) -> Moments:

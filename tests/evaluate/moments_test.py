@@ -38,10 +38,10 @@ def test_moments_equal_numpy(full):
 
 
 @pytest.mark.parametrize("features", [64, 65, 150, 600])
-def test_every_strip_of_the_scatter_is_there(features):
+def test_the_covariance_of_vectors_in_memory_is_symmetric(features):
     vectors = correlated_vectors(700, features, mean=3.0)
     expected = np.cov(vectors.astype(np.float64), rowvar=False, ddof=1)
-    covariance = covariance_of(in_batches(vectors, full=True))
+    covariance = covariance_of(moments_of(vectors))
     np.testing.assert_array_equal(covariance, covariance.T)
     np.testing.assert_allclose(covariance, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -61,6 +61,9 @@ def test_moments_survive_a_mean_a_thousand_times_the_spread(full):
     expected = expected if full else np.diag(expected)
     covariance = covariance_of(in_batches(vectors, full=full))
     assert np.abs(covariance - expected).max() <= 1e-4 * np.abs(expected).max()
+    if full:
+        in_memory = covariance_of(moments_of(vectors, np.arange(5000)[::-1]))
+        assert np.abs(in_memory - expected).max() <= 1e-4 * np.abs(expected).max()
     # Sums of squares in float32, which the shift avoids, lose the covariance altogether.
     naive = np.square(vectors).mean(axis=0) - np.square(vectors.mean(axis=0))
     assert np.abs(naive - vectors.var(axis=0, dtype=np.float64)).max() > 1e-2
