@@ -85,10 +85,12 @@ class DeviceGroup:
 
     def replicate(self, tree: Any) -> Any:
         """Puts a whole copy of each array on every device."""
-        # Named as pmap names it in what a step returns: else the second step would be compiled anew.
-        sharding = NamedSharding(Mesh(np.asarray(self.devices), (BATCH_AXIS,)), PartitionSpec())
         # A copy of its own: a training step donates its state, which must not take the caller's arrays along.
-        return jax.device_put(jax.tree.map(lambda x: jnp.array(x, copy=True), tree), sharding)
+        return jax.device_put(jax.tree.map(lambda x: jnp.array(x, copy=True), tree), self._sharding())
+
+    def _sharding(self, *axes: str) -> NamedSharding:
+        # Named as pmap names it in what comes out: else the second call would be compiled anew.
+        return NamedSharding(Mesh(np.asarray(self.devices), (BATCH_AXIS,)), PartitionSpec(*axes))
 
     def shard(self, batch: Batch) -> dict[str, np.ndarray]:
         """Gives each device its slice: [N, ...] becomes [D, N / D, ...]."""
@@ -177,21 +179,21 @@ class DeviceGroup:
             with the totals up to it, each [D, ...].
         """
         compiled = jax.pmap(
-            functools.partial(function, *static), in_axes=(None, 0, 0), out_axes=0, devices=self.devices
+            functools.partial(function, *static),
+            axis_name=BATCH_AXIS,
+            in_axes=(None, 0, 0),
+            out_axes=0,
+            devices=self.devices,
         )
 
         def totals(model: Any, total: Any, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
-            total = jax.tree.map(lambda x: np.broadcast_to(x, (self.size, *np.shape(x))).copy(), total)
-            total = jax.pmap(_itself, devices=self.devices)(total)  # laid out as what comes out: else compiled twice
+            total = jax.tree.map(lambda x: np.broadcast_to(x, (self.size, *np.shape(x))), total)
+            total = jax.device_put(total, self._sharding(BATCH_AXIS))
             for batch in batches:
                 total = compiled(model, total, self.shard(batch))
                 yield batch, total
 
         return lambda model, total, batches: _one_late(totals(model, total, batches))
-
-
-def _itself(total: Any) -> Any:
-    return total
 
 
 def _one_late(results: Iterator[tuple[Batch, Any]]) -> Iterator[tuple[Batch, Any]]:
