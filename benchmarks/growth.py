@@ -3,7 +3,8 @@
     python -m benchmarks.growth
 
 Each line is measured in a process of its own, on random images of 32×32 in memory, after a run on a few images, in
-which everything is compiled: one epoch of distillation, and every other stage, of each configuration, all with one teacher.
+which everything is compiled: one epoch of distillation, and every other stage, of each configuration, all with one
+teacher.
 `idle` is the share of a student's distillation in which no update is under way: one minus the time of as many updates,
 one after the other on a batch that is there already, over that of the stage, with all that begins and ends it. Memory
 is the process's, at its highest.
