@@ -46,7 +46,7 @@ class DeviceGroup:
     def keeps_examples(self) -> bool:
         """Whether training takes its batches from examples that lie on the devices, where they are small enough.
 
-        On a CPU that saves nothing, and XLA runs the updates of a loop more slowly there (benchmarks/NOTES.md).
+        On a CPU that saves nothing, and XLA runs the updates of a loop no faster there (benchmarks/NOTES.md).
         """
         return self.platform != "cpu"
 
@@ -197,7 +197,7 @@ class DeviceGroup:
 
 
 def _one_late(results: Iterator[tuple[Batch, Any]]) -> Iterator[tuple[Batch, Any]]:
-    """Yields each result when it is there and the next has been asked for: devices never wait for the host."""
+    """Yields each result when it is there and the next has been asked for: devices have work while the host reads."""
     late = next(results, None)
     while late is not None:
         following = next(results, None)
