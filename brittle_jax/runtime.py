@@ -1,7 +1,9 @@
-"""What a program sets once, before its first computation: the compilation cache, and how much libraries log."""
+"""What a program sets once, before its first computation: memory, the compilation cache, how much libraries log."""
 
+import ctypes
 import os
 import pathlib
+import platform
 import shutil
 
 import jax
@@ -10,12 +12,30 @@ from absl import logging
 from brittle_jax import console
 from brittle_jax.parallel import DeviceGroup
 
+# Of glibc's malloc.h; a value of -1 means never.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
 
 def set_up() -> None:
-    """Turns the compilation cache on, quiets libraries, and says so where a GPU lies idle."""
+    """Turns the compilation cache on, quiets libraries, keeps freed memory, and says so where a GPU lies idle."""
     logging.set_verbosity(logging.ERROR)
+    keep_freed_memory()
     _enable_compilation_cache()
     _warn_of_idle_gpu()
+
+
+def keep_freed_memory() -> None:
+    """Lets the process keep memory that it has freed, for the next computation; before JAX has started its threads.
+
+    On a CPU, XLA allocates what a program works in anew at each call, and glibc gives large blocks back to the system
+    at once: a fifth of a training step went into getting them again, page by page (benchmarks/NOTES.md). With another
+    C library nothing is done.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        c_library = ctypes.CDLL(None)
+        c_library.mallopt(_M_MMAP_MAX, 0)  # large blocks from the heap too,
+        c_library.mallopt(_M_TRIM_THRESHOLD, -1)  # which never shrinks,
+        c_library.mallopt(_M_ARENA_MAX, 1)  # and which all threads share
 
 
 def _enable_compilation_cache() -> None:

@@ -1,5 +1,8 @@
 import os
 import pathlib
+import platform
+import subprocess
+import sys
 import time
 
 import jax
@@ -74,6 +77,28 @@ def test_an_idle_gpu_is_pointed_out_once(monkeypatch, tmp_path, capsys, jax_sett
     finally:
         jax.config.update("jax_platforms", before)
     assert capsys.readouterr().err.count("brittle-jax[cuda12]") == warned
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_freed_memory_is_kept_for_the_next_computation():
+    program = """
+import resource
+import numpy as np
+from brittle_jax import runtime
+
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        np.ones(2**24, np.float32)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = new_pages()
+runtime.keep_freed_memory()
+new_pages()
+print(given_back, new_pages())
+"""
+    given_back, kept = map(int, subprocess.check_output([sys.executable, "-c", program], text=True).split())
+    assert given_back > 1000 and kept < given_back / 10
 
 
 def test_stages_add_up_and_keep_the_highest_memory(tmp_path, one_device):

@@ -12,6 +12,7 @@ from brittle_jax.models import winograd
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _FEW_CHANNELS = 16  # with so few, the pixels under all places of a kernel together make one matrix product
+_LEAST_FEATURES = 32  # with fewer out, XLA's own gradient with respect to the kernel is the faster one
 # With fewer, channels in times channels out, Winograd's transforms cost about what they save. Backward they save less
 # with few channels on either side: the 78 layers of DenseNet-161 that would gain, from 192 to 48, took six minutes to
 # compile instead of two.
@@ -33,7 +34,7 @@ def conv_general_dilated(
     Result and gradients are those of `jax.lax.conv_general_dilated`, up to rounding. On a CPU, XLA's own convolution
     stays behind its matrix products, with respect to the kernel by a factor of up to 50 (benchmarks/NOTES.md). So a
     kernel of 1×1 is a matrix product, on every device; on a CPU a kernel of 3×3 between many channels goes `winograd`'s
-    way, and the gradient of any other kernel is a matrix product for each of its places.
+    way, and the gradient of any other kernel, unless there are few channels out, is a matrix product for each place.
 
     Args:
         others: of `jax.lax.conv_general_dilated`; with dilation, groups or a precision the convolution is XLA's own.
@@ -45,7 +46,7 @@ def conv_general_dilated(
         padding = jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], strides, padding)
     padding = tuple((low, high) for low, high in padding)
     if kernel.shape[:2] == strides == (1, 1) and padding == ((0, 0), (0, 0)):
-        return images @ kernel[0, 0]
+        return _multiply(images.reshape(-1, kernel.shape[2]), kernel[0, 0]).reshape(*images.shape[:3], kernel.shape[3])
     return _convolve(images, kernel, strides, padding)
 
 
@@ -69,6 +70,19 @@ def _is_basic(
     )
 
 
+@jax.custom_vjp
+def _multiply(pixels: jax.Array, kernel: jax.Array) -> jax.Array:
+    return pixels @ kernel
+
+
+def _multiply_backward(saved, gradient):
+    pixels, kernel = saved
+    return gradient @ kernel.T, pixels.T @ gradient
+
+
+_multiply.defvjp(lambda pixels, kernel: (pixels @ kernel, (pixels, kernel)), _multiply_backward)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(images: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
     plain = functools.partial(_plain, strides=strides, padding=padding)
@@ -85,15 +99,15 @@ def _backward(strides, padding, saved, gradient):
         return jax.vjp(functools.partial(_plain, strides=strides, padding=padding), images, kernel)[1](gradient)
 
     def by_winograd(images, kernel, gradient):
-        image_gradient = winograd.convolve(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
-        return image_gradient, winograd.kernel_gradient(images, gradient)
+        return winograd.image_gradient(gradient, kernel), winograd.kernel_gradient(images, gradient)
 
     def by_products(images, kernel, gradient):
         image_gradient, _ = plain(images, kernel, gradient)  # XLA drops the other one, which nothing asks for
         return image_gradient, _kernel_gradient(images, gradient, kernel.shape, strides, padding)
 
     suits = _suits_winograd(*saved, strides, padding) and min(saved[1].shape[2:]) >= _LEAST_CHANNELS_BACKWARD
-    on_cpu = by_winograd if suits else by_products
+    is_narrow = saved[1].shape[-1] < _LEAST_FEATURES
+    on_cpu = by_winograd if suits else plain if is_narrow else by_products
     return jax.lax.platform_dependent(*saved, gradient, cpu=on_cpu, default=plain)
 
 
@@ -115,19 +129,26 @@ def _kernel_gradient(
     images: jax.Array, gradient: jax.Array, shape: tuple[int, ...], strides: Strides, padding: Padding
 ) -> jax.Array:
     """Returns the gradient of `_plain` with respect to a kernel of a shape [height, width, C, F]."""
-    padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    height, width, channels, features = shape
+    if strides == (1, 1) and features < channels:
+        # Images and gradient change parts, so that it is the narrower of them that each place of the kernel copies.
+        turned = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in zip(shape, padding, strict=False))
+        result = _kernel_gradient(gradient, images, (height, width, features, channels), strides, turned)
+        return result[::-1, ::-1].swapaxes(2, 3)
+    borders = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]  # one below 0 cuts off
+    padded = jax.lax.pad(images, jnp.zeros((), images.dtype), borders)
     spans = [(size - 1) * stride + 1 for size, stride in zip(gradient.shape[1:3], strides, strict=True)]
-    flat = gradient.reshape(-1, shape[-1])
+    flat = gradient.reshape(-1, features)
 
     def under(place: jax.Array) -> jax.Array:
         """Returns the pixels that a place of the kernel meets: [N * rows * columns, C]."""
-        corner = (0, place // shape[1], place % shape[1], 0)
-        window = jax.lax.dynamic_slice(padded, corner, (len(images), *spans, shape[2]))
-        return window[:, :: strides[0], :: strides[1]].reshape(-1, shape[2])
+        corner = (0, place // width, place % width, 0)
+        window = jax.lax.dynamic_slice(padded, corner, (len(images), *spans, channels))
+        return window[:, :: strides[0], :: strides[1]].reshape(-1, channels)
 
-    places = jnp.arange(shape[0] * shape[1])
-    if shape[2] <= _FEW_CHANNELS:
+    places = jnp.arange(height * width)
+    if channels <= _FEW_CHANNELS:
         products = jnp.concatenate([under(place) for place in places], axis=-1).T @ flat
-    else:  # one place after the other: all at once would take nine times the memory of the images
+    else:  # one place after the other: all at once would take nine times the memory, and images be computed nine times
         products = jax.lax.map(lambda place: under(place).T @ flat, places)
     return products.reshape(shape)

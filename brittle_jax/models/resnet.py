@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 
-from brittle_jax.models.layers import batch_norm, conv, kernel_init
+from brittle_jax.models.layers import batch_norm, conv, kernel_init, max_pool_2x2
 
 
 class ConvBlock(nn.Module):
@@ -75,13 +75,3 @@ class SmallResNetDecoder(nn.Module):
 def double_2x2(x: jax.Array) -> jax.Array:
     """Repeats each row and column of [N, H, W, C]: [N, 2H, 2W, C]."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
-
-
-def max_pool_2x2(x: jax.Array) -> jax.Array:
-    """Maximum of each 2×2 window of [N, H, W, C], H and W even.
-
-    Written as reshape and max: on a CPU the gradient of `nn.max_pool` (select-and-scatter) takes three times
-    as long. They differ only where a window's maximum is tied; there this one shares the gradient.
-    """
-    n, h, w, c = x.shape
-    return x.reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))

@@ -31,17 +31,24 @@ def assert_equal_with_gradients(ours, theirs, images, kernel, tolerance):
     ("shape", "size", "features", "strides", "padding"),
     [
         ((3, 8, 8, 3), (3, 3), 64, (1, 1), SAME),  # a first layer: all places of the kernel in one product
-        ((3, 8, 6, 20), (3, 3), 7, (1, 1), SAME),  # one product a place
+        ((3, 8, 6, 20), (3, 3), 40, (1, 1), SAME),  # one product a place
+        ((3, 8, 6, 20), (3, 3), 7, (1, 1), SAME),  # too narrow to gain
+        ((3, 8, 6, 40), (3, 3), 33, (1, 1), SAME),  # the gradient is the narrower one
+        ((3, 8, 6, 40), (3, 3), 33, (1, 1), ((0, 0), (0, 0))),
+        ((3, 8, 6, 40), (3, 2), 33, (1, 1), ((0, 3), (4, 1))),  # borders wider than the kernel
+        ((3, 8, 6, 40), (4, 2), 33, (1, 1), "SAME"),
+        ((3, 9, 6, 40), (3, 3), 33, (2, 1), SAME),
         ((6, 8, 8, 64), (3, 3), 128, (1, 1), SAME),  # Winograd, forward and backward
         ((2, 7, 5, 192), (3, 3), 48, (1, 1), SAME),  # Winograd forward alone; odd sizes
-        ((2, 20, 23, 3), (7, 7), 8, (2, 2), ((3, 3), (3, 3))),
-        ((2, 9, 9, 20), (3, 3), 8, (2, 2), SAME),
+        ((2, 20, 23, 3), (7, 7), 32, (2, 2), ((3, 3), (3, 3))),
+        ((2, 9, 9, 20), (3, 3), 32, (2, 2), SAME),
         ((2, 5, 5, 8), (1, 1), 6, (1, 1), ((0, 0), (0, 0))),
         ((2, 5, 5, 64), (3, 3), 128, (1, 1), ((0, 0), (0, 0))),
-        ((2, 5, 5, 8), (1, 1), 6, (1, 1), SAME),
-        ((2, 9, 9, 8), (1, 1), 6, (2, 2), ((0, 0), (0, 0))),
-        ((2, 9, 9, 8), (3, 3), 6, (2, 2), "SAME"),
+        ((2, 5, 5, 8), (1, 1), 32, (1, 1), SAME),
+        ((2, 9, 9, 8), (1, 1), 32, (2, 2), ((0, 0), (0, 0))),
+        ((2, 9, 9, 8), (3, 3), 32, (2, 2), "SAME"),
         ((0, 8, 8, 64), (3, 3), 128, (1, 1), SAME),
+        ((0, 8, 8, 40), (3, 3), 33, (1, 1), SAME),
     ],
 )
 def test_convolution_and_its_gradients_equal_the_plain_ones(shape, size, features, strides, padding):

@@ -6,7 +6,7 @@ import pytest
 from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.layers import kernel_init
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
-from brittle_jax.models.resnet import SmallResNet, max_pool_2x2
+from brittle_jax.models.resnet import SmallResNet
 
 TINY = ARCHITECTURES["small_resnet_tiny"].with_output(16)
 
@@ -120,12 +120,6 @@ def test_networks_of_equal_modules_share_a_compilation():
         module = ARCHITECTURES["small_resnet_tiny"].with_output(16)
         apply(Network(module, init_variables(module, seed, (32, 32, 3))), images)
     assert compilations == 1
-
-
-def test_max_pool_takes_the_largest_of_each_window():
-    x = jax.random.normal(jax.random.key(0), (2, 6, 4, 3))
-    expected = np.asarray(x).reshape(2, 3, 2, 2, 2, 3).max(axis=(2, 4))
-    np.testing.assert_array_equal(max_pool_2x2(x), expected)
 
 
 def test_densenet_features_match_its_documentation():
