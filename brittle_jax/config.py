@@ -18,6 +18,7 @@ CHOICES = {
     "teacher.data": ("", *AUXILIARY_DATASETS),
     "teacher.random_batch_norm": ("normal_images", "initial"),
     "pretrain.optimizer": ("sgd", "adam"),
+    "network.training_dtype": ("float32", "bfloat16"),
     "evaluate.gradient_path": ("student", "both"),
     "evaluate.covariance": ("empirical", "ridge", "ledoit_wolf"),
 }
@@ -77,6 +78,9 @@ def get_base_config() -> ml_collections.ConfigDict:
     config.network = network = ml_collections.ConfigDict()
     network.name = "small_resnet"  # of teacher and student alike; one of models.network.ARCHITECTURES
     network.output_features = 128  # of the random linear head; 0: the pooled features are the output
+    network.training_dtype = (
+        "float32"  # of activations in training; or `bfloat16`, for a GPU or TPU (measured: float32)
+    )
 
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.task = ""  # random, imagenet or one of auxiliary.TASKS; every row names its own

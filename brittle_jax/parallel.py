@@ -160,7 +160,9 @@ class DeviceGroup:
         Returns:
             `evaluate(model, batches)`, which yields each batch with its outputs, on the host.
         """
-        compiled = jax.pmap(functools.partial(function, *static), in_axes=(None, 0), out_axes=0, devices=self.devices)
+        compiled = jax.pmap(
+            functools.partial(_in_float32, function, *static), in_axes=(None, 0), out_axes=0, devices=self.devices
+        )
 
         def evaluate(model: Any, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
             for batch, outputs in _one_late((batch, compiled(model, self.shard(batch))) for batch in batches):
@@ -179,7 +181,7 @@ class DeviceGroup:
             with the totals up to it, each [D, ...].
         """
         compiled = jax.pmap(
-            functools.partial(function, *static),
+            functools.partial(_in_float32, function, *static),
             axis_name=BATCH_AXIS,
             in_axes=(None, 0, 0),
             out_axes=0,
@@ -194,6 +196,12 @@ class DeviceGroup:
                 yield batch, total
 
         return lambda model, total, batches: _one_late(totals(model, total, batches))
+
+
+def _in_float32(function: Callable, *arguments: Any) -> Any:
+    """Calls a function with all products in float32, of which a GPU or TPU would take 10 or 8 bits by itself."""
+    with jax.default_matmul_precision("float32"):
+        return function(*arguments)
 
 
 def _one_late(results: Iterator[tuple[Batch, Any]]) -> Iterator[tuple[Batch, Any]]:

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,6 +20,19 @@ def network(seed):
 @pytest.fixture
 def images(cifar10_config):
     return load("cifar10", cifar10_config)
+
+
+def test_evaluations_multiply_in_float32(one_device):
+    seen = []
+
+    def product(model, batch):
+        seen.append(str(jax.make_jaxpr(jnp.dot)(model, batch["image"])))
+        return batch["image"]
+
+    batches = [{"image": np.ones((2, 2), np.float32)}]
+    list(one_device.evaluation(product)(np.ones((2, 2), np.float32), batches))
+    list(one_device.accumulation(lambda model, total, batch: product(model, batch))(np.ones((2, 2)), 0.0, batches))
+    assert len(seen) == 2 and all("HIGHEST" in each for each in seen)
 
 
 def test_five_images_on_four_devices_give_five_scores(images, four_devices, one_device):

@@ -27,24 +27,26 @@ class Representation(nn.Module):
         trunk: [N, H, W, C] to pooled features [N, F].
         head: pooled features to outputs, or None where the pooled features are the output.
         mean, std: of each channel, in [0, 1], subtracted and divided by before the trunk.
+        dtype: of what the trunk is given, and so computes in, if its weights are of the same; None: as it comes.
     """
 
     trunk: nn.Module
     head: nn.Module | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    dtype: jnp.dtype | None = None
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Maps images [N, H, W, C] float32 in [0, 1] to [N, F]."""
         mean, std = self._statistics()
-        pooled = self.trunk((images - mean) / std, train=train)
+        pooled = self.trunk(jnp.asarray((images - mean) / std, self.dtype), train=train)
         return pooled if self.head is None else self.head(pooled)
 
     def _statistics(self) -> list[jax.Array]:
         return [jnp.asarray(values).reshape(1, 1, 1, -1) for values in (self.mean, self.std)]
 
 
-class Autoencoder(Representation):
+class Autoencoder(Representation, kw_only=True):
     """Images to codes and back: the representation is the code, and the decoder is discarded (Sec. A.1).
 
     Attributes:
@@ -97,7 +99,8 @@ class Architecture:
 
     def with_decoder(self, num_features: int, image_shape: tuple[int, int, int]) -> Autoencoder:
         """Returns an autoencoder of images of a shape, whose codes have so many features."""
-        return Autoencoder(self.trunk, LinearHead(num_features), self.mean, self.std, self.decoder(image_shape))
+        head, decoder = LinearHead(num_features), self.decoder(image_shape)
+        return Autoencoder(self.trunk, head, self.mean, self.std, decoder=decoder)
 
     def _with_head(self, head: nn.Module | None) -> Representation:
         return Representation(self.trunk, head, self.mean, self.std)
@@ -138,6 +141,11 @@ def check_architecture(name: str, output_features: int, *, needs_decoder: bool) 
         raise UserError(f"--config.network.name={name!r} has no decoder, which this teacher needs: give one of {known}")
     if needs_decoder and not output_features:
         raise UserError("--config.network.output_features=0: give the width of the bottleneck of this teacher")
+
+
+def computing_in(module: Representation, dtype: str) -> Representation:
+    """Returns a network that computes in a type such as "bfloat16", if its weights are given in it."""
+    return module if dtype == "float32" else module.clone(dtype=jnp.dtype(dtype))
 
 
 def init_variables(module: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> Variables:

@@ -7,7 +7,7 @@ import numpy as np
 
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.evaluate.passes import Representations
-from brittle_jax.models.network import Network, Representation, init_variables
+from brittle_jax.models.network import Network, Representation, computing_in, init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train.feed import build_feed
@@ -60,7 +60,7 @@ def prepare_distillation(
     variables = init_variables(module, derive_seed(config.seed, "student", name, "weights"), images.image_shape)
     feed = build_feed(
         distill_step,
-        (module, tx),
+        (computing_in(module, config.network.training_dtype), tx),
         images,
         indices,
         batch_size=config.distill.batch_size,

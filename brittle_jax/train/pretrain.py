@@ -19,6 +19,7 @@ from brittle_jax.models.network import (
     Network,
     Representation,
     Variables,
+    computing_in,
     init_variables,
     replace_trunk,
 )
@@ -95,7 +96,7 @@ def prepare_pretraining(
         variables = replace_trunk(variables, trunk)
     feed = build_feed(
         pretrain_step,
-        (module, tx, task),
+        (computing_in(module, config.network.training_dtype), tx, task),
         images,
         indices,
         batch_size=settings.batch_size // task.views_per_image,

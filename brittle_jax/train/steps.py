@@ -125,9 +125,11 @@ def batch_norm_step(
 
 def _update(module, tx, state, inputs, losses_of) -> tuple[TrainState, Metrics]:
     def mean_loss(params):
-        variables = {"params": params, "batch_stats": state.batch_stats}
+        # If the module computes in 16 bits: the weights that are updated, statistics and the loss keep 32.
+        computed = jax.tree.map(lambda leaf: jnp.asarray(leaf, module.dtype), params)
+        variables = {"params": computed, "batch_stats": state.batch_stats}
         outputs, updated = module.apply(variables, inputs, train=True, mutable=["batch_stats"])
-        losses, extra = losses_of(outputs)
+        losses, extra = losses_of(outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)))
         return losses.mean(), (updated["batch_stats"], extra)
 
     (loss, (batch_stats, extra)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)

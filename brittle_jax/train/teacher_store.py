@@ -33,6 +33,7 @@ def identify(config: ml_collections.ConfigDict, task: AuxiliaryTask, lesson: Les
         # Parcels of other sizes and seeds have the same ids.
         "parcels": [config.data.parcels.to_dict(), config.data.patches.to_dict()] if images.name == "xray" else None,
         "network": [config.network.name, repr(architecture.trunk), architecture.mean, architecture.std],
+        "training_dtype": config.network.training_dtype,
         "bottleneck": config.network.output_features if task.keeps_head else None,
         "pretrain": config.pretrain.to_dict(),
         "initial_weights": sha256_of(config.teacher.weights) if config.pretrain.from_weights else None,

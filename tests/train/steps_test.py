@@ -9,7 +9,7 @@ from brittle_jax.auxiliary.autoencoder import Reconstruction
 from brittle_jax.auxiliary.classification import Classification
 from brittle_jax.auxiliary.rotnet import RotNet
 from brittle_jax.auxiliary.simclr import SimCLR
-from brittle_jax.models.network import ARCHITECTURES, init_variables
+from brittle_jax.models.network import ARCHITECTURES, computing_in, init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.train.optimizers import sgd
 from brittle_jax.train.steps import BatchNormState, batch_norm_step, create_state, distill_step, pretrain_step
@@ -60,6 +60,33 @@ def assert_devices_do_not_matter(step, static, one, groups):
     with jax.enable_x64(True):
         exact = [run(group, step, static, [one], dtype=np.float64)[0].params for group in groups]
     assert_close(*exact)
+
+
+@pytest.mark.parametrize(
+    ("step", "task"),
+    [(distill_step, None), (pretrain_step, RotNet(AUGMENTATION)), (pretrain_step, Reconstruction(0.1))],
+)
+def test_training_in_16_bits_keeps_weights_and_loss_in_32(one_device, step, task):
+    module = MINI.with_output(16) if task is None else task.build_module(MINI, 16, (32, 32, 3))
+    one, rest = (distill_batch(), ()) if task is None else (batch(), (task,))
+    state, metrics = run(one_device, step, (module, SGD, *rest), [one] * 3)
+    in_16_bits = computing_in(module, "bfloat16")
+    other_state, other_metrics = run(one_device, step, (in_16_bits, SGD, *rest), [one] * 3)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves((other_state.variables, other_metrics["loss"])))
+    assert other_metrics["loss"] != metrics["loss"]
+    assert_close(other_metrics["loss"], metrics["loss"], 1e-2)
+    assert_close(other_state.variables, state.variables, 2e-2)
+
+
+@pytest.mark.parametrize("architecture", ["small_resnet_tiny", "densenet_tiny"])
+def test_every_product_of_a_network_in_16_bits_is_in_16_bits(architecture):
+    module = computing_in(ARCHITECTURES[architecture].with_output(16), "bfloat16")
+    variables = init_variables(module, 0, (32, 32, 3))
+    variables["params"] = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables["params"])
+    outputs = jax.eval_shape(lambda: module.apply(variables, jnp.zeros((2, 32, 32, 3))))
+    text = jax.jit(module.apply).lower(variables, jnp.zeros((2, 32, 32, 3))).as_text()
+    products = [line for line in text.splitlines() if "stablehlo.convolution" in line or "dot_general" in line]
+    assert outputs.dtype == jnp.bfloat16 and products and all("f32" not in line for line in products)
 
 
 @pytest.mark.parametrize("architecture", ["small_resnet_tiny", "densenet_tiny"])
