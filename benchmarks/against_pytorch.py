@@ -35,7 +35,7 @@ from brittle_jax.evaluate import passes
 from brittle_jax.evaluate.brittleness import input_gradient_norms
 from brittle_jax.evaluate.detectors import distillation_score
 from brittle_jax.evaluate.moments import covariance_of, moments_of
-from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
+from brittle_jax.models.network import ARCHITECTURES, Network, computing_in, init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.train.distill import distill_student
 from brittle_jax.train.loop import MetricLog
@@ -70,8 +70,11 @@ class Work:
     flops: float
 
 
-def train_step(step: Callable, static: tuple, variables: dict, batch: dict) -> Callable[[], object]:
+def train_step(
+    step: Callable, static: tuple, variables: dict, batch: dict, options: theirs.Options
+) -> Callable[[], object]:
     """Returns what runs one update on a batch, of a state that goes on from call to call."""
+    static = (computing_in(static[0], _dtype(options)), *static[1:])
     devices = DeviceGroup((jax.devices()[0],))  # PyTorch takes one
     state = devices.replicate(create_state(variables, static[1], seed=0))
     update = devices.train_step(step, *static)
@@ -84,12 +87,16 @@ def train_step(step: Callable, static: tuple, variables: dict, batch: dict) -> C
     return run
 
 
-def distillation(compiles: bool, num_images: int) -> Work:
+def _dtype(options: theirs.Options) -> str:
+    return "bfloat16" if options.bfloat16 else "float32"
+
+
+def distillation(options: theirs.Options, num_images: int) -> Work:
     """One configuration end to end: ours has the teacher's outputs once, PyTorch at every step, as is usual."""
     images = pictures(num_images, 32)
     indices = np.arange(len(images))
     config = get_base_config()
-    config.distill.num_epochs = _DISTILLATION_EPOCHS
+    config.distill.num_epochs, config.network.training_dtype = _DISTILLATION_EPOCHS, _dtype(options)
     devices, teacher = DeviceGroup((jax.devices()[0],)), network("small_resnet", _FEATURES, 32)
 
     def ours() -> None:
@@ -102,23 +109,23 @@ def distillation(compiles: bool, num_images: int) -> Work:
         jax.block_until_ready(student.variables)
 
     count = len(images) * _DISTILLATION_EPOCHS
-    ways = theirs.distillation(images, _FEATURES, _DISTILLATION_EPOCHS, config.distill.batch_size, compiles)
+    ways = theirs.distillation(images, _FEATURES, _DISTILLATION_EPOCHS, config.distill.batch_size, options)
     title = f"distillation, {num_images:,} images, {_DISTILLATION_EPOCHS} epochs"
     return Work(title, "images", count, ours, ways, (3 * count + num_images) * _RESNET_FLOPS)
 
 
-def step(compiles: bool) -> Work:
+def step(options: theirs.Options) -> Work:
     """One distillation step, the teacher's outputs given."""
     images = pictures(64, 32)
     student, tx = network("small_resnet", _FEATURES, 32), optax.adam(1e-5)
     targets = np.random.default_rng(1).normal(size=(64, _FEATURES)).astype(np.float32)
     batch = {"image": images, "target": targets}
-    ours = train_step(distill_step, (student.module, tx), student.variables, batch)
-    ways = theirs.step(images, targets, compiles)
+    ours = train_step(distill_step, (student.module, tx), student.variables, batch, options)
+    ways = theirs.step(images, targets, options)
     return Work("distillation step, batch 64", "images", 64, ours, ways, 3 * 64 * _RESNET_FLOPS)
 
 
-def score(compiles: bool) -> Work:
+def score(options: theirs.Options) -> Work:
     """Scoring with student and teacher."""
     images = pictures(2 * _BATCH_SIZE, 32)
     student, teacher = (network("small_resnet", _FEATURES, 32, seed) for seed in (0, 1))
@@ -132,12 +139,12 @@ def score(compiles: bool) -> Work:
         "images",
         len(images),
         lambda: [np.asarray(scores(student, teacher, batch)) for batch in np.split(images, 2)],
-        theirs.score(images, _FEATURES, compiles, _BATCH_SIZE),
+        theirs.score(images, _FEATURES, options, _BATCH_SIZE),
         2 * len(images) * _RESNET_FLOPS,
     )
 
 
-def gradient(compiles: bool) -> Work:
+def gradient(options: theirs.Options) -> Work:
     """Norms of per-image input gradients."""
     images = pictures(_BATCH_SIZE, 32)
     student, teacher = (network("small_resnet", _FEATURES, 32, seed) for seed in (0, 1))
@@ -151,7 +158,7 @@ def gradient(compiles: bool) -> Work:
         "images",
         len(images),
         lambda: np.asarray(norms(student, teacher, images)),
-        theirs.gradient(images, _FEATURES, compiles, _BATCH_SIZE),
+        theirs.gradient(images, _FEATURES, options, _BATCH_SIZE),
         3 * len(images) * _RESNET_FLOPS,  # both networks forward, the student backward
     )
 
@@ -169,7 +176,7 @@ def moments(count: int, features: int) -> Work:
     )
 
 
-def densenet(compiles: bool) -> Work:
+def densenet(options: theirs.Options) -> Work:
     """DenseNet-161 at 224 pixels, evaluation."""
     images, dense = pictures(8, 224), network("densenet161", 0, 224)
 
@@ -182,21 +189,21 @@ def densenet(compiles: bool) -> Work:
         "images",
         len(images),
         lambda: np.asarray(outputs(dense, images)),
-        theirs.densenet(images, compiles),
+        theirs.densenet(images, options),
         len(images) * _DENSENET_FLOPS,
     )
 
 
-def densenet_step(compiles: bool) -> Work:
+def densenet_step(options: theirs.Options) -> Work:
     """DenseNet-161 at 224 pixels: a distillation step, forward and backward."""
     images, dense, tx = pictures(8, 224), network("densenet161", 0, 224), optax.adam(1e-5)
     batch = {"image": images, "target": np.zeros((8, 2208), np.float32)}
-    ours = train_step(distill_step, (dense.module, tx), dense.variables, batch)
-    ways = theirs.densenet_step(images, compiles)
+    ours = train_step(distill_step, (dense.module, tx), dense.variables, batch, options)
+    ways = theirs.densenet_step(images, options)
     return Work("DenseNet-161 at 224, distillation step, batch 8", "images", 8, ours, ways, 24 * _DENSENET_FLOPS)
 
 
-def rotnet(compiles: bool) -> Work:
+def rotnet(options: theirs.Options) -> Work:
     """A step of RotNet on 32 images, 128 with their rotations."""
     images = pictures(32, 32)
     task = RotNet(Augmentation(crop_padding_pixels=4, flip=False, cutout_pixels=8))
@@ -204,12 +211,12 @@ def rotnet(compiles: bool) -> Work:
     batch = {"image": images, "label": np.zeros(32, np.int32), "position": np.arange(32), "epoch": np.zeros(32, int)}
     batch = {key: value if key == "image" else value.astype(np.int32) for key, value in batch.items()}
     tx = sgd(0.4, 10, 1000, 0.9, 5e-4)
-    ours = train_step(pretrain_step, (module, tx, task), init_variables(module, 0, (32, 32, 3)), batch)
-    ways = theirs.rotnet(images, compiles)
+    ours = train_step(pretrain_step, (module, tx, task), init_variables(module, 0, (32, 32, 3)), batch, options)
+    ways = theirs.rotnet(images, options)
     return Work("RotNet step, 128 inputs", "inputs", 128, ours, ways, 3 * 128 * _RESNET_FLOPS)
 
 
-def works(num_images: int) -> dict[str, Callable[[bool], Work]]:
+def works(num_images: int) -> dict[str, Callable[[theirs.Options], Work]]:
     """Returns what makes each work, by its name on the command line.
 
     Args:
@@ -220,8 +227,8 @@ def works(num_images: int) -> dict[str, Callable[[bool], Work]]:
         "step": step,
         "score": score,
         "gradient": gradient,
-        "moments128": lambda compiles: moments(100_000, 128),
-        "moments2208": lambda compiles: moments(20_000, 2208),
+        "moments128": lambda options: moments(100_000, 128),
+        "moments2208": lambda options: moments(20_000, 2208),
         "densenet": densenet,
         "densenet_step": densenet_step,
         "rotnet": rotnet,
@@ -240,11 +247,12 @@ def measure(work: Work, rounds: int, least: float) -> dict[str, list[float]]:
     return seconds
 
 
-def limit(side: int = 4096) -> float:
-    """Returns the FLOP/s of a large matrix product in float32."""
-    ones = np.ones((side, side), np.float32)
+def limit(dtype: str, side: int = 4096) -> float:
+    """Returns the FLOP/s of a large matrix product in float32 or bfloat16, of random numbers."""
+    numbers = np.random.default_rng(0).normal(size=(side, side)).astype(np.float32)
     product = jax.jit(functools.partial(jnp.matmul, precision="highest"))  # not TF32, on a GPU
-    matrix, tensor = jnp.asarray(ones), torch.from_numpy(ones).to(theirs.DEVICE)
+    matrix = jnp.asarray(numbers, dtype)
+    tensor = torch.from_numpy(numbers).to(theirs.DEVICE, getattr(torch, dtype))
     seconds = [
         seconds_of(lambda: product(matrix, matrix).block_until_ready(), 1.0),
         seconds_of(lambda: theirs.synchronised(tensor @ tensor), 1.0),
@@ -277,18 +285,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="that each round of each way takes at least")
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
+    parser.add_argument("--bfloat16", action="store_true", help="train in 16 bits; PyTorch by autocast, in all it does")
     arguments = parser.parse_args()
     makers = works(arguments.images)
     names = arguments.only.split(",") if arguments.only else list(makers)
     if unknown := set(names) - set(makers):
         parser.error(f"--only: there is no {', '.join(unknown)}")
     runtime.set_up()
-    peak = limit()
+    options = theirs.Options(arguments.compile, arguments.bfloat16)
+    peak = limit(_dtype(options))
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, torch {torch.__version__}", end="; ")
     print(f"large matrix product: {peak / 1e9:,.0f} GFLOP/s", flush=True)
     print("| work | unit | ours | PyTorch | way | ratio | share of the limit |\n|---|---|---|---|---|---|---|")
     for name in names:
-        for row in rows_of(makers[name](arguments.compile), arguments.rounds, arguments.seconds, peak):
+        for row in rows_of(makers[name](options), arguments.rounds, arguments.seconds, peak):
             print(row, flush=True)
 
 

@@ -1,16 +1,19 @@
 """How time and memory grow with images and configurations, and how long the devices wait in an epoch.
 
     python -m benchmarks.growth
+    python -m benchmarks.growth --network densenet161 --side 224 --images 16 --evaluation-only
 
-Each line is measured in a process of its own, on random images of 32×32 in memory, after a run on a few images, in
+Each line is measured in a process of its own, on random images in memory, after a run on a few images, in
 which everything is compiled: one epoch of distillation, and every other stage, of each configuration, all with one
-teacher.
+teacher; with `--evaluation-only` the students are drawn, not trained.
 `idle` is the share of a student's distillation in which no update is under way: one minus the time of as many updates,
 one after the other on a batch that is there already, over that of the stage, with all that begins and ends it. Memory
 is the process's, at its highest.
 """
 
 import argparse
+import dataclasses
+import math
 import multiprocessing
 import pathlib
 import tempfile
@@ -26,6 +29,7 @@ from brittle_jax.config import get_base_config
 from brittle_jax.data.pipeline import training_batches
 from brittle_jax.evaluate import passes
 from brittle_jax.evaluate.detectors import fit_gaussian
+from brittle_jax.models.network import Network
 from brittle_jax.parallel import Batch, DeviceGroup
 from brittle_jax.stages import Stages, peak_memory_mib
 from brittle_jax.train.distill import distill_student, prepare_distillation
@@ -37,37 +41,60 @@ _BATCH_SIZE = 64
 _STAGES = ("represent", "distill", "score", "brittleness")
 
 
-def measure(num_images: int, num_configurations: int, name: str) -> dict[str, float]:
+@dataclasses.dataclass(frozen=True)
+class Students:
+    """What is measured.
+
+    Attributes:
+        name: of the architecture, with 128 outputs; a DenseNet's are its pooled features.
+        side: of the images.
+        are_trained: or drawn at random.
+    """
+
+    name: str
+    side: int
+    are_trained: bool
+
+    def network(self, seed: int) -> Network:
+        """Draws one of them."""
+        return network(self.name, 0 if self.name.startswith("densenet") else 128, self.side, seed)
+
+
+def measure(num_images: int, num_configurations: int, students: Students) -> dict[str, float]:
     """Returns seconds of each stage, `idle`, and `memory_mib`, of so many images each trained on and tested."""
     runtime.set_up()
     devices, config = DeviceGroup(), get_base_config()
     config.distill.num_epochs, config.distill.batch_size = 1.0, _BATCH_SIZE
     with console.silenced(), tempfile.TemporaryDirectory() as folder:
         log = MetricLog(pathlib.Path(folder))
-        _run(2 * _BATCH_SIZE, 1, name, config, devices, log)
-        seconds, busy = _run(num_images, num_configurations, name, config, devices, log)
+        _run(min(2 * _BATCH_SIZE, num_images), 1, students, config, devices, log)
+        seconds, busy = _run(num_images, num_configurations, students, config, devices, log)
         log.close()
-    idle = 1 - busy / (seconds["distill"] / num_configurations)
+    idle = 1 - busy / (seconds["distill"] / num_configurations) if students.are_trained else math.nan
     return {**seconds, "idle": idle, "memory_mib": peak_memory_mib()}
 
 
-def _run(num_images, num_configurations, name, config, devices, log) -> tuple[dict[str, float], float]:
+def _run(num_images, num_configurations, students, config, devices, log) -> tuple[dict[str, float], float]:
     """Returns seconds of the stages, and of one epoch's updates alone."""
-    images, indices = image_set(pictures(num_images, 32)), np.arange(num_images)
-    teacher, stages = network(name, 128, 32), Stages(devices)
+    images, indices = image_set(pictures(num_images, students.side)), np.arange(num_images)
+    teacher, stages = students.network(seed=0), Stages(devices)
     representations = passes.Representations(teacher, images, _BATCH_SIZE, devices)
     for number in range(num_configurations):
         with stages.measured("represent"):
             gaussian = fit_gaussian(representations.moments(indices))
         work = teacher.module, images, indices, representations, config
         with stages.measured("distill"):
-            student = distill_student(*work, name=str(number), devices=devices, log=log)
+            student = students.network(seed=1)
+            if students.are_trained:
+                student = distill_student(*work, name=str(number), devices=devices, log=log)
         with stages.measured("score"):
             passes.score(student, representations, gaussian, images, indices, _BATCH_SIZE, devices)
         with stages.measured("brittleness"):
             passes.measure_brittleness(
                 student, teacher, representations, images, indices, _BATCH_SIZE, devices, path="student"
             )
+    if not students.are_trained:
+        return stages.column("seconds"), 0.0
     training = prepare_distillation(*work, name="0", devices=devices)
     update = devices.train_step(distill_step, teacher.module, adam(config.distill.learning_rate))
     batch = next(training_batches(images, indices, _BATCH_SIZE, seed=0))
@@ -100,13 +127,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="small_resnet_tiny")
     parser.add_argument("--images", type=int, default=1024, help="of the smallest run")
+    parser.add_argument("--side", type=int, default=32, help="of the images")
+    parser.add_argument("--evaluation-only", action="store_true", help="train no student")
     arguments = parser.parse_args()
+    students = Students(arguments.network, arguments.side, not arguments.evaluation_only)
     print(f"| images | configurations | {' | '.join(f'{stage}, s' for stage in _STAGES)} | idle | memory, MiB |")
     print("|" + "---|" * (len(_STAGES) + 4))
     for times, configurations in ((1, 1), (4, 1), (16, 1), (1, 4), (1, 16)):
-        measured = _in_a_process(arguments.images * times, configurations, arguments.network)
+        measured = _in_a_process(arguments.images * times, configurations, students)
         cells = [f"{arguments.images * times:,}", configurations, *(f"{measured[stage]:.2f}" for stage in _STAGES)]
-        cells += [f"{100 * measured['idle']:.0f}%", f"{measured['memory_mib']:,}"]
+        idle = "-" if arguments.evaluation_only else f"{100 * measured['idle']:.0f}%"
+        cells += [idle, f"{measured['memory_mib']:,}"]
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 

@@ -1,5 +1,6 @@
 """What `against_pytorch` holds ours against: the same work as a PyTorch user would write it."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -14,6 +15,20 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 torch.backends.cudnn.benchmark = True  # XLA tries convolutions out too
 
 Ways = dict[str, Callable[[], object]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is compared.
+
+    Attributes:
+        compiles: whether `torch.compile` is timed too.
+        bfloat16: whether ours trains, and PyTorch does all, with activations in 16 bits.
+    """
+
+    compiles: bool
+    bfloat16: bool
+
 
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -59,14 +74,17 @@ def _to_device(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2).float() / 255
 
 
-def _ways(run: Callable[..., object], modules: list[nn.Module], compiles: bool) -> Ways:
-    """Returns eager, and with `compiles` also compiled, what runs with the modules."""
-    ways = {"eager": modules} | ({"compiled": [torch.compile(module) for module in modules]} if compiles else {})
-    return {way: functools.partial(_run, run, each) for way, each in ways.items()}
+def _ways(run: Callable[..., object], modules: list[nn.Module], options: Options) -> Ways:
+    """Returns eager, and where asked for also compiled, what runs with the modules."""
+    ways = {"eager": modules} | (
+        {"compiled": [torch.compile(module) for module in modules]} if options.compiles else {}
+    )
+    return {way: functools.partial(_run, run, each, options) for way, each in ways.items()}
 
 
-def _run(run: Callable[..., object], modules: list[nn.Module]) -> None:
-    synchronised(run(*modules))
+def _run(run: Callable[..., object], modules: list[nn.Module], options: Options) -> None:
+    with torch.autocast(DEVICE, torch.bfloat16, enabled=options.bfloat16):
+        synchronised(run(*modules))
 
 
 def _update(student: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
@@ -75,7 +93,7 @@ def _update(student: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Te
     optimizer.step()
 
 
-def distillation(images: np.ndarray, features: int, epochs: int, batch_size: int, compiles: bool) -> Ways:
+def distillation(images: np.ndarray, features: int, epochs: int, batch_size: int, options: Options) -> Ways:
     """A student's training, the teacher asked at every step."""
 
     def run(student: nn.Module, teacher: nn.Module) -> None:
@@ -90,15 +108,15 @@ def distillation(images: np.ndarray, features: int, epochs: int, batch_size: int
                     targets = teacher(inputs)
                 _update(student, optimizer, (student(inputs) - targets).square().mean())
 
-    return _ways(run, [small_resnet(features), small_resnet(features).eval()], compiles)
+    return _ways(run, [small_resnet(features), small_resnet(features).eval()], options)
 
 
-def step(images: np.ndarray, targets: np.ndarray, compiles: bool) -> Ways:
+def step(images: np.ndarray, targets: np.ndarray, options: Options) -> Ways:
     """One update of a student."""
-    return _student_step(images, targets, small_resnet(targets.shape[1]), compiles)
+    return _student_step(images, targets, small_resnet(targets.shape[1]), options)
 
 
-def _student_step(images: np.ndarray, targets: np.ndarray, student: nn.Module, compiles: bool) -> Ways:
+def _student_step(images: np.ndarray, targets: np.ndarray, student: nn.Module, options: Options) -> Ways:
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-5)
 
     def run(student: nn.Module) -> None:
@@ -106,10 +124,10 @@ def _student_step(images: np.ndarray, targets: np.ndarray, student: nn.Module, c
             student, optimizer, (student(_to_device(images)) - torch.from_numpy(targets).to(DEVICE)).square().mean()
         )
 
-    return _ways(run, [student], compiles)
+    return _ways(run, [student], options)
 
 
-def score(images: np.ndarray, features: int, compiles: bool, batch_size: int = 128) -> Ways:
+def score(images: np.ndarray, features: int, options: Options, batch_size: int = 128) -> Ways:
     """Squared distances of the outputs of student and teacher."""
 
     @torch.inference_mode()
@@ -120,10 +138,10 @@ def score(images: np.ndarray, features: int, compiles: bool, batch_size: int = 1
             rows.append((student(inputs) - teacher(inputs)).square().sum(1).cpu())
         return torch.cat(rows)
 
-    return _ways(run, [small_resnet(features).eval() for _ in range(2)], compiles)
+    return _ways(run, [small_resnet(features).eval() for _ in range(2)], options)
 
 
-def gradient(images: np.ndarray, features: int, compiles: bool, batch_size: int = 128) -> Ways:
+def gradient(images: np.ndarray, features: int, options: Options, batch_size: int = 128) -> Ways:
     """Input-gradient norms, in two ways: of the summed loss, and by `torch.func`."""
     student, teacher = (small_resnet(features).eval().requires_grad_(False) for _ in range(2))
 
@@ -151,7 +169,7 @@ def gradient(images: np.ndarray, features: int, compiles: bool, batch_size: int 
             rows.append(gradients.flatten(1).norm(dim=1).cpu())
         return torch.cat(rows)
 
-    return {**_ways(summed, [student, teacher], compiles), "vmap of grad": lambda: synchronised(mapped())}
+    return {**_ways(summed, [student, teacher], options), "vmap of grad": lambda: synchronised(mapped())}
 
 
 def moments(vectors: np.ndarray) -> Ways:
@@ -164,22 +182,22 @@ def moments(vectors: np.ndarray) -> Ways:
     return {"eager": run}
 
 
-def densenet(images: np.ndarray, compiles: bool) -> Ways:
+def densenet(images: np.ndarray, options: Options) -> Ways:
     """Outputs of DenseNet-161 in evaluation."""
 
     @torch.inference_mode()
     def run(network: nn.Module) -> torch.Tensor:
         return network(_to_device(images)).cpu()
 
-    return _ways(run, [densenet161().eval()], compiles)
+    return _ways(run, [densenet161().eval()], options)
 
 
-def densenet_step(images: np.ndarray, compiles: bool) -> Ways:
+def densenet_step(images: np.ndarray, options: Options) -> Ways:
     """One update of a student that is a DenseNet-161."""
-    return _student_step(images, np.zeros((len(images), 2208), np.float32), densenet161(), compiles)
+    return _student_step(images, np.zeros((len(images), 2208), np.float32), densenet161(), options)
 
 
-def rotnet(images: np.ndarray, compiles: bool) -> Ways:
+def rotnet(images: np.ndarray, options: Options) -> Ways:
     """One update of RotNet: crop and cutout, four rotations, cross-entropy, SGD.
 
     Crop and cutout are alike for the batch, as they are easily written; ours differ from image to image.
@@ -199,4 +217,4 @@ def rotnet(images: np.ndarray, compiles: bool) -> Ways:
         outputs = network(rotated.contiguous(memory_format=torch.channels_last))
         _update(network, optimizer, functional.cross_entropy(outputs, labels))
 
-    return _ways(run, [network], compiles)
+    return _ways(run, [network], options)
