@@ -78,9 +78,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     config.network = network = ml_collections.ConfigDict()
     network.name = "small_resnet"  # of teacher and student alike; one of models.network.ARCHITECTURES
     network.output_features = 128  # of the random linear head; 0: the pooled features are the output
-    network.training_dtype = (
-        "float32"  # of activations in training; or `bfloat16`, for a GPU or TPU (measured: float32)
-    )
+    network.training_dtype = "float32"  # of the trunk in training; or `bfloat16`. Evaluation is always float32
 
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.task = ""  # random, imagenet or one of auxiliary.TASKS; every row names its own

@@ -45,8 +45,12 @@ def conv_general_dilated(
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], strides, padding)
     padding = tuple((low, high) for low, high in padding)
+    if not all(isinstance(size, int) for size in images.shape):  # exported for any number of images
+        return _plain(images, kernel, strides, padding)
     if kernel.shape[:2] == strides == (1, 1) and padding == ((0, 0), (0, 0)):
-        return _multiply(images.reshape(-1, kernel.shape[2]), kernel[0, 0]).reshape(*images.shape[:3], kernel.shape[3])
+        return _convolve_1x1(images.reshape(-1, kernel.shape[2]), kernel[0, 0]).reshape(
+            *images.shape[:3], kernel.shape[3]
+        )
     return _convolve(images, kernel, strides, padding)
 
 
@@ -66,21 +70,21 @@ def _is_basic(
         and dimension_numbers in (layout, None)
         and feature_group_count == 1
         and not precision
-        and not others
+        and not any(others.values())
     )
 
 
-@jax.custom_vjp
-def _multiply(pixels: jax.Array, kernel: jax.Array) -> jax.Array:
+@jax.custom_vjp  # by itself JAX transposes the gradient, not the pixels, which XLA then computes twice on a CPU
+def _convolve_1x1(pixels: jax.Array, kernel: jax.Array) -> jax.Array:
     return pixels @ kernel
 
 
-def _multiply_backward(saved, gradient):
+def _convolve_1x1_backward(saved, gradient):
     pixels, kernel = saved
     return gradient @ kernel.T, pixels.T @ gradient
 
 
-_multiply.defvjp(lambda pixels, kernel: (pixels @ kernel, (pixels, kernel)), _multiply_backward)
+_convolve_1x1.defvjp(lambda pixels, kernel: (pixels @ kernel, (pixels, kernel)), _convolve_1x1_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -106,8 +110,9 @@ def _backward(strides, padding, saved, gradient):
         return image_gradient, _kernel_gradient(images, gradient, kernel.shape, strides, padding)
 
     suits = _suits_winograd(*saved, strides, padding) and min(saved[1].shape[2:]) >= _LEAST_CHANNELS_BACKWARD
-    is_narrow = saved[1].shape[-1] < _LEAST_FEATURES
-    on_cpu = by_winograd if suits else plain if is_narrow else by_products
+    on_cpu = by_winograd if suits else by_products
+    if saved[1].shape[-1] < _LEAST_FEATURES:
+        on_cpu = plain
     return jax.lax.platform_dependent(*saved, gradient, cpu=on_cpu, default=plain)
 
 
@@ -137,7 +142,7 @@ def _kernel_gradient(
         return result[::-1, ::-1].swapaxes(2, 3)
     borders = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]  # one below 0 cuts off
     padded = jax.lax.pad(images, jnp.zeros((), images.dtype), borders)
-    spans = [(size - 1) * stride + 1 for size, stride in zip(gradient.shape[1:3], strides, strict=True)]
+    spans = [max((size - 1) * stride + 1, 0) for size, stride in zip(gradient.shape[1:3], strides, strict=True)]
     flat = gradient.reshape(-1, features)
 
     def under(place: jax.Array) -> jax.Array:
@@ -149,6 +154,6 @@ def _kernel_gradient(
     places = jnp.arange(height * width)
     if channels <= _FEW_CHANNELS:
         products = jnp.concatenate([under(place) for place in places], axis=-1).T @ flat
-    else:  # one place after the other: all at once would take nine times the memory, and images be computed nine times
+    else:  # one place after the other: together they would take nine times the memory, and XLA pad nine times
         products = jax.lax.map(lambda place: under(place).T @ flat, places)
     return products.reshape(shape)

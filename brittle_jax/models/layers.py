@@ -24,12 +24,13 @@ conv = functools.partial(nn.Conv, use_bias=False, kernel_init=kernel_init, conv_
 
 
 class BatchNorm(nn.Module):
-    """Batch norm over all but the last dimension, as `flax.linen.BatchNorm`, which takes a fifth longer on a CPU.
+    """Batch norm over all but the last dimension, as `flax.linen.BatchNorm`, which is slower on a CPU.
 
     Every value is multiplied and added to once, by numbers of its channel. So the gradient needs the inputs alone,
     which are in memory anyway; where the mean is subtracted first, the centred values are kept too.
 
     Attributes:
+        use_running_average: as in evaluation; or the batch's own statistics, which go into the averages.
         momentum: weight of the old running average at each step.
         axis_name: of the devices over which statistics are averaged; None: this one's alone.
     """
@@ -76,37 +77,52 @@ def batch_norm(train: bool, momentum: float, name: str | None = None) -> BatchNo
     return BatchNorm(not train, momentum, BATCH_AXIS if train else None, name=name)
 
 
-# Pooling is written out: on a CPU the gradients of `nn.max_pool` and `nn.avg_pool` take three times as long and longer.
-# Where the maximum of a window is tied, its gradient is shared, or goes elsewhere than theirs.
+# Pooling is written out: on a CPU the gradients of `nn.max_pool` and `nn.avg_pool` take several times as long. Of equal
+# values the first one in its window gets the gradient, as there: a flat background is full of them.
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
     """Maximum of each 2×2 window of [N, H, W, C], H and W even: [N, H / 2, W / 2, C]."""
-    return _windows_2x2(x).max(axis=(2, 4))
-
-
-def average_pool_2x2(x: jax.Array) -> jax.Array:
-    """Mean of each 2×2 window of [N, H, W, C]; of odd sizes the last row, or column, does not count."""
-    _, height, width, _ = x.shape
-    return _windows_2x2(x[:, : height // 2 * 2, : width // 2 * 2]).mean(axis=(2, 4))
-
-
-def _windows_2x2(x: jax.Array) -> jax.Array:
-    n, height, width, channels = x.shape
-    return x.reshape(n, height // 2, 2, width // 2, 2, channels)
+    return _max_of_pairs(_max_of_pairs(x, axis=2), axis=1)
 
 
 def max_pool_3x3(x: jax.Array) -> jax.Array:
     """Maximum of each 3×3 window of [N, H, W, C] at stride 2, the border padded with one pixel below all values."""
-    return _max_of_three(_max_of_three(x, axis=1), axis=2)
+    return _max_of_threes(_max_of_threes(x, axis=2), axis=1)
 
 
-def _max_of_three(x: jax.Array, axis: int) -> jax.Array:
+def max_pool_all(x: jax.Array) -> jax.Array:
+    """Maximum over all pixels of [N, H, W, C]: [N, C]."""
+    n, height, width, channels = x.shape
+    pixels = x.reshape(n, height * width, channels)
+    while pixels.shape[1] > 1:
+        odd = pixels[:, pixels.shape[1] // 2 * 2 :]
+        pixels = jnp.concatenate([_max_of_pairs(pixels, axis=1), odd], axis=1)
+    return pixels[:, 0]
+
+
+def _max_of_pairs(x: jax.Array, axis: int) -> jax.Array:
+    even = x.shape[axis] // 2 * 2
+    return _larger(*(jax.lax.slice_in_dim(x, start, even, 2, axis) for start in range(2)))
+
+
+def _max_of_threes(x: jax.Array, axis: int) -> jax.Array:
     border = [(1, 1) if each == axis else (0, 0) for each in range(x.ndim)]
     padded = jnp.pad(x, border, constant_values=-jnp.inf)
-    last = padded.shape[axis] - 2  # where a window can begin, at most, and one more
-    windows = [jax.lax.slice_in_dim(padded, start, start + last, 2, axis) for start in range(3)]
-    return jnp.maximum(jnp.maximum(windows[0], windows[1]), windows[2])
+    end = padded.shape[axis] - 2  # windows begin before it
+    first, second, third = (jax.lax.slice_in_dim(padded, start, start + end, 2, axis) for start in range(3))
+    return _larger(_larger(first, second), third)
+
+
+def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
+    return jnp.where((first >= second) | jnp.isnan(first), first, second)
+
+
+def average_pool_2x2(x: jax.Array) -> jax.Array:
+    """Mean of each 2×2 window of [N, H, W, C]; of odd sizes the last row, or column, does not count."""
+    n, height, width, channels = x.shape
+    rows, columns = height // 2, width // 2
+    return x[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, columns, 2, channels).mean(axis=(2, 4))
 
 
 class LinearHead(nn.Module):

@@ -27,7 +27,8 @@ class Representation(nn.Module):
         trunk: [N, H, W, C] to pooled features [N, F].
         head: pooled features to outputs, or None where the pooled features are the output.
         mean, std: of each channel, in [0, 1], subtracted and divided by before the trunk.
-        dtype: of what the trunk is given, and so computes in, if its weights are of the same; None: as it comes.
+        dtype: of what the trunk is given, and so computes in, if its weights are of the same; None: as it comes. The
+            head computes as the images come.
     """
 
     trunk: nn.Module
@@ -39,7 +40,8 @@ class Representation(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Maps images [N, H, W, C] float32 in [0, 1] to [N, F]."""
         mean, std = self._statistics()
-        pooled = self.trunk(jnp.asarray((images - mean) / std, self.dtype), train=train)
+        normalised = (images - mean) / std
+        pooled = self.trunk(jnp.asarray(normalised, self.dtype), train=train).astype(normalised.dtype)
         return pooled if self.head is None else self.head(pooled)
 
     def _statistics(self) -> list[jax.Array]:
@@ -144,7 +146,7 @@ def check_architecture(name: str, output_features: int, *, needs_decoder: bool) 
 
 
 def computing_in(module: Representation, dtype: str) -> Representation:
-    """Returns a network that computes in a type such as "bfloat16", if its weights are given in it."""
+    """Returns a network whose trunk computes in a type such as "bfloat16", if its weights are given in it."""
     return module if dtype == "float32" else module.clone(dtype=jnp.dtype(dtype))
 
 

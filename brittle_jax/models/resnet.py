@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 
-from brittle_jax.models.layers import batch_norm, conv, kernel_init, max_pool_2x2
+from brittle_jax.models.layers import batch_norm, conv, kernel_init, max_pool_2x2, max_pool_all
 
 
 class ConvBlock(nn.Module):
@@ -42,7 +42,7 @@ class SmallResNet(nn.Module):
             if residual:
                 inner = block(x, features, f"layer{layer}_residual1")
                 x = x + block(inner, features, f"layer{layer}_residual2")
-        return x.max(axis=(1, 2))  # the 4×4 max-pool of the original, at 32×32
+        return max_pool_all(x)  # the 4×4 max-pool of the original, at 32×32
 
 
 class SmallResNetDecoder(nn.Module):

@@ -115,7 +115,8 @@ def batch_norm_step(
     """
     images = to_unit_range(batch["image"])
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    _, updated = module.apply(variables, images, train=True, mutable=["batch_stats"])
+    with jax.default_matmul_precision("float32"):  # as in the evaluations that use these statistics
+        _, updated = module.apply(variables, images, train=True, mutable=["batch_stats"])
     weight = 1 / (state.num_batches + 1)
     batch_stats = jax.tree.map(
         lambda mean, new: mean + weight * (new - mean), state.batch_stats, updated["batch_stats"]
@@ -125,11 +126,11 @@ def batch_norm_step(
 
 def _update(module, tx, state, inputs, losses_of) -> tuple[TrainState, Metrics]:
     def mean_loss(params):
-        # If the module computes in 16 bits: the weights that are updated, statistics and the loss keep 32.
-        computed = jax.tree.map(lambda leaf: jnp.asarray(leaf, module.dtype), params)
-        variables = {"params": computed, "batch_stats": state.batch_stats}
+        # In 16 bits, if the module computes in them: the trunk's copy of the weights, not those that are updated.
+        trunk = jax.tree.map(lambda leaf: jnp.asarray(leaf, module.dtype), params["trunk"])
+        variables = {"params": {**params, "trunk": trunk}, "batch_stats": state.batch_stats}
         outputs, updated = module.apply(variables, inputs, train=True, mutable=["batch_stats"])
-        losses, extra = losses_of(outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)))
+        losses, extra = losses_of(outputs)
         return losses.mean(), (updated["batch_stats"], extra)
 
     (loss, (batch_stats, extra)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)

@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from brittle_jax.models import winograd
 from brittle_jax.models.convolution import conv_general_dilated
+from brittle_jax.models.layers import conv
 
 SAME = ((1, 1), (1, 1))
 
@@ -73,6 +75,8 @@ def test_winograd_equals_the_plain_convolution_at_any_size(count, side):
         gradient = jnp.asarray(draw(expected.shape, 1))
         ours = winograd.kernel_gradient(images, gradient)
         np.testing.assert_allclose(ours, pull_back(gradient)[1], rtol=1e-11, atol=1e-11)
+        ours = winograd.image_gradient(gradient, kernel)
+        np.testing.assert_allclose(ours, pull_back(gradient)[0], rtol=1e-11, atol=1e-11)
 
 
 def test_winograd_rounds_about_as_the_plain_convolution_does():
@@ -114,14 +118,53 @@ def test_other_platforms_get_the_plain_convolution():
     assert "stablehlo.convolution" in text and "stablehlo.dot_general" not in text
 
 
-@pytest.mark.parametrize("features", [8, 128])
-def test_second_derivatives_are_the_plain_ones(features):
+def test_a_network_can_be_exported_for_any_number_of_images():
+    layers = [conv(64, (3, 3), padding=1), conv(48, (1, 1)), conv(64, (3, 3), padding=1)]
+    network = nn.Sequential(layers)
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 64)))
+
+    def gradient(images):
+        return jax.grad(lambda images: jnp.square(network.apply(variables, images)).sum())(images)
+
+    (number,) = jax.export.symbolic_shape("number")
+    shape = jax.ShapeDtypeStruct((number, 8, 8, 64), jnp.float32)
+    exported = jax.export.export(jax.jit(gradient), platforms=["cpu", "cuda"])(shape)
+    images = draw((3, 8, 8, 64)).astype(np.float32)
+    np.testing.assert_allclose(exported.call(images), gradient(images), rtol=1e-3, atol=1e-3)
+
+
+def test_layers_of_flax_come_here():
+    layer, images = conv(128, (3, 3), padding=1), np.zeros((4, 8, 8, 64), np.float32)
+    variables = layer.init(jax.random.key(0), images)
+
+    def loss(variables, images):
+        return jnp.square(layer.apply(variables, images)).sum()
+
+    text = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(variables, images).as_text()
+    assert "stablehlo.dot_general" in text and "stablehlo.convolution" not in text
+
+
+@pytest.mark.parametrize("features", [8, 48, 128])
+def test_gradients_in_16_bits_are_about_the_plain_ones(features):
+    images = jnp.asarray(draw((2, 6, 6, 64)), jnp.bfloat16)
+    kernel = jnp.asarray(draw((3, 3, 64, features), 2) / 24, jnp.bfloat16)
+    gradient = jnp.asarray(draw((2, 6, 6, features), 3), jnp.bfloat16)
+    ours = jax.vjp(lambda *x: conv_general_dilated(*x, (1, 1), SAME), images, kernel)[1](gradient)
+    theirs = jax.vjp(lambda *x: plain(*x, (1, 1), SAME), images, kernel)[1](gradient)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.dtype == jnp.bfloat16
+        np.testing.assert_allclose(one.astype(float), other.astype(float), atol=0.02 * float(jnp.abs(other).max()))
+
+
+@pytest.mark.parametrize(("features", "size"), [(8, 3), (48, 3), (128, 3), (48, 1)])
+def test_second_derivatives_are_the_plain_ones(features, size):
+    same = ((size // 2, size // 2),) * 2
     with jax.enable_x64(True):
-        images, kernel = jnp.asarray(draw((2, 4, 4, 64))), jnp.asarray(draw((3, 3, 64, features), 2) / 24)
+        images, kernel = jnp.asarray(draw((2, 4, 4, 64))), jnp.asarray(draw((size, size, 64, features), 2) / 24)
 
         def gradient_norm(convolve):
             def loss(images, kernel):
-                return jnp.sin(convolve(images, kernel, (1, 1), SAME)).sum()
+                return jnp.sin(convolve(images, kernel, (1, 1), same)).sum()
 
             return lambda images, kernel: jnp.square(jax.grad(loss)(images, kernel)).sum()
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brittle_jax.models.layers import BatchNorm, average_pool_2x2, max_pool_2x2, max_pool_3x3
+from brittle_jax.models.layers import BatchNorm, average_pool_2x2, max_pool_2x2, max_pool_3x3, max_pool_all
 
 
 def draw(shape, seed=0):
@@ -48,6 +48,8 @@ def test_batch_norm_keeps_its_statistics_in_float32():
     assert outputs.dtype == jnp.bfloat16
     expected = x.astype(np.float64).mean(axis=(0, 1, 2))
     np.testing.assert_allclose(updated["batch_stats"]["mean"], expected, rtol=1e-5)
+    variance = x.astype(np.float64).var(axis=(0, 1, 2))
+    np.testing.assert_allclose(updated["batch_stats"]["var"], variance, rtol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -57,10 +59,13 @@ def test_batch_norm_keeps_its_statistics_in_float32():
         (average_pool_2x2, lambda x: nn.avg_pool(x, (2, 2), (2, 2)), (2, 7, 4, 3)),
         (max_pool_3x3, lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), (2, 8, 5, 3)),
         (max_pool_3x3, lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), (2, 1, 2, 3)),
+        (max_pool_all, lambda x: nn.max_pool(x, x.shape[1:3])[:, 0, 0], (2, 4, 4, 3)),
+        (max_pool_all, lambda x: nn.max_pool(x, x.shape[1:3])[:, 0, 0], (2, 3, 5, 3)),
     ],
 )
-def test_pooling_and_its_gradient_equal_those_of_flax(ours, theirs, shape):
-    x = jnp.asarray(draw(shape), jnp.float32)
+@pytest.mark.parametrize("has_ties", [False, True])
+def test_pooling_and_its_gradient_equal_those_of_flax(ours, theirs, shape, has_ties):
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, shape) if has_ties else draw(shape), jnp.float32)
     result, pull_back = jax.vjp(ours, x)
     expected, their_pull_back = jax.vjp(theirs, x)
     np.testing.assert_allclose(result, expected, rtol=1e-6)
