@@ -4,14 +4,17 @@
     python -m benchmarks.against_pytorch --only step,score --rounds 7 --compile
 
 PyTorch runs eager, channels-last, as it is usually written; `--compile` adds `torch.compile`. Images are made up. A
-rate is the median of the rounds, its spread the lowest and the highest. The limit of the machine is the rate of a large
-matrix product in float32, ours or PyTorch's, whichever is faster. Needs the extra `reference`.
+rate is the median of the rounds, its spread the lowest and the highest. Each of the two has a process of its own. The
+limit of the machine is the rate of a large matrix product, ours or PyTorch's, whichever is faster. Needs the extra
+`reference`.
 """
 
 import argparse
 import contextlib
 import dataclasses
 import functools
+import multiprocessing
+import os
 import pathlib
 import statistics
 import tempfile
@@ -235,16 +238,47 @@ def works(num_images: int) -> dict[str, Callable[[theirs.Options], Work]]:
     }
 
 
-def measure(work: Work, rounds: int, least: float) -> dict[str, list[float]]:
-    """Returns the seconds of each way in alternating rounds, after one call of each that does not count."""
-    ways = {"ours": work.ours, **work.theirs}
-    for run in ways.values():
-        run()
-    seconds = {way: [] for way in ways}
-    for _ in range(rounds):
-        for way, run in ways.items():
-            seconds[way].append(seconds_of(run, least))
-    return seconds
+class Side:
+    """One of the two, in a process of its own: each manages memory in its own way, and leaves the other's alone.
+
+    Attributes:
+        title, unit, count, flops: of the work.
+        ways: names of what it times.
+    """
+
+    def __init__(self, name: str, num_images: int, options: theirs.Options, *, is_ours: bool):
+        self._pool = multiprocessing.get_context("spawn").Pool(1)
+        described = self._pool.apply(_prepare, (name, num_images, options, is_ours))
+        self.title, self.unit, self.count, self.flops, self.ways = described
+
+    def seconds_of(self, way: str, least: float) -> float:
+        """Returns the time of a call, the mean over so many as take at least some seconds."""
+        return self._pool.apply(_time, (way, least))
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._pool.terminate()
+        self._pool.join()
+
+
+_runs: dict[str, Callable[[], object]] = {}  # what this process times, by the name of the way
+
+
+def _prepare(name: str, num_images: int, options: theirs.Options, is_ours: bool) -> tuple:
+    """Makes a work in this process, and calls each way twice: the first call compiles, the second takes memory."""
+    if is_ours:
+        runtime.set_up()
+    work = works(num_images)[name](options)
+    _runs.update({"ours": work.ours} if is_ours else work.theirs)
+    with console.silenced():
+        for run in [*_runs.values()] * 2:
+            run()
+    return work.title, work.unit, work.count, work.flops, list(_runs)
+
+
+def _time(way: str, least: float) -> float:
+    with console.silenced():
+        return seconds_of(_runs[way], least)
 
 
 def limit(dtype: str, side: int = 4096) -> float:
@@ -260,20 +294,23 @@ def limit(dtype: str, side: int = 4096) -> float:
     return 2 * side**3 / min(seconds)
 
 
-def rows_of(work: Work, rounds: int, least: float, peak: float) -> Iterator[str]:
-    """Measures one work and yields the lines of the table, one a way of PyTorch's."""
-    with console.silenced():
-        seconds = measure(work, rounds, least)
+def rows_of(us: Side, them: Side, rounds: int, least: float, peak: float) -> Iterator[str]:
+    """Times one work in alternating rounds and yields the lines of the table, one a way of PyTorch's."""
+    seconds = {way: [] for way in (*us.ways, *them.ways)}
+    for _ in range(rounds):
+        for side in (us, them):
+            for way in side.ways:
+                seconds[way].append(side.seconds_of(way, least))
     ours = statistics.median(seconds["ours"])
-    share = f"{100 * work.flops / ours / peak:.0f}%"
+    share = f"{100 * us.flops / ours / peak:.0f}%"
 
     def rate(values: list[float]) -> str:
-        low, middle, high = (work.count / value for value in (max(values), statistics.median(values), min(values)))
+        low, middle, high = (us.count / value for value in (max(values), statistics.median(values), min(values)))
         return f"{middle:,.0f} [{low:,.0f}, {high:,.0f}]" if middle >= 100 else f"{middle:.1f} [{low:.1f}, {high:.1f}]"
 
-    for way in work.theirs:
+    for way in them.ways:
         ratio = statistics.median(seconds[way]) / ours
-        cells = work.title, f"{work.unit}/s", rate(seconds["ours"]), rate(seconds[way]), way, f"{ratio:.2f}", share
+        cells = us.title, f"{us.unit}/s", rate(seconds["ours"]), rate(seconds[way]), way, f"{ratio:.2f}", share
         yield f"| {' | '.join(cells)} |"
 
 
@@ -287,19 +324,25 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
     parser.add_argument("--bfloat16", action="store_true", help="train in 16 bits; PyTorch by autocast, in all it does")
     arguments = parser.parse_args()
-    makers = works(arguments.images)
-    names = arguments.only.split(",") if arguments.only else list(makers)
-    if unknown := set(names) - set(makers):
+    known = list(works(0))
+    names = arguments.only.split(",") if arguments.only else known
+    if unknown := set(names) - set(known):
         parser.error(f"--only: there is no {', '.join(unknown)}")
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # PyTorch shares the GPU
     runtime.set_up()
+    if jax.config.jax_compilation_cache_dir:  # both sides draw weights by JAX
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
     options = theirs.Options(arguments.compile, arguments.bfloat16)
     peak = limit(_dtype(options))
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, torch {torch.__version__}", end="; ")
     print(f"large matrix product: {peak / 1e9:,.0f} GFLOP/s", flush=True)
     print("| work | unit | ours | PyTorch | way | ratio | share of the limit |\n|---|---|---|---|---|---|---|")
     for name in names:
-        for row in rows_of(makers[name](options), arguments.rounds, arguments.seconds, peak):
+        us, them = (Side(name, arguments.images, options, is_ours=is_ours) for is_ours in (True, False))
+        for row in rows_of(us, them, arguments.rounds, arguments.seconds, peak):
             print(row, flush=True)
+        us.close()
+        them.close()
 
 
 if __name__ == "__main__":
