@@ -19,7 +19,7 @@ from brittle_jax.errors import UserError
 
 BATCH_AXIS = "batch"  # name of the device axis inside a training step
 
-_PIXELS_AT_ONCE_ON_CPU = 8 * 224 * 224  # on each device
+_PIXELS_AT_ONCE_ON_CPU = 2 * 224 * 224  # on each device
 
 Batch = Mapping[str, np.ndarray]
 
@@ -58,8 +58,8 @@ class DeviceGroup:
     def fit_batch_size(self, batch_size: int, num_images: int, image_shape: tuple[int, ...]) -> int:
         """Returns the batch size for an evaluation, or a smaller one: what comes out does not depend on it.
 
-        Nothing is padded without need, and on a CPU memory has a bound: 8 images at 224 at once on each device, since
-        input gradients of DenseNet-161 take 1.2 GB for so many.
+        Nothing is padded without need, and on a CPU memory has a bound: 2 images at 224 at once on each device, since
+        input gradients of DenseNet-161 take 150 MB for each.
         """
         if self.platform == "cpu":
             at_once = max(_PIXELS_AT_ONCE_ON_CPU // math.prod(image_shape[:2]), 1)

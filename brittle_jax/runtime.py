@@ -35,7 +35,14 @@ def keep_freed_memory() -> None:
         c_library = ctypes.CDLL(None)
         c_library.mallopt(_M_MMAP_MAX, 0)  # large blocks from the heap too,
         c_library.mallopt(_M_TRIM_THRESHOLD, -1)  # which never shrinks,
-        c_library.mallopt(_M_ARENA_MAX, 1)  # and which all threads share
+        c_library.mallopt(_M_ARENA_MAX, 1)  # and which all threads share.
+
+        def give_back(event: str, duration_secs: float, **others: object) -> None:
+            del duration_secs, others
+            if event.endswith("backend_compile_duration"):
+                c_library.malloc_trim(0)  # but not what the compiler used, which may be gigabytes
+
+        jax.monitoring.register_event_duration_secs_listener(give_back)
 
 
 def _enable_compilation_cache() -> None:
