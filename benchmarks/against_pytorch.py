@@ -257,7 +257,7 @@ class Side:
 
     def close(self) -> None:
         """Ends the process."""
-        self._pool.terminate()
+        self._pool.close()
         self._pool.join()
 
 
