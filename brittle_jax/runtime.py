@@ -28,13 +28,13 @@ def keep_freed_memory() -> None:
     """Lets the process keep memory that it has freed, for the next computation; before JAX has started its threads.
 
     On a CPU, XLA allocates what a program works in anew at each call, and glibc gives large blocks back to the system
-    at once: a fifth of a training step went into getting them again, page by page (benchmarks/NOTES.md). With another
-    C library nothing is done.
+    at once: a fifth of a training step went into getting them again, page by page (benchmarks/NOTES.md). What is free
+    after a compilation is given back all the same. With another C library nothing is done.
     """
     if platform.libc_ver()[0] == "glibc":
         c_library = ctypes.CDLL(None)
         c_library.mallopt(_M_MMAP_MAX, 0)  # large blocks from the heap too,
-        c_library.mallopt(_M_TRIM_THRESHOLD, -1)  # which never shrinks,
+        c_library.mallopt(_M_TRIM_THRESHOLD, -1)  # which does not shrink by itself,
         c_library.mallopt(_M_ARENA_MAX, 1)  # and which all threads share.
 
         def give_back(event: str, duration_secs: float, **others: object) -> None:
