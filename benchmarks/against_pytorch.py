@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import torch
 
 from benchmarks import pytorch_work as theirs
@@ -38,11 +37,11 @@ from brittle_jax.evaluate import passes
 from brittle_jax.evaluate.brittleness import input_gradient_norms
 from brittle_jax.evaluate.detectors import distillation_score
 from brittle_jax.evaluate.moments import covariance_of, moments_of
-from brittle_jax.models.network import ARCHITECTURES, Network, computing_in, init_variables
+from brittle_jax.models.network import ARCHITECTURES, Network, Representation, computing_in, init_variables
 from brittle_jax.parallel import DeviceGroup
-from brittle_jax.train.distill import distill_student
-from brittle_jax.train.loop import MetricLog
-from brittle_jax.train.optimizers import sgd
+from brittle_jax.train.distill import prepare_distillation
+from brittle_jax.train.loop import MetricLog, train
+from brittle_jax.train.optimizers import Optimizer, adam, sgd
 from brittle_jax.train.steps import create_state, distill_step, pretrain_step
 
 _FEATURES = 128  # of the representation of CIFAR-10's rows
@@ -74,13 +73,18 @@ class Work:
 
 
 def train_step(
-    step: Callable, static: tuple, variables: dict, batch: dict, options: theirs.Options
+    step: Callable,
+    module: Representation,
+    optimizer: Optimizer,
+    variables: dict,
+    batch: dict,
+    options: theirs.Options,
+    *static: object,
 ) -> Callable[[], object]:
     """Returns what runs one update on a batch, of a state that goes on from call to call."""
-    static = (computing_in(static[0], _dtype(options)), *static[1:])
     devices = DeviceGroup((jax.devices()[0],))  # PyTorch takes one
-    state = devices.replicate(create_state(variables, static[1], seed=0))
-    update = devices.train_step(step, *static)
+    state = devices.replicate(create_state(variables, optimizer, seed=0))
+    update = devices.train_step(step, computing_in(module, _dtype(options)), optimizer.tx, *static)
 
     def run() -> None:
         nonlocal state
@@ -106,10 +110,10 @@ def distillation(options: theirs.Options, num_images: int) -> Work:
         given = image_set(images)
         representations = passes.Representations(teacher, given, config.evaluate.batch_size, devices)
         with tempfile.TemporaryDirectory() as folder, contextlib.closing(MetricLog(pathlib.Path(folder))) as log:
-            student = distill_student(
-                teacher.module, given, indices, representations, config, name="x", devices=devices, log=log
+            training = prepare_distillation(
+                teacher.module, given, indices, representations, config, name="x", devices=devices
             )
-        jax.block_until_ready(student.variables)
+            jax.block_until_ready(train(training, log))
 
     count = len(images) * _DISTILLATION_EPOCHS
     ways = theirs.distillation(images, _FEATURES, _DISTILLATION_EPOCHS, config.distill.batch_size, options)
@@ -120,10 +124,10 @@ def distillation(options: theirs.Options, num_images: int) -> Work:
 def step(options: theirs.Options) -> Work:
     """One distillation step, the teacher's outputs given."""
     images = pictures(64, 32)
-    student, tx = network("small_resnet", _FEATURES, 32), optax.adam(1e-5)
+    student = network("small_resnet", _FEATURES, 32)
     targets = np.random.default_rng(1).normal(size=(64, _FEATURES)).astype(np.float32)
     batch = {"image": images, "target": targets}
-    ours = train_step(distill_step, (student.module, tx), student.variables, batch, options)
+    ours = train_step(distill_step, student.module, adam(1e-5), student.variables, batch, options)
     ways = theirs.step(images, targets, options)
     return Work("distillation step, batch 64", "images", 64, ours, ways, 3 * 64 * _RESNET_FLOPS)
 
@@ -199,9 +203,9 @@ def densenet(options: theirs.Options) -> Work:
 
 def densenet_step(options: theirs.Options) -> Work:
     """DenseNet-161 at 224 pixels: a distillation step, forward and backward."""
-    images, dense, tx = pictures(8, 224), network("densenet161", 0, 224), optax.adam(1e-5)
+    images, dense = pictures(8, 224), network("densenet161", 0, 224)
     batch = {"image": images, "target": np.zeros((8, 2208), np.float32)}
-    ours = train_step(distill_step, (dense.module, tx), dense.variables, batch, options)
+    ours = train_step(distill_step, dense.module, adam(1e-5), dense.variables, batch, options)
     ways = theirs.densenet_step(images, options)
     return Work("DenseNet-161 at 224, distillation step, batch 8", "images", 8, ours, ways, 24 * _DENSENET_FLOPS)
 
@@ -213,8 +217,8 @@ def rotnet(options: theirs.Options) -> Work:
     module = task.build_module(ARCHITECTURES["small_resnet"], _FEATURES, (32, 32, 3))
     batch = {"image": images, "label": np.zeros(32, np.int32), "position": np.arange(32), "epoch": np.zeros(32, int)}
     batch = {key: value if key == "image" else value.astype(np.int32) for key, value in batch.items()}
-    tx = sgd(0.4, 10, 1000, 0.9, 5e-4)
-    ours = train_step(pretrain_step, (module, tx, task), init_variables(module, 0, (32, 32, 3)), batch, options)
+    optimizer, variables = sgd(0.4, 10, 1000, 0.9, 5e-4), init_variables(module, 0, (32, 32, 3))
+    ours = train_step(pretrain_step, module, optimizer, variables, batch, options, task)
     ways = theirs.rotnet(images, options)
     return Work("RotNet step, 128 inputs", "inputs", 128, ours, ways, 3 * 128 * _RESNET_FLOPS)
 

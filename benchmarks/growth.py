@@ -32,8 +32,8 @@ from brittle_jax.evaluate.detectors import fit_gaussian
 from brittle_jax.models.network import Network
 from brittle_jax.parallel import Batch, DeviceGroup
 from brittle_jax.stages import Stages, peak_memory_mib
-from brittle_jax.train.distill import distill_student, prepare_distillation
-from brittle_jax.train.loop import MetricLog, Training
+from brittle_jax.train.distill import prepare_distillation
+from brittle_jax.train.loop import MetricLog, Training, train
 from brittle_jax.train.optimizers import adam
 from brittle_jax.train.steps import distill_step
 
@@ -86,7 +86,8 @@ def _run(num_images, num_configurations, students, config, devices, log) -> tupl
         with stages.measured("distill"):
             student = students.network(seed=1)
             if students.are_trained:
-                student = distill_student(*work, name=str(number), devices=devices, log=log)
+                training = prepare_distillation(*work, name=str(number), devices=devices)
+                student = Network(teacher.module, train(training, log).variables)
         with stages.measured("score"):
             passes.score(student, representations, gaussian, images, indices, _BATCH_SIZE, devices)
         with stages.measured("brittleness"):
@@ -96,7 +97,7 @@ def _run(num_images, num_configurations, students, config, devices, log) -> tupl
     if not students.are_trained:
         return stages.column("seconds"), 0.0
     training = prepare_distillation(*work, name="0", devices=devices)
-    update = devices.train_step(distill_step, teacher.module, adam(config.distill.learning_rate))
+    update = devices.train_step(distill_step, teacher.module, adam(config.distill.learning_rate).tx)
     batch = next(training_batches(images, indices, _BATCH_SIZE, seed=0))
     batch["target"] = representations.outputs_of(batch["position"])
     return stages.column("seconds"), _seconds_of_updates(training, update, batch)

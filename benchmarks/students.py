@@ -30,14 +30,14 @@ def ways(name: str) -> tuple[int, dict[str, Callable[[], Any]]]:
     from brittle_jax.train.steps import create_state, distill_step
 
     devices = DeviceGroup()
-    count, tx = max(devices.size, 2), adam(1e-5)
+    count, optimizer = max(devices.size, 2), adam(1e-5)
     students = [network(name, _FEATURES, 32, seed) for seed in range(count)]
-    step = functools.partial(distill_step, students[0].module, tx)
+    step = functools.partial(distill_step, students[0].module, optimizer.tx)
     batch = {
         "image": pictures(_BATCH_SIZE, 32),
         "target": np.random.default_rng(0).normal(size=(_BATCH_SIZE, _FEATURES)).astype(np.float32),
     }
-    each = [devices.replicate(create_state(student.variables, tx, seed=0)) for student in students]
+    each = [devices.replicate(create_state(student.variables, optimizer, seed=0)) for student in students]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
     stacked_batch = {key: np.stack([value] * count) for key, value in batch.items()}
 
@@ -49,7 +49,7 @@ def ways(name: str) -> tuple[int, dict[str, Callable[[], Any]]]:
 
         return run
 
-    alone = devices.train_step(distill_step, students[0].module, tx)
+    alone = devices.train_step(distill_step, students[0].module, optimizer.tx)
     in_turn = [keeping(state, lambda state: alone(state, batch)) for state in each]
     # Of [students, devices, images of a device]: over students by vmap, over devices by pmap.
     together = jax.pmap(

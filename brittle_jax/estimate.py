@@ -179,10 +179,7 @@ def _pretrain(row: _Row) -> Iterator[StageEstimate]:
         task, images, max(trained, key=len), config, trunk=None, seed_name="", stage="", devices=row.devices
     )
     counts = [num_pretraining_updates(len(indices), task, config.pretrain) for indices in trained]
-    seconds, compiling = _seconds_of_updates(training)
-    if config.pretrain.optimizer == "sgd":  # whose rates depend on the number of updates
-        compiling *= len(set(counts))
-    yield StageEstimate("pretrain", sum(counts), "update", seconds, compiling)
+    yield StageEstimate("pretrain", sum(counts), "update", *_seconds_of_updates(training))
     if task.held_out_metric is not None:
         batch = row.few(held_out[0])
         finds_anomalies = config.teacher.task == "baseline" and len(images.classes) == 2  # a second pass, for its AUROC

@@ -27,8 +27,8 @@ from brittle_jax.report.examples import collect_examples
 from brittle_jax.report.page import write_page
 from brittle_jax.seeding import derive_seed
 from brittle_jax.stages import Stages
-from brittle_jax.train.distill import distill_student, num_updates
-from brittle_jax.train.loop import MetricLog
+from brittle_jax.train.distill import num_updates, prepare_distillation
+from brittle_jax.train.loop import MetricLog, train
 from brittle_jax.train.probe import probe_teacher
 from brittle_jax.train.teacher import check_another_run, check_weights, obtain_teacher
 
@@ -209,7 +209,7 @@ def _obtain_student(
         console.say("  student: finished before, read back")
         variables, _ = checkpoint.restore(folder, teacher.variables)
         return Network(teacher.module, variables)
-    student = distill_student(
+    training = prepare_distillation(
         teacher.module,
         work.images,
         indices,
@@ -217,8 +217,8 @@ def _obtain_student(
         work.config,
         name=configuration.name,
         devices=work.devices,
-        log=work.log,
     )
+    student = Network(teacher.module, train(training, work.log).variables)
     checkpoint.save(folder, student.variables, {"update_steps": num_updates(len(indices), work.config.distill)})
     return student
 

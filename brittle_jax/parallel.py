@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from brittle_jax.errors import UserError
+from brittle_jax.precision import in_float32
 
 BATCH_AXIS = "batch"  # name of the device axis inside a training step
 
@@ -58,14 +59,14 @@ class DeviceGroup:
     def fit_batch_size(self, batch_size: int, num_images: int, image_shape: tuple[int, ...]) -> int:
         """Returns the batch size for an evaluation, or a smaller one: what comes out does not depend on it.
 
-        Nothing is padded without need, and on a CPU memory has a bound: 2 images at 224 at once on each device, since
-        input gradients of DenseNet-161 take 150 MB for each.
+        No larger than the images are many; for all sets that are larger it is the same, so that they share a program.
+        On a CPU memory has a bound: 2 images at 224 at once on each device, since input gradients of DenseNet-161 take
+        150 MB for each.
         """
         if self.platform == "cpu":
             at_once = max(_PIXELS_AT_ONCE_ON_CPU // math.prod(image_shape[:2]), 1)
             batch_size = min(batch_size, at_once * self.size)
-        num_batches = math.ceil(num_images / batch_size)
-        return math.ceil(num_images / num_batches / self.size) * self.size
+        return min(batch_size, math.ceil(num_images / self.size) * self.size)
 
     def check_batch_size(self, batch_size: int, field: str, images_per_input: int = 1) -> None:
         """Raises UserError where a global batch, of whole images, cannot be shared evenly by the devices."""
@@ -161,7 +162,7 @@ class DeviceGroup:
             `evaluate(model, batches)`, which yields each batch with its outputs, on the host.
         """
         compiled = jax.pmap(
-            functools.partial(_in_float32, function, *static), in_axes=(None, 0), out_axes=0, devices=self.devices
+            in_float32(functools.partial(function, *static)), in_axes=(None, 0), out_axes=0, devices=self.devices
         )
 
         def evaluate(model: Any, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
@@ -181,7 +182,7 @@ class DeviceGroup:
             with the totals up to it, each [D, ...].
         """
         compiled = jax.pmap(
-            functools.partial(_in_float32, function, *static),
+            in_float32(functools.partial(function, *static)),
             axis_name=BATCH_AXIS,
             in_axes=(None, 0, 0),
             out_axes=0,
@@ -196,12 +197,6 @@ class DeviceGroup:
                 yield batch, total
 
         return lambda model, total, batches: _one_late(totals(model, total, batches))
-
-
-def _in_float32(function: Callable, *arguments: Any) -> Any:
-    """Calls a function with all products in float32, of which a GPU or TPU would take 10 or 8 bits by itself."""
-    with jax.default_matmul_precision("float32"):
-        return function(*arguments)
 
 
 def _one_late(results: Iterator[tuple[Batch, Any]]) -> Iterator[tuple[Batch, Any]]:

@@ -4,7 +4,6 @@ import re
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from brittle_jax import command_line, config, published, results
@@ -12,10 +11,8 @@ from brittle_jax.auxiliary import TASKS, build_task
 from brittle_jax.errors import UserError
 from brittle_jax.main import define_flags
 from brittle_jax.models.network import ARCHITECTURES, init_variables
-from brittle_jax.train.optimizers import build_optimizer
+from brittle_jax.train.optimizers import adam, build_optimizer
 from brittle_jax.train.steps import create_state, distill_step, pretrain_step
-
-SGD = optax.sgd(0.1)
 
 FILES = sorted(command_line.packaged_configs().glob("*.py"))
 ROWS = [file.stem for file in FILES if file.stem != "image_folder"]  # of the paper
@@ -53,12 +50,11 @@ def test_a_row_documents_its_published_numbers_and_its_command(row):
             assert f"{100 * group['auroc'][name]:.2f}" in text
 
 
-def trace_training(devices, step, static, batch):
+def trace_training(devices, step, module, optimizer, batch, *static):
     """Traces one update and returns the shapes of its metrics; nothing is computed."""
-    module, tx, *_ = static
     shape = batch["image"].shape[1:]
-    before = jax.eval_shape(lambda: create_state(init_variables(module, 0, shape), tx, 0))
-    after, metrics = jax.eval_shape(devices.train_step(step, *static), before, batch)
+    before = jax.eval_shape(lambda: create_state(init_variables(module, 0, shape), optimizer, 0))
+    after, metrics = jax.eval_shape(devices.train_step(step, module, optimizer.tx, *static), before, batch)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), before
     )
@@ -76,14 +72,14 @@ def test_a_row_traces_its_training(row, word, one_device):
     num_features = jax.eval_shape(lambda: student.init_with_output(jax.random.key(0), images))[0].shape[1]
     assert num_features == (loaded.network.output_features or {"": 2208, ":smoke": 32}[word])
     targets = np.zeros((4, num_features), np.float32)
-    metrics = trace_training(one_device, distill_step, (student, SGD), {"image": images, "target": targets})
+    metrics = trace_training(one_device, distill_step, student, adam(1e-5), {"image": images, "target": targets})
     assert metrics["loss"].shape == ()
     if loaded.teacher.task in TASKS:
         task = build_task(loaded.teacher.task, loaded.pretrain, 10)
         module = task.build_module(architecture, loaded.network.output_features, images.shape[1:])
-        tx = build_optimizer(loaded.pretrain, steps_per_epoch=10, num_steps=30)
+        optimizer = build_optimizer(loaded.pretrain, steps_per_epoch=10, num_steps=30)
         batch = {"image": images} | {name: np.zeros(4, np.int32) for name in ("label", "position", "epoch")}
-        metrics = trace_training(one_device, pretrain_step, (module, tx, task), batch)
+        metrics = trace_training(one_device, pretrain_step, module, optimizer, batch, task)
         assert {"loss", task.held_out_metric} - {None} <= metrics.keys()
 
 

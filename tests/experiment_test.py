@@ -187,8 +187,21 @@ def test_an_unfinished_run_goes_on_and_ends_the_same(tmp_path, xray_config, caps
         assert without_times(read(run, "results.json")) == without_times(undisturbed)
 
 
-def test_a_second_configuration_compiles_nothing_again(tmp_path, cifar10_config, monkeypatch):
+@pytest.mark.parametrize(
+    ("task", "programs"),
+    [
+        ("random", ["batch norm", "features to probe", "representations", "distillation", "scores", "input gradients"]),
+        (
+            "rotnet",  # one teacher a configuration, trained for as long as there are images
+            ["pre-training", "held-out accuracy"]
+            + ["features to probe", "representations", "distillation", "scores", "input gradients"],
+        ),
+    ],
+)
+def test_a_second_configuration_compiles_nothing_again(tmp_path, cifar10_config, monkeypatch, task, programs):
     shrink(cifar10_config).data.configurations = "unimodal/airplane,multimodal/airplane"
+    cifar10_config.teacher.task, cifar10_config.teacher.data = task, "cifar10" if task == "rotnet" else ""
+    cifar10_config.data.max_train_samples = cifar10_config.pretrain.max_train_samples = 0  # all of them
     compiled, before_each = [], []
 
     class Collect(logging.Handler):
@@ -214,9 +227,10 @@ def test_a_second_configuration_compiles_nothing_again(tmp_path, cifar10_config,
         logger.setLevel(level)
         logger.removeHandler(collect)
     first, second = before_each
-    # Batch norm, the probe's features, representations, distillation, scores, input gradients.
-    assert sum("(_fun)" in message for message in compiled[first:second]) == 6
+    assert sum("(_fun)" in message for message in compiled[first:second]) == len(programs)
     assert compiled[second:] == []
+    entries = read(tmp_path / "run", "results.json")["configurations"]
+    assert entries[0]["num_train"] < entries[1]["num_train"]
 
 
 @pytest.mark.parametrize(("batch_norm", "are_shared"), [("initial", True), ("normal_images", False)])

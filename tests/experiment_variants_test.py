@@ -97,18 +97,18 @@ def test_teacher_and_student_see_normal_training_images_alone(
         return dataclasses.replace(images, read_image=read_image)
 
     def recording(original):
-        def train(*arguments, **settings):
+        def train(*arguments):
             nonlocal is_training
             is_training = True
-            network = original(*arguments, **settings)
+            state = original(*arguments)
             is_training = False
-            return network
+            return state
 
         return train
 
     monkeypatch.setattr(experiment, "load", recording_load)
-    monkeypatch.setattr(teacher, "pretrain_teacher", recording(teacher.pretrain_teacher))
-    monkeypatch.setattr(experiment, "distill_student", recording(experiment.distill_student))
+    monkeypatch.setattr(teacher, "train", recording(teacher.train))
+    monkeypatch.setattr(experiment, "train", recording(experiment.train))
     experiment.run(config, tmp_path)
     splits = read(tmp_path, "splits.json")["configurations"][configuration]
     assert len(seen) >= 10

@@ -112,7 +112,7 @@ def test_batches_that_devices_cannot_share_are_refused(four_devices):
         four_devices.check_batch_size(72, "pretrain.batch_size", images_per_input=4)
 
 
-def test_an_evaluations_batches_are_even_and_bounded(one_device, four_devices):
+def test_an_evaluations_batches_are_alike_and_bounded(one_device, four_devices):
     assert one_device.fit_batch_size(64, 64, (224, 224, 3)) == 2
     assert one_device.fit_batch_size(64, 11, (224, 224, 3)) == 2
     assert one_device.fit_batch_size(64, 1000, (1000, 1000, 3)) == 1
@@ -120,7 +120,7 @@ def test_an_evaluations_batches_are_even_and_bounded(one_device, four_devices):
     assert one_device.fit_batch_size(64, 10_000, (32, 32, 3)) == 64
     assert four_devices.fit_batch_size(64, 1000, (224, 224, 3)) == 8
     assert four_devices.fit_batch_size(64, 5, (32, 32, 3)) == 8
-    assert four_devices.fit_batch_size(64, 66, (32, 32, 3)) == 36
+    assert four_devices.fit_batch_size(64, 66, (32, 32, 3)) == four_devices.fit_batch_size(64, 999, (32, 32, 3)) == 64
 
 
 def test_padding_fills_the_last_batch_only():

@@ -10,6 +10,7 @@ import numpy as np
 
 from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate.moments import Moments, covariance_of, empty_moments, mean_of, update_moments
+from brittle_jax.precision import in_float32
 
 NetworkFunction = Callable[[jax.Array], jax.Array]
 
@@ -30,6 +31,7 @@ def brittleness(gradient_norm: float, error_trace: float) -> float:
 
 
 @functools.partial(jax.jit, static_argnames="path")
+@in_float32
 def input_gradient_norms(
     student: NetworkFunction, teacher: NetworkFunction, images: jax.Array, *, path: str = "student"
 ) -> jax.Array:
@@ -92,6 +94,7 @@ def empty_terms(num_features: int) -> BrittlenessTerms:
 
 
 @functools.partial(jax.jit, static_argnames="path")
+@in_float32
 def update_terms(
     terms: BrittlenessTerms,
     student: NetworkFunction,

@@ -14,6 +14,7 @@ import numpy as np
 
 from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate.moments import Moments, covariance_of, mean_of
+from brittle_jax.precision import in_float32
 
 NetworkFunction = Callable[[jax.Array], jax.Array]
 
@@ -80,18 +81,21 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
 
 
 @jax.jit
+@in_float32
 def distillation_score(student: NetworkFunction, teacher: NetworkFunction, images: jax.Array) -> jax.Array:
     """Anomaly score of knowledge distillation, A(x) = ‖h(x) - f(x)‖² (Eq. 1): images [N, H, W, C] to [N]."""
     return _squared_distance(student(images), teacher(images))
 
 
 @jax.jit
+@in_float32
 def mse_score(teacher: NetworkFunction, mean: jax.Array, images: jax.Array) -> jax.Array:
     """Mean over features of the squared deviation from the normal mean [F] (Sec. A.3): images to [N]."""
     return _mean_squared_deviation(teacher(images), mean)
 
 
 @jax.jit
+@in_float32
 def diagonal_mahalanobis_score(
     teacher: NetworkFunction, mean: jax.Array, variance: jax.Array, images: jax.Array
 ) -> jax.Array:
@@ -100,12 +104,14 @@ def diagonal_mahalanobis_score(
 
 
 @jax.jit
+@in_float32
 def mahalanobis_score(teacher: NetworkFunction, gaussian: Gaussian, images: jax.Array) -> jax.Array:
     """Squared Mahalanobis distance with the full covariance (Sec. 3.3): images to [N]."""
     return _mahalanobis(teacher(images), gaussian)
 
 
 @jax.jit
+@in_float32
 def anomaly_scores(
     student: NetworkFunction, teacher: NetworkFunction, gaussian: Gaussian, images: jax.Array
 ) -> dict[str, jax.Array]:
@@ -114,6 +120,7 @@ def anomaly_scores(
 
 
 @jax.jit
+@in_float32
 def scores_of_outputs(
     student_outputs: jax.Array, teacher_outputs: jax.Array, gaussian: Gaussian
 ) -> dict[str, jax.Array]:
@@ -139,5 +146,5 @@ def _diagonal_mahalanobis(outputs: jax.Array, mean: jax.Array, variance: jax.Arr
 
 
 def _mahalanobis(outputs: jax.Array, gaussian: Gaussian) -> jax.Array:
-    whitened = jnp.matmul(outputs - gaussian.mean[None], gaussian.whitening, precision=jax.lax.Precision.HIGHEST)
+    whitened = (outputs - gaussian.mean[None]) @ gaussian.whitening
     return jnp.square(whitened).sum(axis=-1)

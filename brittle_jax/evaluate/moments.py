@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax.errors import DegenerateDataError
+from brittle_jax.precision import in_float32
 
 _BLOCK_SIZE = 4096  # vectors that are multiplied together, in `moments_of`
 
@@ -45,6 +46,7 @@ def empty_moments(num_features: int, *, full: bool) -> Moments:
 
 
 @jax.jit
+@in_float32
 def update_moments(moments: Moments, vectors: jax.Array, mask: jax.Array | None = None) -> Moments:
     """Adds vectors [N, F] to the moments; where `mask` [N] is false, the vector does not count."""
     mask = jnp.ones(len(vectors), bool) if mask is None else mask
@@ -61,7 +63,7 @@ def update_moments(moments: Moments, vectors: jax.Array, mask: jax.Array | None 
     delta = (batch_mean - shift) + correction - moments.mean
     between = moments.count * count / jnp.maximum(total, 1)
     if moments.scatter.ndim == 2:
-        within = jnp.matmul(deviations.T, deviations, precision=jax.lax.Precision.HIGHEST)
+        within = deviations.T @ deviations
         across = jnp.outer(delta, delta)
     else:
         within, across = jnp.square(deviations).sum(axis=0), jnp.square(delta)

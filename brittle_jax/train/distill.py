@@ -7,11 +7,11 @@ import numpy as np
 
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.evaluate.passes import Representations
-from brittle_jax.models.network import Network, Representation, computing_in, init_variables
+from brittle_jax.models.network import Representation, computing_in, init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train.feed import build_feed
-from brittle_jax.train.loop import MetricLog, Training, train
+from brittle_jax.train.loop import Training
 from brittle_jax.train.optimizers import adam
 from brittle_jax.train.steps import create_state, distill_step
 
@@ -20,22 +20,6 @@ def num_updates(num_images: int, distill: ml_collections.ConfigDict) -> int:
     """Returns how many updates a student gets: `update_steps`, or its epochs, of whole batches each."""
     steps_per_epoch = math.ceil(num_images / distill.batch_size)
     return distill.update_steps or max(round(distill.num_epochs * steps_per_epoch), 1)
-
-
-def distill_student(
-    module: Representation,
-    images: ImageSet,
-    indices: np.ndarray,
-    representations: Representations,
-    config: ml_collections.ConfigDict,
-    *,
-    name: str,
-    devices: DeviceGroup,
-    log: MetricLog,
-) -> Network:
-    """Trains a student, as `prepare_distillation` has it."""
-    training = prepare_distillation(module, images, indices, representations, config, name=name, devices=devices)
-    return Network(module, train(training, log).variables)
 
 
 def prepare_distillation(
@@ -56,11 +40,11 @@ def prepare_distillation(
         representations: the teacher's outputs for them.
         name: of the configuration; the student's random draws are keyed by it.
     """
-    tx = adam(config.distill.learning_rate)
+    optimizer = adam(config.distill.learning_rate)
     variables = init_variables(module, derive_seed(config.seed, "student", name, "weights"), images.image_shape)
     feed = build_feed(
         distill_step,
-        (computing_in(module, config.network.training_dtype), tx),
+        (computing_in(module, config.network.training_dtype), optimizer.tx),
         images,
         indices,
         batch_size=config.distill.batch_size,
@@ -71,7 +55,8 @@ def prepare_distillation(
     return Training(
         stage=f"distill {name}",
         feed=feed,
-        state=devices.replicate(create_state(variables, tx, seed=0)),  # nothing is augmented, so nothing is drawn
+        # Nothing is augmented, so nothing is drawn.
+        state=devices.replicate(create_state(variables, optimizer, seed=0)),
         num_steps=num_updates(len(indices), config.distill),
         rate_field="distill.learning_rate",
     )

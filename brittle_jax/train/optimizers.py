@@ -1,17 +1,68 @@
-"""The optimisers of students and teachers; equal settings give the same object.
+"""The optimisers of students and teachers: which way a weight moves, which is compiled, and how far, which is data.
 
-That lets a compiled step be found again, which knows its optimiser by identity.
+So one program serves trainings of any rate and length. Equal settings give the same direction, the same object: a
+compiled step, which knows it by identity, is found again.
 """
 
 import functools
+from typing import NamedTuple
 
+import flax.struct
+import jax
+import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 
-def build_optimizer(
-    settings: ml_collections.ConfigDict, steps_per_epoch: int, num_steps: int
-) -> optax.GradientTransformation:
+class ConstantRate(flax.struct.PyTreeNode):
+    """A learning rate that stays as it is.
+
+    Attributes:
+        value: [] float32.
+    """
+
+    value: jax.Array
+
+    def at(self, step: jax.Array) -> jax.Array:
+        """Returns the rate [] of the update that comes after so many."""
+        del step
+        return self.value
+
+
+class TriangularRate(flax.struct.PyTreeNode):
+    """A learning rate that rises linearly from 0 to its peak, and falls linearly to 0 at the end.
+
+    Attributes:
+        peak: [] float32.
+        peak_step: [] int32, how many updates come before the one at the peak.
+        num_steps: [] int32, of the whole training.
+    """
+
+    peak: jax.Array
+    peak_step: jax.Array
+    num_steps: jax.Array
+
+    def at(self, step: jax.Array) -> jax.Array:
+        """Returns the rate [] of the update that comes after so many."""
+        rising = (step + 1) / (self.peak_step + 1)  # 0 would lie before the first update, which would be lost there
+        falling = (self.num_steps - step) / (self.num_steps - self.peak_step)
+        return self.peak * jnp.minimum(rising, falling)
+
+
+class Optimizer(NamedTuple):
+    """How weights change: by the rate times the direction, downwards.
+
+    Attributes:
+        tx: gradients to directions.
+        learning_rate: of each update.
+    """
+
+    tx: optax.GradientTransformation
+    learning_rate: ConstantRate | TriangularRate
+
+
+def build_optimizer(settings: ml_collections.ConfigDict, steps_per_epoch: int, num_steps: int) -> Optimizer:
     """Returns the optimiser that `config.pretrain` names, for a training of so many updates."""
     if settings.optimizer == "adam":
         return adam(settings.peak_learning_rate)
@@ -19,26 +70,25 @@ def build_optimizer(
     return sgd(settings.peak_learning_rate, peak_step, num_steps, settings.momentum, settings.weight_decay)
 
 
-@functools.cache
-def sgd(
-    peak_learning_rate: float, peak_step: int, num_steps: int, momentum: float, weight_decay: float
-) -> optax.GradientTransformation:
+def sgd(peak_learning_rate: float, peak_step: int, num_steps: int, momentum: float, weight_decay: float) -> Optimizer:
     """Returns SGD with Nesterov momentum, whose rate rises linearly from 0 and falls linearly to 0.
 
     The weight decay is added to the gradient, of every parameter, as in cifar10-fast.
     """
-    # The schedule counts from 0; the first update would be lost at a rate of exactly 0.
-    schedule = optax.join_schedules(
-        [
-            optax.linear_schedule(peak_learning_rate / (peak_step + 1), peak_learning_rate, max(peak_step, 1)),
-            optax.linear_schedule(peak_learning_rate, 0.0, max(num_steps - peak_step, 1)),
-        ],
-        [peak_step],
-    )
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum, nesterov=True))
+    rate = TriangularRate(np.float32(peak_learning_rate), np.int32(peak_step), np.int32(num_steps))
+    return Optimizer(_momentum(momentum, weight_decay), rate)
+
+
+def adam(learning_rate: float) -> Optimizer:
+    """Returns Adam at a constant rate."""
+    return Optimizer(_adam(), ConstantRate(np.float32(learning_rate)))
 
 
 @functools.cache
-def adam(learning_rate: float) -> optax.GradientTransformation:
-    """Returns Adam at a constant rate."""
-    return optax.adam(learning_rate)
+def _momentum(momentum: float, weight_decay: float) -> optax.GradientTransformation:
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.trace(momentum, nesterov=True))
+
+
+@functools.cache
+def _adam() -> optax.GradientTransformation:
+    return optax.scale_by_adam()

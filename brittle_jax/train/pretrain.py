@@ -26,7 +26,7 @@ from brittle_jax.models.network import (
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train.feed import build_feed
-from brittle_jax.train.loop import MetricLog, Training, train
+from brittle_jax.train.loop import Training
 from brittle_jax.train.optimizers import build_optimizer
 from brittle_jax.train.steps import create_state, pretrain_step
 
@@ -38,25 +38,6 @@ def num_updates(num_images: int, task: AuxiliaryTask, settings: ml_collections.C
 
 def _steps_per_epoch(num_images: int, task: AuxiliaryTask, settings: ml_collections.ConfigDict) -> int:
     return math.ceil(num_images / (settings.batch_size // task.views_per_image))
-
-
-def pretrain_teacher(
-    task: AuxiliaryTask,
-    images: ImageSet,
-    indices: np.ndarray,
-    config: ml_collections.ConfigDict,
-    *,
-    trunk: Variables | None,
-    seed_name: str,
-    stage: str,
-    devices: DeviceGroup,
-    log: MetricLog,
-) -> Network:
-    """Trains a network for the task, as `prepare_pretraining` has it."""
-    training = prepare_pretraining(
-        task, images, indices, config, trunk=trunk, seed_name=seed_name, stage=stage, devices=devices
-    )
-    return Network(module_of(task, images, config), train(training, log).variables)
 
 
 def module_of(task: AuxiliaryTask, images: ImageSet, config: ml_collections.ConfigDict) -> Representation:
@@ -86,7 +67,7 @@ def prepare_pretraining(
     """
     settings = config.pretrain
     num_steps = num_updates(len(indices), task, settings)
-    tx = build_optimizer(settings, _steps_per_epoch(len(indices), task, settings), num_steps)
+    optimizer = build_optimizer(settings, _steps_per_epoch(len(indices), task, settings), num_steps)
     weights_seed, order_seed, augmentation_seed = (
         derive_seed(config.seed, "pretrain", seed_name, purpose) for purpose in ("weights", "order", "augmentation")
     )
@@ -96,7 +77,7 @@ def prepare_pretraining(
         variables = replace_trunk(variables, trunk)
     feed = build_feed(
         pretrain_step,
-        (computing_in(module, config.network.training_dtype), tx, task),
+        (computing_in(module, config.network.training_dtype), optimizer.tx, task),
         images,
         indices,
         batch_size=settings.batch_size // task.views_per_image,
@@ -106,7 +87,7 @@ def prepare_pretraining(
     return Training(
         stage=stage,
         feed=feed,
-        state=devices.replicate(create_state(variables, tx, augmentation_seed)),
+        state=devices.replicate(create_state(variables, optimizer, augmentation_seed)),
         num_steps=num_steps,
         rate_field="pretrain.peak_learning_rate",
     )

@@ -11,6 +11,8 @@ import optax
 from brittle_jax.auxiliary.task import AuxiliaryTask
 from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.parallel import BATCH_AXIS
+from brittle_jax.precision import in_float32
+from brittle_jax.train.optimizers import ConstantRate, Optimizer, TriangularRate
 
 Metrics = dict[str, jax.Array]
 
@@ -22,6 +24,7 @@ class TrainState(flax.struct.PyTreeNode):
         step: [] int32, updates so far.
         params, batch_stats: of the network.
         opt_state: of the optimiser.
+        learning_rate: of each update; it does not change.
         rng: key data of the stage's random draws; it does not change, draws are keyed by epoch and image.
     """
 
@@ -29,6 +32,7 @@ class TrainState(flax.struct.PyTreeNode):
     params: Any
     batch_stats: Any
     opt_state: Any
+    learning_rate: ConstantRate | TriangularRate
     rng: jax.Array
 
     @property
@@ -37,13 +41,14 @@ class TrainState(flax.struct.PyTreeNode):
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def create_state(variables: dict[str, Any], tx: optax.GradientTransformation, seed: int) -> TrainState:
+def create_state(variables: dict[str, Any], optimizer: Optimizer, seed: int) -> TrainState:
     """Returns the state before the first update."""
     return TrainState(
         step=jnp.int32(0),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
-        opt_state=tx.init(variables["params"]),
+        opt_state=optimizer.tx.init(variables["params"]),
+        learning_rate=optimizer.learning_rate,
         rng=jax.random.key_data(jax.random.key(seed)),
     )
 
@@ -104,6 +109,7 @@ class BatchNormState(flax.struct.PyTreeNode):
     batch_stats: Any
 
 
+@in_float32  # as the evaluations that use these statistics
 def batch_norm_step(
     module: nn.Module, state: BatchNormState, batch: dict[str, jax.Array]
 ) -> tuple[BatchNormState, Metrics]:
@@ -115,8 +121,7 @@ def batch_norm_step(
     """
     images = to_unit_range(batch["image"])
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    with jax.default_matmul_precision("float32"):  # as in the evaluations that use these statistics
-        _, updated = module.apply(variables, images, train=True, mutable=["batch_stats"])
+    _, updated = module.apply(variables, images, train=True, mutable=["batch_stats"])
     weight = 1 / (state.num_batches + 1)
     batch_stats = jax.tree.map(
         lambda mean, new: mean + weight * (new - mean), state.batch_stats, updated["batch_stats"]
@@ -136,7 +141,9 @@ def _update(module, tx, state, inputs, losses_of) -> tuple[TrainState, Metrics]:
     (loss, (batch_stats, extra)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
     metrics = {"loss": loss, **{name: values.mean() for name, values in extra.items()}}
     grads, metrics = jax.lax.pmean((grads, metrics), BATCH_AXIS)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    directions, opt_state = tx.update(grads, state.opt_state, state.params)
+    rate = state.learning_rate.at(state.step)
+    updates = jax.tree.map(lambda direction: -rate * direction, directions)
     new_state = state.replace(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),

@@ -30,8 +30,14 @@ from brittle_jax.models.published_weights import load_trunk
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train import teacher_store
-from brittle_jax.train.loop import MetricLog
-from brittle_jax.train.pretrain import held_out_auroc, held_out_metric, pretrain_teacher, reconstructions
+from brittle_jax.train.loop import MetricLog, train
+from brittle_jax.train.pretrain import (
+    held_out_auroc,
+    held_out_metric,
+    module_of,
+    prepare_pretraining,
+    reconstructions,
+)
 from brittle_jax.train.steps import BatchNormState, batch_norm_step
 
 _NUM_RECONSTRUCTIONS = 8
@@ -118,7 +124,7 @@ def _pretrained(
         if checkpoint.exists(folder):
             console.say(f"  teacher {key}: trained before, read from {store}")
             return checkpoint.restore(folder, like)
-        network = pretrain_teacher(
+        training = prepare_pretraining(
             task,
             lesson.images,
             lesson.images.images_of(lesson.train),
@@ -127,8 +133,8 @@ def _pretrained(
             seed_name=key,
             stage=f"pretrain {owner}".strip(),
             devices=devices,
-            log=log,
         )
+        network = Network(module_of(task, lesson.images, config), train(training, log).variables)
         description = {"key": key, **_examine(config, lesson, task, network, devices)}
         kept = {kind: {part: network.variables[kind][part] for part in tree} for kind, tree in like.items()}
         checkpoint.save(folder, kept, description)

@@ -10,6 +10,7 @@ from brittle_jax.models.network import init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.train import feed as feed_lib
 from brittle_jax.train.feed import build_feed
+from brittle_jax.train.optimizers import ConstantRate, Optimizer
 from brittle_jax.train.steps import create_state, distill_step, pretrain_step
 from tests.conftest import make_image_set
 from tests.mini_network import MINI
@@ -17,24 +18,24 @@ from tests.mini_network import MINI
 PICTURES = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
 TARGETS = np.random.default_rng(1).normal(size=(20, 8)).astype(np.float32)
 INDICES = np.arange(3, 20)
-TX = optax.sgd(0.01)
+OPTIMIZER = Optimizer(optax.identity(), ConstantRate(np.float32(0.01)))
 
 
 def distillation():
     module = MINI.with_output(8)
-    return distill_step, (module, TX), {"targets": lambda indices: TARGETS[indices]}
+    return distill_step, (module, OPTIMIZER.tx), {"targets": lambda indices: TARGETS[indices]}
 
 
 def rotnet():
     task = RotNet(Augmentation(crop_padding_pixels=2, flip=False, cutout_pixels=4))
     module = task.build_module(MINI, 8, (16, 16, 3))
-    return pretrain_step, (module, TX, task), {}
+    return pretrain_step, (module, OPTIMIZER.tx, task), {}
 
 
 def classification():
     task = Classification(10, Augmentation(crop_padding_pixels=2, flip=True, cutout_pixels=4))
     module = task.build_module(MINI, 8, (16, 16, 3))
-    return pretrain_step, (module, TX, task), {}
+    return pretrain_step, (module, OPTIMIZER.tx, task), {}
 
 
 def trained(monkeypatch, work, devices, counts, *, on_device):
@@ -52,7 +53,7 @@ def trained(monkeypatch, work, devices, counts, *, on_device):
         **targets,
     )
     assert (feed.most_at_once > 1) == on_device
-    state = devices.replicate(create_state(init_variables(static[0], 0, (16, 16, 3)), TX, seed=0))
+    state = devices.replicate(create_state(init_variables(static[0], 0, (16, 16, 3)), OPTIMIZER, seed=0))
     records = []
     for count in counts:
         state, metrics = feed(state, count)

@@ -7,7 +7,8 @@ import pytest
 from brittle_jax.errors import UserError
 from brittle_jax.train import loop
 from brittle_jax.train.loop import MetricLog, Training, train
-from brittle_jax.train.steps import TrainState
+from brittle_jax.train.optimizers import adam
+from brittle_jax.train.steps import create_state
 
 
 class Late:
@@ -46,7 +47,7 @@ class Counting:
 
 def run(tmp_path, feed, num_steps):
     weights = {"w": jnp.ones(2)}
-    state = TrainState(step=jnp.int32(0), params=weights, batch_stats={}, opt_state=(), rng=jnp.zeros(2))
+    state = create_state({"params": weights, "batch_stats": {}}, adam(1e-3), seed=0)
     log = MetricLog(tmp_path)
     try:
         state = train(Training("distill", feed, state, num_steps, "distill.learning_rate"), log)

@@ -11,13 +11,14 @@ from brittle_jax.auxiliary.rotnet import RotNet
 from brittle_jax.auxiliary.simclr import SimCLR
 from brittle_jax.models.network import ARCHITECTURES, computing_in, init_variables
 from brittle_jax.parallel import DeviceGroup
-from brittle_jax.train.optimizers import sgd
+from brittle_jax.train.optimizers import ConstantRate, Optimizer, sgd
 from brittle_jax.train.steps import BatchNormState, batch_norm_step, create_state, distill_step, pretrain_step
 from tests.mini_network import MINI
 
 AUGMENTATION = Augmentation(crop_padding_pixels=4, flip=True, cutout_pixels=8)
 # Plain gradient descent: Adam divides by the gradient's size, which would magnify rounding where it is near 0.
-SGD = optax.sgd(0.1)
+SGD = optax.identity()
+OPTIMIZER = Optimizer(SGD, ConstantRate(np.float32(0.1)))
 STUDENT = ARCHITECTURES["small_resnet_tiny"].with_output(16)
 
 
@@ -38,7 +39,7 @@ def distill_batch(count=8, seed=0):
 
 def run(devices: DeviceGroup, step, static, batches, seed=0, dtype=np.float32):
     variables = jax.tree.map(lambda leaf: leaf.astype(dtype), init_variables(static[0], seed, (32, 32, 3)))
-    state = devices.replicate(create_state(variables, static[1], seed))
+    state = devices.replicate(create_state(variables, OPTIMIZER, seed))
     for one in batches:
         state, metrics = devices.train_step(step, *static)(state, one)
     return jax.device_get(state), jax.device_get(metrics)
@@ -148,7 +149,7 @@ def test_augmentation_is_keyed_by_seed_epoch_and_example(one_device):
 
     def loss(seed=0, **changes):
         # The weights are always the same draw, so that only the augmentation can differ.
-        state = create_state(init_variables(module, 0, (32, 32, 3)), SGD, seed)
+        state = create_state(init_variables(module, 0, (32, 32, 3)), OPTIMIZER, seed)
         _, metrics = one_device.train_step(pretrain_step, module, SGD, task)(
             one_device.replicate(state), {**batch(), **changes}
         )
@@ -174,15 +175,15 @@ def test_the_order_of_a_batch_does_not_change_the_augmentation_of_its_images(one
 def test_the_optimiser_equals_torch(torch):
     rng = np.random.default_rng(0)
     start, gradients = rng.normal(size=5), rng.normal(size=(12, 5))
-    tx = sgd(0.4, 3, 12, 0.9, 5e-4)
-    parameters, state = {"w": jnp.asarray(start, jnp.float32)}, None
+    tx, learning_rate = sgd(0.4, 3, 12, 0.9, 5e-4)
+    parameters = {"w": jnp.asarray(start, jnp.float32)}
     state = tx.init(parameters)
     theirs = torch.nn.Parameter(torch.tensor(start))
     optimiser = torch.optim.SGD([theirs], lr=1.0, momentum=0.9, weight_decay=5e-4, nesterov=True)
     rates = [*np.linspace(0.1, 0.4, 4), *np.linspace(0.4, 0, 10)[1:]]
-    for gradient, rate in zip(gradients, rates, strict=False):
-        updates, state = tx.update({"w": jnp.asarray(gradient, jnp.float32)}, state, parameters)
-        parameters = optax.apply_updates(parameters, updates)
+    for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=False)):
+        directions, state = tx.update({"w": jnp.asarray(gradient, jnp.float32)}, state, parameters)
+        parameters = {"w": parameters["w"] - learning_rate.at(step) * directions["w"]}
         optimiser.param_groups[0]["lr"] = rate
         theirs.grad = torch.tensor(gradient)
         optimiser.step()

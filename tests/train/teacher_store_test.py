@@ -37,13 +37,13 @@ def config(cifar10_config):
 def trained(monkeypatch):
     """Records each training of a trunk, by its seed name."""
     calls = []
-    original = teacher_lib.pretrain_teacher
+    original = teacher_lib.prepare_pretraining
 
     def recording(*arguments, **settings):
         calls.append(settings["seed_name"])
         return original(*arguments, **settings)
 
-    monkeypatch.setattr(teacher_lib, "pretrain_teacher", recording)
+    monkeypatch.setattr(teacher_lib, "prepare_pretraining", recording)
     return calls
 
 

@@ -7,8 +7,8 @@ from brittle_jax.data.datasets.loading import load
 from brittle_jax.evaluate import passes
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
 from brittle_jax.train import teacher as teacher_lib
-from brittle_jax.train.distill import distill_student, num_updates
-from brittle_jax.train.loop import MetricLog
+from brittle_jax.train.distill import num_updates, prepare_distillation
+from brittle_jax.train.loop import MetricLog, train
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_teacher_and_student_never_share_a_draw(cifar10_config, images, tmp_path
     cifar10_config.distill.update_steps = 1
     cifar10_config.distill.learning_rate = 1e-12
     representations = passes.Representations(teacher, images, 16, four_devices)
-    student = distill_student(
+    training = prepare_distillation(
         teacher.module,
         images,
         np.arange(10),
@@ -71,11 +71,11 @@ def test_teacher_and_student_never_share_a_draw(cifar10_config, images, tmp_path
         cifar10_config,
         name="unimodal/airplane",
         devices=four_devices,
-        log=log,
     )
+    student = train(training, log)
     for path, leaf in jax.tree_util.tree_leaves_with_path(teacher.variables["params"]):
         theirs = np.asarray(leaf).ravel()
-        ours = student.variables["params"]
+        ours = student.params
         for key in path:
             ours = ours[key.key]
         if path[-1].key == "kernel":
