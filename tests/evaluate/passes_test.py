@@ -1,9 +1,11 @@
 import dataclasses
+import multiprocessing
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import growth
 from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate import passes
 from brittle_jax.evaluate.brittleness import empty_terms, update_terms
@@ -89,3 +91,14 @@ def test_outputs_that_are_not_finite_are_refused(one_device):
     representations = passes.Representations(broken, make_image_set(PICTURES), 8, one_device)
     with pytest.raises(DegenerateDataError, match="not finite numbers: lower --config.pretrain.peak_learning_rate"):
         representations.compute(INDICES)
+
+
+@pytest.mark.slow
+def test_densenet161_is_measured_in_less_than_3_gb(monkeypatch, tmp_path):
+    monkeypatch.setenv("XLA_FLAGS", "")  # one device
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))  # with all that compiling takes
+    students = growth.Students("densenet161", 224, are_trained=False)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        measured = pool.apply(growth.measure, (64, 1, students))
+    print(measured)
+    assert measured["memory_mib"] < 3e9 / 2**20
