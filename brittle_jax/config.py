@@ -120,7 +120,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     probe.max_test_samples = 0  # measure on so many test samples; 0: all
 
     config.evaluate = evaluate = ml_collections.ConfigDict()
-    evaluate.batch_size = 64  # images, over all devices
+    evaluate.batch_size = 64  # images, over all devices; on a CPU no more than memory is kept bounded with
     evaluate.covariance = "empirical"  # of the full Mahalanobis detector: `empirical`, `ridge`, `ledoit_wolf`
     evaluate.ridge = 1e-3  # for `ridge`: share of the mean variance added to each variance
     evaluate.gradient_path = "student"  # of Equation 2: the teacher's output is constant, or `both` depend on x

@@ -57,11 +57,11 @@ class DeviceGroup:
         return self.devices[0].platform
 
     def fit_batch_size(self, batch_size: int, num_images: int, image_shape: tuple[int, ...]) -> int:
-        """Returns the batch size for an evaluation, or a smaller one: what comes out does not depend on it.
+        """Returns the batch size of an evaluation: the given one, or the largest that memory and the set allow.
 
-        No larger than the images are many; for all sets that are larger it is the same, so that they share a program.
-        On a CPU memory has a bound: 2 images at 224 at once on each device, since input gradients of DenseNet-161 take
-        150 MB for each.
+        What comes out does not depend on it. On a CPU memory has a bound: 2 images at 224 at once on each device, since
+        input gradients of DenseNet-161 take 150 MB for each. All sets of more images get the same size, and so share a
+        program.
         """
         if self.platform == "cpu":
             at_once = max(_PIXELS_AT_ONCE_ON_CPU // math.prod(image_shape[:2]), 1)
@@ -121,7 +121,7 @@ class DeviceGroup:
             `updates(state, examples, rows, count) -> (state, metrics)`, which makes `count` updates, the state donated:
             `examples` are what batches are taken from, replicated, each [M, ...]; `rows` are what batches have
             beside them, each [U, N], and among these `position`, where in the examples the images of each update stand.
-            Metrics are [U], of which `count` are filled. Another count compiles nothing, another U does.
+            Metrics are [U], of which `count` are filled. Another count compiles nothing, another M or U does.
         """
 
         def updates(state: Any, examples: Batch, rows: Batch, count: jax.Array) -> tuple[Any, Any]:

@@ -164,6 +164,7 @@ def environment(devices: DeviceGroup) -> dict[str, Any]:
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in packages},
         "devices": devices.kinds,
+        # Of training; what is measured has its products in float32.
         "matmul_precision": jax.config.jax_default_matmul_precision,
         "platform": f"{platform.system()} {platform.machine()}",
     }

@@ -29,7 +29,7 @@ def keep_freed_memory() -> None:
 
     On a CPU, XLA allocates what a program works in anew at each call, and glibc gives large blocks back to the system
     at once: a fifth of a training step went into getting them again, page by page (benchmarks/NOTES.md). What is free
-    after a compilation is given back all the same. With another C library nothing is done.
+    after a compilation, which may be gigabytes, is given back all the same. With another C library nothing is done.
     """
     if platform.libc_ver()[0] == "glibc":
         c_library = ctypes.CDLL(None)
@@ -37,12 +37,18 @@ def keep_freed_memory() -> None:
         c_library.mallopt(_M_TRIM_THRESHOLD, -1)  # which does not shrink by itself,
         c_library.mallopt(_M_ARENA_MAX, 1)  # and which all threads share.
 
-        def give_back(event: str, duration_secs: float, **others: object) -> None:
+        def after_compiling(event: str, duration_secs: float, **others: object) -> None:
             del duration_secs, others
             if event.endswith("backend_compile_duration"):
-                c_library.malloc_trim(0)  # but not what the compiler used, which may be gigabytes
+                give_back_freed_memory()
 
-        jax.monitoring.register_event_duration_secs_listener(give_back)
+        jax.monitoring.register_event_duration_secs_listener(after_compiling)
+
+
+def give_back_freed_memory() -> None:
+    """Returns to the system what is free of the memory that `keep_freed_memory` keeps."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _enable_compilation_cache() -> None:

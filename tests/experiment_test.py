@@ -187,18 +187,21 @@ def test_an_unfinished_run_goes_on_and_ends_the_same(tmp_path, xray_config, caps
         assert without_times(read(run, "results.json")) == without_times(undisturbed)
 
 
+@pytest.mark.parametrize("keeps_examples", [False, True])  # as on a CPU, and as on a GPU or TPU
 @pytest.mark.parametrize(
     ("task", "programs"),
     [
-        ("random", ["batch norm", "features to probe", "representations", "distillation", "scores", "input gradients"]),
+        ("random", ["batch norm", "features to probe", "outputs", "distillation", "input gradients"]),
         (
             "rotnet",  # one teacher a configuration, trained for as long as there are images
-            ["pre-training", "held-out accuracy"]
-            + ["features to probe", "representations", "distillation", "scores", "input gradients"],
+            ["pre-training", "held-out accuracy"] + ["features to probe", "outputs", "distillation", "input gradients"],
         ),
     ],
 )
-def test_a_second_configuration_compiles_nothing_again(tmp_path, cifar10_config, monkeypatch, task, programs):
+def test_a_second_configuration_compiles_nothing_again(
+    tmp_path, cifar10_config, monkeypatch, task, programs, keeps_examples
+):
+    monkeypatch.setattr(DeviceGroup, "keeps_examples", keeps_examples)
     shrink(cifar10_config).data.configurations = "unimodal/airplane,multimodal/airplane"
     cifar10_config.teacher.task, cifar10_config.teacher.data = task, "cifar10" if task == "rotnet" else ""
     cifar10_config.data.max_train_samples = cifar10_config.pretrain.max_train_samples = 0  # all of them

@@ -10,7 +10,7 @@ import pytest
 
 from brittle_jax import console, runtime
 from brittle_jax.seeding import derive_seed
-from brittle_jax.stages import Stages
+from brittle_jax.stages import Stages, peak_memory_mib
 
 
 @pytest.mark.parametrize(
@@ -123,3 +123,23 @@ def test_stages_add_up_and_keep_the_highest_memory(tmp_path, one_device):
     assert again.column("seconds")["data"] == 1.5
     assert again.column("peak_memory_mib")["data"] == 300
     assert again.column("seconds")["distill"] == stages.column("seconds")["distill"]
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="elsewhere the system does not tell")
+def test_memory_is_the_process_s_own_not_its_parent_s():
+    child = "import subprocess, sys; from brittle_jax.stages import peak_memory_mib; print(peak_memory_mib())"
+    parent = (
+        "import subprocess, sys; kept = b'1' * 2**30; "
+        f"print(subprocess.check_output([sys.executable, '-c', {child!r}], text=True))"
+    )
+    measured = subprocess.check_output([sys.executable, "-c", parent], text=True)
+    assert int(measured) < 1024
+    assert peak_memory_mib() > 50
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", ["against_pytorch", "growth", "students", "input_pipeline"])
+def test_benchmarks_can_be_asked_for_help(torch, name):
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0 and "usage" in finished.stdout, finished.stderr

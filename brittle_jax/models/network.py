@@ -15,6 +15,7 @@ from brittle_jax.errors import UserError
 from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.layers import LinearHead, ProjectionHead
 from brittle_jax.models.resnet import SmallResNet, SmallResNetDecoder
+from brittle_jax.precision import in_float32
 
 Variables = Mapping[str, Any]
 """`params` and `batch_stats` of a module, as `module.apply` takes them."""
@@ -72,6 +73,7 @@ class Network(flax.struct.PyTreeNode):
     module: nn.Module = flax.struct.field(pytree_node=False)
     variables: Variables
 
+    @in_float32
     def __call__(self, images: jax.Array) -> jax.Array:
         return self.module.apply(self.variables, images)
 

@@ -57,9 +57,11 @@ def build_feed(
         seed: of the order.
         targets: indices of images to what is to be learned of them, if that is not their labels.
     """
-    num_bytes = len(indices) * math.prod(images.image_shape)
-    if devices.keeps_examples and num_bytes <= _MOST_BYTES_ON_DEVICE:
-        examples = _examples(images, indices, targets)
+    most = _MOST_BYTES_ON_DEVICE // math.prod(images.image_shape)
+    if devices.keeps_examples and len(indices) <= most:
+        # As many rows as the whole set has images: a program is compiled for a number of rows, and so all
+        # configurations share it.
+        examples = _examples(images, indices, targets, max(min(len(images.sample_of_image), most), len(indices)))
         return _FromDevices(step, static, examples, training_order(len(indices), batch_size, seed), devices)
     batches = training_batches(images, indices, batch_size, seed)
     if targets is not None:
@@ -75,17 +77,23 @@ def _with_targets(
 
 
 def _examples(
-    images: ImageSet, indices: np.ndarray, targets: Callable[[np.ndarray], np.ndarray] | None
+    images: ImageSet, indices: np.ndarray, targets: Callable[[np.ndarray], np.ndarray] | None, num_rows: int
 ) -> dict[str, np.ndarray]:
-    """Reads all images: `image` [M, H, W, 3] uint8, `label` [M], and `target` where there are targets."""
-    pictures = np.empty((len(indices), *images.image_shape), np.uint8)
+    """Reads all images: `image` [R, H, W, 3] uint8, `label` [R], and `target` where there are targets.
+
+    The first M of the rows are filled, those beyond are zeros.
+    """
+    pictures = np.zeros((num_rows, *images.image_shape), np.uint8)
     with console.track("images onto the devices", len(indices)) as progress:
         for batch in evaluation_batches(images, indices, _READ_AT_ONCE):
             positions = batch["position"][batch["mask"]]
             pictures[positions] = batch["image"][batch["mask"]]
             progress.update(len(positions))
     labels = images.labels[images.sample_of_image[indices]].astype(np.int32)
-    return {"image": pictures, "label": labels} | ({} if targets is None else {"target": targets(indices)})
+    rows = {"label": labels} | ({} if targets is None else {"target": targets(indices)})
+    filling = num_rows - len(indices)
+    filled = {name: np.pad(row, ((0, filling), *((0, 0),) * (row.ndim - 1))) for name, row in rows.items()}
+    return {"image": pictures, **filled}
 
 
 class _Streamed:

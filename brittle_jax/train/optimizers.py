@@ -25,7 +25,7 @@ class ConstantRate(flax.struct.PyTreeNode):
     value: jax.Array
 
     def at(self, step: jax.Array) -> jax.Array:
-        """Returns the rate [] of the update that comes after so many."""
+        """Returns the rate [] of an update, counted from 0."""
         del step
         return self.value
 
@@ -44,7 +44,7 @@ class TriangularRate(flax.struct.PyTreeNode):
     num_steps: jax.Array
 
     def at(self, step: jax.Array) -> jax.Array:
-        """Returns the rate [] of the update that comes after so many."""
+        """Returns the rate [] of an update, counted from 0."""
         rising = (step + 1) / (self.peak_step + 1)  # 0 would lie before the first update, which would be lost there
         falling = (self.num_steps - step) / (self.num_steps - self.peak_step)
         return self.peak * jnp.minimum(rising, falling)

@@ -143,10 +143,9 @@ def _update(module, tx, state, inputs, losses_of) -> tuple[TrainState, Metrics]:
     grads, metrics = jax.lax.pmean((grads, metrics), BATCH_AXIS)
     directions, opt_state = tx.update(grads, state.opt_state, state.params)
     rate = state.learning_rate.at(state.step)
-    updates = jax.tree.map(lambda direction: -rate * direction, directions)
     new_state = state.replace(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=jax.tree.map(lambda weight, direction: weight - rate * direction, state.params, directions),
         batch_stats=batch_stats,
         opt_state=opt_state,
     )

@@ -38,7 +38,7 @@ def classification():
     return pretrain_step, (module, OPTIMIZER.tx, task), {}
 
 
-def trained(monkeypatch, work, devices, counts, *, on_device):
+def trained(monkeypatch, work, devices, counts, *, on_device, indices=INDICES):
     """Returns state and metrics of each update after as many updates at a time as `counts` says."""
     step, static, targets = work
     monkeypatch.setattr(DeviceGroup, "keeps_examples", on_device)
@@ -46,7 +46,7 @@ def trained(monkeypatch, work, devices, counts, *, on_device):
         step,
         static,
         make_image_set(PICTURES, labels=np.arange(20) % 10),
-        INDICES,
+        indices,
         batch_size=8,
         seed=0,
         devices=devices,
@@ -74,7 +74,7 @@ def test_images_on_the_devices_train_as_those_that_are_handed_over(monkeypatch, 
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
-def test_another_number_of_updates_compiles_nothing(monkeypatch, one_device):
+def test_another_number_of_updates_or_images_compiles_nothing(monkeypatch, one_device):
     traced = []
 
     def step(module, tx, state, batch):
@@ -85,6 +85,7 @@ def test_another_number_of_updates_compiles_nothing(monkeypatch, one_device):
     trained(monkeypatch, (step, static, targets), one_device, [1], on_device=True)
     once = len(traced)
     trained(monkeypatch, (step, static, targets), one_device, [2, 5, 1], on_device=True)
+    trained(monkeypatch, (step, static, targets), one_device, [2], on_device=True, indices=np.arange(9))
     assert len(traced) == once
 
 

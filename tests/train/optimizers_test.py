@@ -1,0 +1,92 @@
+"""Training steps with the optimisers, against optax's own, which have their rates compiled in."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+
+from brittle_jax.models.network import init_variables
+from brittle_jax.parallel import BATCH_AXIS
+from brittle_jax.train.optimizers import adam, build_optimizer, sgd
+from brittle_jax.train.steps import create_state, distill_step
+from tests.mini_network import MINI
+
+MODULE = MINI.with_output(8)
+NUM_STEPS = 7
+
+
+def batches():
+    rng = np.random.default_rng(0)
+    for _ in range(NUM_STEPS):
+        yield {
+            "image": rng.integers(0, 256, (1, 4, 16, 16, 3), np.uint8),
+            "target": rng.normal(size=(1, 4, 8)).astype(np.float32),
+        }
+
+
+def trained(variables, optimizer):
+    step = functools.partial(distill_step, MODULE, optimizer.tx)
+    step = jax.jit(jax.vmap(step, (None, 0), (None, None), axis_name=BATCH_AXIS))
+    state = create_state(variables, optimizer, seed=0)
+    for batch in batches():
+        state, _ = step(state, batch)
+    return state.params
+
+
+def trained_by_optax(variables, tx):
+    params, stats, state = variables["params"], variables["batch_stats"], tx.init(variables["params"])
+    for batch in batches():
+
+        def loss(params, batch=batch, stats=stats):
+            outputs, updated = jax.vmap(
+                lambda image: MODULE.apply(
+                    {"params": params, "batch_stats": stats}, image, train=True, mutable=["batch_stats"]
+                ),
+                axis_name=BATCH_AXIS,
+            )(batch["image"].astype(np.float32) / 255)
+            return jnp.square(outputs - batch["target"]).mean(), updated["batch_stats"]
+
+        gradients, updated = jax.grad(loss, has_aux=True)(params)
+        stats = jax.tree.map(lambda leaf: leaf[0], updated)
+        updates, state = tx.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_updates_are_those_of_optax(name):
+    if name == "adam":
+        ours, theirs = adam(1e-2), optax.adam(1e-2)
+    else:
+        ours = sgd(0.4, peak_step=2, num_steps=NUM_STEPS, momentum=0.9, weight_decay=5e-4)
+        rates = optax.join_schedules([optax.linear_schedule(0.4 / 3, 0.4, 2), optax.linear_schedule(0.4, 0, 5)], [2])
+        theirs = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(rates, momentum=0.9, nesterov=True))
+    with jax.enable_x64(True):
+        variables = jax.tree.map(lambda leaf: leaf.astype(np.float64), init_variables(MODULE, 0, (16, 16, 3)))
+        one, other = trained(variables, ours), trained_by_optax(variables, theirs)
+        for leaf, expected in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(leaf, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("warmup_epochs", "peak_step"), [(0, 0), (2, 6), (100, 9)])
+def test_the_rate_rises_from_above_0_to_its_peak_and_falls_to_above_0(warmup_epochs, peak_step):
+    settings = ml_collections.ConfigDict(
+        {"optimizer": "sgd", "peak_learning_rate": 0.4, "warmup_epochs": warmup_epochs}
+        | {"momentum": 0.9, "weight_decay": 0.0}
+    )
+    _, learning_rate = build_optimizer(settings, steps_per_epoch=3, num_steps=10)
+    rates = np.array([learning_rate.at(step) for step in range(10)])
+    assert rates.argmax() == peak_step and rates.max() == pytest.approx(0.4)
+    assert rates.min() > 0
+    np.testing.assert_allclose(np.diff(rates[: peak_step + 1], 2), 0, atol=1e-6)
+    np.testing.assert_allclose(np.diff(rates[peak_step:], 2), 0, atol=1e-6)
+
+
+def test_equal_settings_give_the_same_direction_whatever_the_rate():
+    assert sgd(0.4, 1, 10, 0.9, 5e-4).tx is sgd(0.1, 2, 20, 0.9, 5e-4).tx
+    assert sgd(0.4, 1, 10, 0.9, 5e-4).tx is not sgd(0.4, 1, 10, 0.8, 5e-4).tx
+    assert adam(1e-3).tx is adam(1e-5).tx
