@@ -1,3 +1,5 @@
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -9,9 +11,17 @@ FEATURES = 8
 IMAGES = np.zeros((2, 16, 16, 3), np.float32)
 
 
-def network():
-    module = ARCHITECTURES["small_resnet_tiny"].with_output(FEATURES)
-    return Network(module, init_variables(module, 0, (16, 16, 3)))
+def network(name="small_resnet_tiny", side=16):
+    module = ARCHITECTURES[name].with_output(FEATURES)
+    return Network(module, jax.eval_shape(lambda: init_variables(module, 0, (side, side, 3))))
+
+
+def assert_all_in_float32(function, *arguments):
+    """Lowers a function for a GPU, which takes fewer bits by itself, and looks at its products."""
+    lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+    products = [line for line in lowered.splitlines() if re.search("stablehlo.(convolution|dot_general)", line)]
+    assert products
+    assert all(re.search(r"precision( =)? \[?HIGHEST", line) for line in products), products
 
 
 GAUSSIAN = detectors.Gaussian(np.zeros(FEATURES), np.ones(FEATURES), np.eye(FEATURES))
@@ -39,10 +49,15 @@ ROWS = np.zeros((4, FEATURES), np.float32)
     ],
 )
 def test_what_is_measured_takes_its_products_in_float32(function, arguments):
-    lowered = jax.jit(function).trace(*arguments(network(), network())).lower(lowering_platforms=("cuda",)).as_text()
-    products = [
-        line for line in lowered.splitlines() if "stablehlo.convolution" in line or "stablehlo.dot_general" in line
-    ]
-    assert products and all(
-        "precision = [HIGHEST, HIGHEST]" in line or "#stablehlo<precision HIGHEST>" in line for line in products
-    ), products
+    assert_all_in_float32(function, *arguments(network(), network()))
+
+
+@pytest.mark.parametrize(("name", "side"), [("small_resnet_tiny", 16), ("densenet_tiny", 32)])
+def test_networks_and_their_gradients_have_float32_products_wherever_they_are_asked_for(name, side):
+    images = np.zeros((2, side, side, 3), np.float32)
+    assert_all_in_float32(lambda teacher, images: teacher(images), network(name, side), images)
+
+    def summed_scores(images, student, teacher):
+        return detectors.distillation_score(student, teacher, images).sum()
+
+    assert_all_in_float32(jax.grad(summed_scores), images, network(name, side), network(name, side))

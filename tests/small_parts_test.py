@@ -102,6 +102,34 @@ print(given_back, new_pages())
     assert given_back > 1000 and kept < given_back / 10
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+@pytest.mark.parametrize("end", ["jax.jit(lambda x: x + 1)(1)", "with Stages(DeviceGroup()).measured('x'): pass"])
+def test_freed_memory_is_given_back_after_a_compilation_and_a_stage(end):
+    program = f"""
+import pathlib, re
+import jax
+import numpy as np
+from brittle_jax import runtime
+from brittle_jax.parallel import DeviceGroup
+from brittle_jax.stages import Stages
+
+def resident_mib():
+    return int(re.search(r"VmRSS:\\s*(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) // 2**10
+
+runtime.keep_freed_memory()
+DeviceGroup()
+blocks = [np.ones(2**20) for _ in range(32)]  # of 8 MiB
+before = resident_mib()
+del blocks
+print(before, resident_mib())
+{end}
+print(resident_mib())
+"""
+    measured = subprocess.check_output([sys.executable, "-c", program], text=True)
+    before, kept, after = map(int, measured.split())
+    assert kept > before - 16 and after < before - 200
+
+
 def test_stages_add_up_and_keep_the_highest_memory(tmp_path, one_device):
     stages = Stages(one_device)
     stages._add("data", seconds=1.0, peak_memory_mib=100, peak_device_memory_mib=None)

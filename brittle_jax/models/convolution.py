@@ -47,11 +47,12 @@ def conv_general_dilated(
     padding = tuple((low, high) for low, high in padding)
     if not all(isinstance(size, int) for size in images.shape):  # exported for any number of images
         return _plain(images, kernel, strides, padding)
+    # Rules for gradients are traced where gradients are asked for; what is in force here goes there with them.
+    precision = jax.config.jax_default_matmul_precision
     if kernel.shape[:2] == strides == (1, 1) and padding == ((0, 0), (0, 0)):
-        return _convolve_1x1(images.reshape(-1, kernel.shape[2]), kernel[0, 0]).reshape(
-            *images.shape[:3], kernel.shape[3]
-        )
-    return _convolve(images, kernel, strides, padding)
+        pixels = _convolve_1x1(images.reshape(-1, kernel.shape[2]), kernel[0, 0], precision)
+        return pixels.reshape(*images.shape[:3], kernel.shape[3])
+    return _convolve(images, kernel, strides, padding, precision)
 
 
 def _is_basic(
@@ -74,31 +75,41 @@ def _is_basic(
     )
 
 
-@jax.custom_vjp  # by itself JAX transposes the gradient, not the pixels, which XLA then computes twice on a CPU
-def _convolve_1x1(pixels: jax.Array, kernel: jax.Array) -> jax.Array:
-    return pixels @ kernel
+# By itself JAX transposes the gradient, not the pixels, which XLA then computes twice on a CPU.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve_1x1(pixels: jax.Array, kernel: jax.Array, precision: str | None) -> jax.Array:
+    with jax.default_matmul_precision(precision):
+        return pixels @ kernel
 
 
-def _convolve_1x1_backward(saved, gradient):
+def _forward_1x1(pixels, kernel, precision):
+    return _convolve_1x1(pixels, kernel, precision), (pixels, kernel)
+
+
+def _backward_1x1(precision, saved, gradient):
     pixels, kernel = saved
-    return gradient @ kernel.T, pixels.T @ gradient
+    with jax.default_matmul_precision(precision):
+        return gradient @ kernel.T, pixels.T @ gradient
 
 
-_convolve_1x1.defvjp(lambda pixels, kernel: (pixels @ kernel, (pixels, kernel)), _convolve_1x1_backward)
+_convolve_1x1.defvjp(_forward_1x1, _backward_1x1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve(images: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolve(
+    images: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding, precision: str | None
+) -> jax.Array:
     plain = functools.partial(_plain, strides=strides, padding=padding)
     suits = _suits_winograd(images, kernel, strides, padding)
-    return jax.lax.platform_dependent(images, kernel, cpu=winograd.convolve if suits else plain, default=plain)
+    with jax.default_matmul_precision(precision):
+        return jax.lax.platform_dependent(images, kernel, cpu=winograd.convolve if suits else plain, default=plain)
 
 
-def _forward(images, kernel, strides, padding):
-    return _convolve(images, kernel, strides, padding), (images, kernel)
+def _forward(images, kernel, strides, padding, precision):
+    return _convolve(images, kernel, strides, padding, precision), (images, kernel)
 
 
-def _backward(strides, padding, saved, gradient):
+def _backward(strides, padding, precision, saved, gradient):
     def plain(images, kernel, gradient):
         return jax.vjp(functools.partial(_plain, strides=strides, padding=padding), images, kernel)[1](gradient)
 
@@ -113,7 +124,8 @@ def _backward(strides, padding, saved, gradient):
     on_cpu = by_winograd if suits else by_products
     if saved[1].shape[-1] < _LEAST_FEATURES:
         on_cpu = plain
-    return jax.lax.platform_dependent(*saved, gradient, cpu=on_cpu, default=plain)
+    with jax.default_matmul_precision(precision):
+        return jax.lax.platform_dependent(*saved, gradient, cpu=on_cpu, default=plain)
 
 
 _convolve.defvjp(_forward, _backward)

@@ -71,3 +71,11 @@ def test_pooling_and_its_gradient_equal_those_of_flax(ours, theirs, shape, has_t
     np.testing.assert_allclose(result, expected, rtol=1e-6)
     gradient = jnp.asarray(draw(expected.shape, 2), jnp.float32)
     np.testing.assert_allclose(pull_back(gradient)[0], their_pull_back(gradient)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("pool", [max_pool_2x2, max_pool_3x3, max_pool_all])
+@pytest.mark.parametrize("place", [0, 1, slice(None)])
+def test_a_value_that_is_no_number_is_not_pooled_away(pool, place):
+    x = draw((1, 2, 2, 1))
+    x.reshape(-1)[place] = np.nan
+    assert np.isnan(pool(jnp.asarray(x))).all()
