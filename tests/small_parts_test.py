@@ -155,7 +155,7 @@ def test_stages_add_up_and_keep_the_highest_memory(tmp_path, one_device):
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="elsewhere the system does not tell")
 def test_memory_is_the_process_s_own_not_its_parent_s():
-    child = "import subprocess, sys; from brittle_jax.stages import peak_memory_mib; print(peak_memory_mib())"
+    child = "from brittle_jax.stages import peak_memory_mib; print(peak_memory_mib())"
     parent = (
         "import subprocess, sys; kept = b'1' * 2**30; "
         f"print(subprocess.check_output([sys.executable, '-c', {child!r}], text=True))"

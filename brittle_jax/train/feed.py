@@ -61,7 +61,7 @@ def build_feed(
     if devices.keeps_examples and len(indices) <= most:
         # As many rows as the whole set has images: a program is compiled for a number of rows, and so all
         # configurations share it.
-        examples = _examples(images, indices, targets, max(min(len(images.sample_of_image), most), len(indices)))
+        examples = _examples(images, indices, targets, min(len(images.sample_of_image), most))
         return _FromDevices(step, static, examples, training_order(len(indices), batch_size, seed), devices)
     batches = training_batches(images, indices, batch_size, seed)
     if targets is not None:
