@@ -17,6 +17,9 @@ _LEAST_FEATURES = 32  # with fewer out, XLA's own gradient with respect to the k
 # with few channels on either side: the 78 layers of DenseNet-161 that would gain, from 192 to 48, took six minutes to
 # compile instead of two.
 _LEAST_CHANNEL_PAIRS, _LEAST_CHANNELS_BACKWARD = 8192, 64
+# With fewer tiles, transforming the kernel costs what the products save. And each layer that goes Winograd's way adds
+# one to three megabytes to the program, which stays in memory.
+_LEAST_TILES = 128
 
 Strides = tuple[int, int]
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -33,8 +36,8 @@ def conv_general_dilated(
 
     Result and gradients are those of `jax.lax.conv_general_dilated`, up to rounding. On a CPU, XLA's own convolution
     stays behind its matrix products, with respect to the kernel by a factor of up to 50 (benchmarks/NOTES.md). So a
-    kernel of 1×1 is a matrix product, on every device; on a CPU a kernel of 3×3 between many channels goes `winograd`'s
-    way, and the gradient of any other kernel, unless there are few channels out, is a matrix product for each place.
+    kernel of 1×1 is a matrix product, on every device; on a CPU a kernel of 3×3 between many channels, on enough
+    pixels, goes `winograd`'s way, and the gradient of any other kernel, unless there are few channels out, is a matrix product for each place.
 
     Args:
         others: of `jax.lax.conv_general_dilated`; with dilation, groups or a precision the convolution is XLA's own.
@@ -133,7 +136,7 @@ _convolve.defvjp(_forward, _backward)
 
 def _suits_winograd(images: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> bool:
     keeps_size = strides == (1, 1) and padding == ((1, 1), (1, 1))
-    is_large = math.prod(kernel.shape[2:]) >= _LEAST_CHANNEL_PAIRS and images.size > 0
+    is_large = math.prod(kernel.shape[2:]) >= _LEAST_CHANNEL_PAIRS and winograd.num_tiles(images) >= _LEAST_TILES
     is_exact = images.dtype.itemsize >= 4  # the transforms would add to the rounding of 16 bits
     return kernel.shape[:2] == (3, 3) and keeps_size and is_large and is_exact
 

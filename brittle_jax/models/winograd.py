@@ -84,10 +84,16 @@ def kernel_gradient(images: jax.Array, gradient: jax.Array) -> jax.Array:
     return jnp.stack([jnp.stack(row) for row in _sandwich(_transposed(_G), total)])
 
 
+def num_tiles(images: jax.Array) -> int:
+    """Returns into how many tiles images [N, H, W, C] are cut."""
+    count, height, width, _ = images.shape
+    return count * math.ceil(height / 2) * math.ceil(width / 2)
+
+
 def _in_groups(images: jax.Array) -> jax.Array:
     """Splits [N, H, W, C] into [N / M, M, H, W, C], M images together having about `_TILES_AT_ONCE` tiles."""
-    count, height, width, _ = images.shape
-    most = max(_TILES_AT_ONCE // (math.ceil(height / 2) * math.ceil(width / 2)), 1)
+    count = len(images)
+    most = max(_TILES_AT_ONCE // max(num_tiles(images[:1]), 1), 1)
     together = max(divisor for divisor in range(1, min(most, count) + 1) if count % divisor == 0)
     return images.reshape(count // together, together, *images.shape[1:])
 

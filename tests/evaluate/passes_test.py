@@ -94,11 +94,15 @@ def test_outputs_that_are_not_finite_are_refused(one_device):
 
 
 @pytest.mark.slow
-def test_densenet161_is_measured_in_less_than_3_gb(monkeypatch, tmp_path):
+def test_densenet161_is_measured_in_less_than_3_gb_however_many_images(monkeypatch, tmp_path):
     monkeypatch.setenv("XLA_FLAGS", "")  # one device
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))  # with all that compiling takes
-    students = growth.Students("densenet161", 224, are_trained=False)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        measured = pool.apply(growth.measure, (64, 1, students))
-    print(measured)
-    assert measured["memory_mib"] < 3e9 / 2**20
+    # The first run takes what compiling does; the others read programs, which take more of memory than compiled ones.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    students, peaks = growth.Students("densenet161", 224, are_trained=False), []
+    for num_images in (64, 64, 256):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            measured = pool.apply(growth.measure, (num_images, 1, students))
+        print(num_images, measured)
+        peaks.append(measured["memory_mib"])
+    assert max(peaks) < 3e9 / 2**20
+    assert peaks[2] < peaks[1] + 200  # the images themselves take 28 MiB, their representations 2

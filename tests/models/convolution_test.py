@@ -40,8 +40,9 @@ def assert_equal_with_gradients(ours, theirs, images, kernel, tolerance):
         ((3, 8, 6, 40), (3, 2), 33, (1, 1), ((0, 3), (4, 1))),  # borders wider than the kernel
         ((3, 8, 6, 40), (4, 2), 33, (1, 1), "SAME"),
         ((3, 9, 6, 40), (3, 3), 33, (2, 1), SAME),
-        ((6, 8, 8, 64), (3, 3), 128, (1, 1), SAME),  # Winograd, forward and backward
-        ((2, 7, 5, 192), (3, 3), 48, (1, 1), SAME),  # Winograd forward alone; odd sizes
+        ((8, 8, 8, 64), (3, 3), 128, (1, 1), SAME),  # Winograd, forward and backward
+        ((11, 7, 5, 192), (3, 3), 48, (1, 1), SAME),  # Winograd forward alone; odd sizes
+        ((7, 8, 8, 64), (3, 3), 128, (1, 1), SAME),  # too few tiles to gain
         ((2, 20, 23, 3), (7, 7), 32, (2, 2), ((3, 3), (3, 3))),
         ((2, 9, 9, 20), (3, 3), 32, (2, 2), SAME),
         ((2, 5, 5, 8), (1, 1), 6, (1, 1), ((0, 0), (0, 0))),
@@ -92,7 +93,8 @@ def test_winograd_rounds_about_as_the_plain_convolution_does():
 
 
 def test_an_image_is_convolved_alike_in_every_batch():
-    images, kernel = draw((7, 8, 8, 64)).astype(np.float32), draw((3, 3, 64, 128), 2).astype(np.float32)
+    # Together they are tiles enough for Winograd's way, alone they are not.
+    images, kernel = draw((9, 8, 8, 64)).astype(np.float32), draw((3, 3, 64, 128), 2).astype(np.float32)
     together = conv_general_dilated(images, kernel, (1, 1), SAME)
     alone = np.concatenate([conv_general_dilated(image[None], kernel, (1, 1), SAME) for image in images])
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-4)
@@ -108,7 +110,7 @@ def test_what_is_not_written_here_is_left_to_xla(others):
 
 
 def test_other_platforms_get_the_plain_convolution():
-    images, kernel = np.zeros((2, 8, 8, 64), np.float32), np.zeros((3, 3, 64, 128), np.float32)
+    images, kernel = np.zeros((8, 8, 8, 64), np.float32), np.zeros((3, 3, 64, 128), np.float32)
 
     def loss(images, kernel):
         return conv_general_dilated(images, kernel, (1, 1), SAME).sum()
@@ -134,7 +136,7 @@ def test_a_network_can_be_exported_for_any_number_of_images():
 
 
 def test_layers_of_flax_come_here():
-    layer, images = conv(128, (3, 3), padding=1), np.zeros((4, 8, 8, 64), np.float32)
+    layer, images = conv(128, (3, 3), padding=1), np.zeros((8, 8, 8, 64), np.float32)
     variables = layer.init(jax.random.key(0), images)
 
     def loss(variables, images):
@@ -160,7 +162,7 @@ def test_gradients_in_16_bits_are_about_the_plain_ones(features):
 def test_second_derivatives_are_the_plain_ones(features, size):
     same = ((size // 2, size // 2),) * 2
     with jax.enable_x64(True):
-        images, kernel = jnp.asarray(draw((2, 4, 4, 64))), jnp.asarray(draw((size, size, 64, features), 2) / 24)
+        images, kernel = jnp.asarray(draw((2, 16, 16, 64))), jnp.asarray(draw((size, size, 64, features), 2) / 24)
 
         def gradient_norm(convolve):
             def loss(images, kernel):
