@@ -59,9 +59,9 @@ class DeviceGroup:
     def fit_batch_size(self, batch_size: int, num_images: int, image_shape: tuple[int, ...]) -> int:
         """Returns the batch size of an evaluation: the given one, or the largest that memory and the set allow.
 
-        What comes out does not depend on it. On a CPU memory has a bound: 2 images at 224 at once on each device, since
-        input gradients of DenseNet-161 take 150 MB for each. All sets of more images get the same size, and so share a
-        program.
+        What comes out depends on it by rounding alone. On a CPU memory has a bound: 2 images at 224 at once on each
+        device, since input gradients of DenseNet-161 take 150 MB for each. All sets of more images get the same size,
+        and so share a program.
         """
         if self.platform == "cpu":
             at_once = max(_PIXELS_AT_ONCE_ON_CPU // math.prod(image_shape[:2]), 1)

@@ -37,7 +37,8 @@ def conv_general_dilated(
     Result and gradients are those of `jax.lax.conv_general_dilated`, up to rounding. On a CPU, XLA's own convolution
     stays behind its matrix products, with respect to the kernel by a factor of up to 50 (benchmarks/NOTES.md). So a
     kernel of 1×1 is a matrix product, on every device; on a CPU a kernel of 3×3 between many channels, on enough
-    pixels, goes `winograd`'s way, and the gradient of any other kernel, unless there are few channels out, is a matrix product for each place.
+    pixels, goes `winograd`'s way, and the gradient of any other kernel, unless there are few channels out, is a matrix
+    product for each place.
 
     Args:
         others: of `jax.lax.conv_general_dilated`; with dilation, groups or a precision the convolution is XLA's own.

@@ -93,7 +93,7 @@ def num_tiles(images: jax.Array) -> int:
 def _in_groups(images: jax.Array) -> jax.Array:
     """Splits [N, H, W, C] into [N / M, M, H, W, C], M images together having about `_TILES_AT_ONCE` tiles."""
     count = len(images)
-    most = max(_TILES_AT_ONCE // max(num_tiles(images[:1]), 1), 1)
+    most = max(_TILES_AT_ONCE * count // max(num_tiles(images), 1), 1)
     together = max(divisor for divisor in range(1, min(most, count) + 1) if count % divisor == 0)
     return images.reshape(count // together, together, *images.shape[1:])
 

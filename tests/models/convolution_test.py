@@ -135,6 +135,22 @@ def test_a_network_can_be_exported_for_any_number_of_images():
     np.testing.assert_allclose(exported.call(images), gradient(images), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("shape", "features", "dtype", "is_winograd"),
+    [
+        ((8, 8, 8, 64), 128, jnp.float32, True),
+        ((7, 8, 8, 64), 128, jnp.float32, False),  # too few tiles
+        ((8, 8, 8, 64), 96, jnp.float32, False),  # too few channels
+        ((8, 8, 8, 64), 128, jnp.bfloat16, False),
+        ((11, 7, 5, 192), 48, jnp.float32, True),
+    ],
+)
+def test_winograd_is_left_to_large_convolutions_in_full_precision(shape, features, dtype, is_winograd):
+    images, kernel = jnp.zeros(shape, dtype), jnp.zeros((3, 3, shape[-1], features), dtype)
+    text = jax.jit(lambda *x: conv_general_dilated(*x, (1, 1), SAME)).lower(images, kernel).as_text()
+    assert ("stablehlo.convolution" not in text) == is_winograd
+
+
 def test_layers_of_flax_come_here():
     layer, images = conv(128, (3, 3), padding=1), np.zeros((8, 8, 8, 64), np.float32)
     variables = layer.init(jax.random.key(0), images)
