@@ -166,8 +166,7 @@ class DeviceGroup:
         )
 
         def evaluate(model: Any, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
-            results = self._one_late(batches, lambda batch: compiled(model, self.shard(batch)))
-            for batch, outputs in results:
+            for batch, outputs in _one_late((batch, compiled(model, self.shard(batch))) for batch in batches):
                 yield batch, _join_devices(outputs)
 
         return evaluate
@@ -190,35 +189,23 @@ class DeviceGroup:
             devices=self.devices,
         )
 
-        def accumulate(model: Any, total: Any, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
+        def totals(model: Any, total: Any, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
             total = jax.tree.map(lambda x: np.broadcast_to(x, (self.size, *np.shape(x))), total)
             total = jax.device_put(total, self._sharding(BATCH_AXIS))
-
-            def add(batch: Batch) -> Any:
-                nonlocal total
+            for batch in batches:
                 total = compiled(model, total, self.shard(batch))
-                return total
+                yield batch, total
 
-            return self._one_late(batches, add)
+        return lambda model, total, batches: _one_late(totals(model, total, batches))
 
-        return accumulate
 
-    def _one_late(self, batches: Iterable[Batch], call: Callable[[Batch], Any]) -> Iterator[tuple[Batch, Any]]:
-        """Yields each batch with the result of a call, when the next is under way: devices work while the host reads.
-
-        On a CPU a call takes its memory, hundreds of megabytes, when it is made, not when its turn comes. So there the
-        next one is made when the last has ended; its batch has been read meanwhile.
-        """
-        late = None
-        for batch in batches:
-            if self.platform == "cpu":
-                jax.block_until_ready(late)
-            following = batch, call(batch)
-            if late is not None:
-                yield jax.block_until_ready(late)
-            late = following
-        if late is not None:
-            yield jax.block_until_ready(late)
+def _one_late(results: Iterator[tuple[Batch, Any]]) -> Iterator[tuple[Batch, Any]]:
+    """Yields each result when it is there and the next has been asked for: devices have work while the host reads."""
+    late = next(results, None)
+    while late is not None:
+        following = next(results, None)
+        yield jax.block_until_ready(late)
+        late = following
 
 
 def _join_devices(outputs: Any) -> Any:
