@@ -94,7 +94,7 @@ def test_outputs_that_are_not_finite_are_refused(one_device):
 
 
 @pytest.mark.slow
-def test_densenet161_is_measured_in_less_than_3_gb_however_many_images(monkeypatch, tmp_path):
+def test_densenet161_is_measured_in_less_than_3_gb_and_four_times_the_images_add_little(monkeypatch, tmp_path):
     monkeypatch.setenv("XLA_FLAGS", "")  # one device
     # The first run takes what compiling does; the others read programs, which take more of memory than compiled ones.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
