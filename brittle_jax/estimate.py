@@ -20,6 +20,7 @@ from brittle_jax.data.image_set import ImageSet, remembered_bytes
 from brittle_jax.data.one_class import Configuration, Lesson
 from brittle_jax.evaluate import passes, samples
 from brittle_jax.evaluate.detectors import Gaussian
+from brittle_jax.evaluate.rows import bytes_in_memory
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.results import DETECTORS
@@ -68,7 +69,8 @@ class Estimate:
         memory_mib: of the process, at its highest.
         device_memory_mib: of the fullest accelerator, in what was tried; None on a CPU.
         num_networks: that are kept on the disk, those that are there already apart.
-        disk_mib: that they take; all else is small.
+        disk_mib: that they take; all else that is kept is small.
+        temporary_disk_mib: that representations take while the run lasts, if they are too many for memory.
     """
 
     stages: list[StageEstimate]
@@ -76,6 +78,7 @@ class Estimate:
     device_memory_mib: float | None
     num_networks: int
     disk_mib: float
+    temporary_disk_mib: float
 
     @property
     def seconds(self) -> float:
@@ -97,6 +100,8 @@ def table(estimate: Estimate) -> str:
     if estimate.device_memory_mib is not None:
         memory += f", {estimate.device_memory_mib:,.0f} MiB of the device's own"
     disk = f"disk: {estimate.disk_mib:,.1f} MiB for {estimate.num_networks} networks"
+    if estimate.temporary_disk_mib:
+        disk += f", and {estimate.temporary_disk_mib:,.0f} MiB for representations, as long as it runs"
     about = "all from the start, but for teachers that are in the store; nothing was trained"
     besides = "reading the data, fitting detectors and the probe, and pictures come on top"
     return "\n".join([*rows, memory, disk, about, besides])
@@ -164,7 +169,10 @@ def estimate(config: ml_collections.ConfigDict, folder: str, devices: DeviceGrou
             console.say(f"  {stage.stage}: {_rate(stage)} {stage.unit}s/s")
         stages += tried
     num_networks, disk_mib = _networks(row)
-    return Estimate(stages, peak_memory_mib() + _kept_mib(row), devices.peak_memory_mib(), num_networks, disk_mib)
+    memory_mib, temporary_mib = _kept_mib(row)
+    return Estimate(
+        stages, peak_memory_mib() + memory_mib, devices.peak_memory_mib(), num_networks, disk_mib, temporary_mib
+    )
 
 
 def _pretrain(row: _Row) -> Iterator[StageEstimate]:
@@ -357,14 +365,19 @@ def _networks(row: _Row) -> tuple[int, float]:
     return count, count * size / 2**20
 
 
-def _kept_mib(row: _Row) -> float:
-    """Returns the memory of what a run keeps beyond what has been tried: representations, features, decoded images."""
+def _kept_mib(row: _Row) -> tuple[float, float]:
+    """Returns the memory of what a run keeps beyond what has been tried, and what it keeps in temporary files.
+
+    These are representations, of every teacher that stands beside the row's too, features for the probe, and images.
+    """
     num_images, features = len(row.images.sample_of_image), _representations(row).num_features
+    in_memory = bytes_in_memory(num_images, features)
+    in_files = 0 if in_memory else 4 * num_images * features
     lesson = one_class.plan_probe(row.config, row.images)
     num_probed = len(row.images.images_of(np.concatenate([lesson.train, lesson.held_out])))
     probed = feature_network(row.config, row.network(seed=0))
     num_probed_features = jax.eval_shape(probed, np.zeros((1, *row.images.image_shape), np.float32)).shape[-1]
-    floats = row.times * num_images * features + 2 * num_probed * num_probed_features  # as they are, and standardised
+    probed_bytes = 2 * 4 * num_probed * num_probed_features  # as they are, and standardised
     sets = {id(each): each for each in (row.images, row.auxiliary) if each is not None}.values()
     decoded = sum(remembered_bytes(len(each.sample_of_image), each.image_shape) for each in sets)
-    return (4 * floats + decoded) / 2**20
+    return (row.times * in_memory + probed_bytes + decoded) / 2**20, row.times * in_files / 2**20

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from brittle_jax import command_line, estimate, experiment, main
+from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
+from brittle_jax.evaluate import rows
 from tests.small_runs import read, shrink
 
 
@@ -61,6 +63,16 @@ def test_a_random_teacher_takes_its_batch_norm_alone(tmp_path, cifar10_config):
     assert work_of(estimated)["pretrain", "image"] == 64  # one batch norm batch, filled up
     assert ("pretrain", "update") not in work_of(estimated)
     assert estimated.num_networks == 2
+
+
+def test_representations_that_memory_cannot_hold_take_room_on_the_disk(tmp_path, cifar10_config, monkeypatch):
+    shrink(cifar10_config)
+    assert estimate.estimate(cifar10_config, tmp_path).temporary_disk_mib == 0
+    monkeypatch.setattr(rows, "_MOST_BYTES_IN_MEMORY", 0)
+    estimated = estimate.estimate(cifar10_config, tmp_path)
+    num_images = len(load("cifar10", cifar10_config).sample_of_image)
+    assert estimated.temporary_disk_mib == num_images * cifar10_config.network.output_features * 4 / 2**20
+    assert "MiB for representations, as long as it runs" in estimate.table(estimated)
 
 
 def test_a_baseline_counts_the_random_teacher_beside_it(tmp_path, xray_config):

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from brittle_jax import checkpoint, experiment
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
-from brittle_jax.evaluate import passes
+from brittle_jax.evaluate import passes, rows
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.results import DETECTORS
 from tests.small_runs import read, shrink
@@ -159,6 +159,15 @@ def test_the_same_seed_gives_the_same_results_bit_for_bit(tmp_path, xray_config)
     assert first == again
     scores = [(tmp_path / name / "scores" / "soc.csv").read_bytes() for name in ("first/run", "again/run")]
     assert scores[0] == scores[1]
+
+
+def test_representations_that_memory_cannot_hold_give_the_same_results(tmp_path, cifar10_config, monkeypatch):
+    shrink(cifar10_config)
+    for name, most_bytes in (("memory/run", 2**27), ("file/run", 0)):
+        monkeypatch.setattr(rows, "_MOST_BYTES_IN_MEMORY", most_bytes)
+        experiment.run(cifar10_config, tmp_path / name)
+    in_memory, in_file = (without_times(read(tmp_path / name, "results.json")) for name in ("memory/run", "file/run"))
+    assert in_memory == in_file
 
 
 def test_another_seed_gives_other_results(tmp_path, cifar10_config):

@@ -1,4 +1,4 @@
-"""Mean and covariance of any number of vectors, in one pass: batch by batch on the device, or of an array in memory.
+"""Mean and covariance of any number of vectors, in one pass: batch by batch on the device, or of an array or a file.
 
 Each batch is centred by its own mean and merged into the total: naive sums of squares would cancel where the mean is
 large against the spread. The merge is that of Chan, Golub and LeVeque (1979). On the device all is float32, relative to
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax.errors import DegenerateDataError
+from brittle_jax.evaluate.rows import RowFile
 from brittle_jax.precision import in_float32
 
 _BLOCK_SIZE = 4096  # vectors that are multiplied together, in `moments_of`
@@ -73,8 +74,8 @@ def update_moments(moments: Moments, vectors: jax.Array, mask: jax.Array | None 
     return Moments(total, shift, moments.mean + delta * count / jnp.maximum(total, 1), scatter, remainder)
 
 
-def moments_of(vectors: np.ndarray, indices: np.ndarray | None = None) -> Moments:
-    """Returns the moments, with the full scatter, of vectors [N, F] in memory, or of those at `indices` [M].
+def moments_of(vectors: np.ndarray | RowFile, indices: np.ndarray | None = None) -> Moments:
+    """Returns the moments, with the full scatter, of vectors [N, F]; of those at `indices` [M], which a file needs.
 
     On the host: products and means of a block in float32, what adds them up in float64. NumPy's product of a matrix
     with its own transpose takes half of the operations (benchmarks/NOTES.md).

@@ -1,5 +1,6 @@
 """Passes of networks over image sets of any size: padded batches in, one row an image or a running total out."""
 
+import pathlib
 from collections.abc import Iterator
 
 import jax
@@ -13,6 +14,7 @@ from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate.brittleness import BrittlenessTerms, empty_terms, update_terms
 from brittle_jax.evaluate.detectors import Gaussian, scores_of_outputs
 from brittle_jax.evaluate.moments import Moments, merge_device_moments, moments_of
+from brittle_jax.evaluate.rows import empty_rows
 from brittle_jax.models.network import Network
 from brittle_jax.parallel import Batch, DeviceGroup
 
@@ -21,52 +23,62 @@ def outputs(
     network: Network, images: ImageSet, indices: np.ndarray, batch_size: int, devices: DeviceGroup, what: str
 ) -> np.ndarray:
     """Returns the outputs [M, F] float32 of a network for the images; `what` they are is shown meanwhile."""
-    return np.concatenate([rows for _, rows in _output_batches(network, images, indices, batch_size, devices, what)])
+    batches = _output_batches(network, images, indices, batch_size, devices, what)
+    return np.concatenate([rows[is_there] for _, is_there, rows in batches])
 
 
 def _output_batches(
     network: Network, images: ImageSet, indices: np.ndarray, batch_size: int, devices: DeviceGroup, what: str
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields indices of images [N], and the outputs [N, F] for them."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields indices of images [N], padded in the last batch, which of them are there [N], and outputs [N, F]."""
     batch_size = devices.fit_batch_size(batch_size, len(indices), images.image_shape)
     batches = evaluation_batches(images, indices, batch_size)
     with console.track(what, len(indices)) as progress:
         for batch, rows in devices.evaluation(_outputs)(devices.replicate(network), batches):
-            mask = batch["mask"]
-            yield indices[batch["position"][mask]], rows[mask]
-            progress.update(int(mask.sum()))
+            yield indices[batch["position"]], batch["mask"], rows
+            progress.update(int(batch["mask"].sum()))
 
 
 class Representations:
     """A teacher's outputs for the images of a set, each computed when it is first asked for, and kept.
 
     The teacher is frozen, so all epochs of distillation, all detectors, brittleness (along the student's path), and
-    all configurations that share the teacher take them from here. Held in memory, 4 bytes a feature and image: 128
-    features take half a kilobyte, 2208 nine.
+    all configurations that share the teacher take them from here. They take 4 bytes a feature and image (128 features
+    half a kilobyte, 2208 nine): up to 128 MiB in memory, more in a temporary file.
 
     Attributes:
         num_features: F.
     """
 
-    def __init__(self, teacher: Network, images: ImageSet, batch_size: int, devices: DeviceGroup):
+    def __init__(
+        self,
+        teacher: Network,
+        images: ImageSet,
+        batch_size: int,
+        devices: DeviceGroup,
+        folder: pathlib.Path | None = None,
+    ):
+        """The file, if there is one, is in `folder`; None: where temporary files are."""
         self._teacher, self._images, self._batch_size, self._devices = teacher, images, batch_size, devices
         self.num_features = jax.eval_shape(teacher, np.zeros((1, *images.image_shape), np.float32)).shape[-1]
-        # Memory that is not written to is not taken.
-        self._rows = np.empty((len(images.sample_of_image), self.num_features), np.float32)
-        self._is_there = np.zeros(len(self._rows), bool)
+        num_images = len(images.sample_of_image)
+        self._rows = empty_rows(num_images, self.num_features, folder)
+        self._is_there = np.zeros(num_images, bool)
 
     def compute(self, indices: np.ndarray) -> None:
         """Passes those of the images [M] through the teacher that have not been before.
 
         Raises:
             DegenerateDataError: where an output is not finite.
+            UserError: where the temporary file cannot be written.
         """
         missing = np.unique(indices[~self._is_there[indices]])
         if not len(missing):
             return
         what = "teacher's representations"
         batches = _output_batches(self._teacher, self._images, missing, self._batch_size, self._devices, what)
-        for chosen, rows in batches:
+        for chosen, is_there, rows in batches:
+            chosen, rows = chosen[is_there], rows[is_there]
             if not np.isfinite(rows).all():
                 raise DegenerateDataError(
                     "the teacher's representations are not finite numbers: lower --config.pretrain.peak_learning_rate"
@@ -102,12 +114,13 @@ def score(
     Raises:
         DegenerateDataError: where a score is not finite.
     """
-    rows = []
-    for seen, outputs in _output_batches(student, images, indices, batch_size, devices, "scores"):
-        scores = scores_of_outputs(outputs, representations.outputs_of(seen), gaussian)
-        # Copies: JAX's own arrays take 10 kB a batch, however few scores are in them.
-        rows.append({name: np.array(values) for name, values in scores.items()})
-    scores = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    scores, stop = {}, 0
+    for seen, is_there, outputs in _output_batches(student, images, indices, batch_size, devices, "scores"):
+        start, stop = stop, stop + int(is_there.sum())
+        # With their padding: a last batch of another size would be compiled anew.
+        of_batch = scores_of_outputs(outputs, representations.outputs_of(seen), gaussian)
+        for name, values in of_batch.items():
+            scores.setdefault(name, np.empty(len(indices), np.float32))[start:stop] = np.asarray(values)[is_there]
     for name, values in scores.items():
         if not np.isfinite(values).all():
             raise DegenerateDataError(f"scores of {name} are not finite: lower --config.distill.learning_rate")

@@ -1,4 +1,5 @@
 import dataclasses
+import logging
 import multiprocessing
 
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import pytest
 
 from benchmarks import growth
 from brittle_jax.errors import DegenerateDataError
-from brittle_jax.evaluate import passes
+from brittle_jax.evaluate import passes, rows
 from brittle_jax.evaluate.brittleness import empty_terms, update_terms
 from brittle_jax.evaluate.detectors import anomaly_scores, fit_gaussian
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
@@ -53,6 +54,16 @@ def test_representations_are_the_teachers_outputs(teacher, one_device):
     np.testing.assert_allclose(representations.outputs_of(again), expected[again], rtol=1e-4, atol=1e-5)
 
 
+def test_representations_in_a_file_are_those_in_memory(monkeypatch, tmp_path, teacher, one_device):
+    in_memory = passes.Representations(teacher, make_image_set(PICTURES), 3, one_device, tmp_path)
+    monkeypatch.setattr(rows, "_MOST_BYTES_IN_MEMORY", 0)
+    in_file = passes.Representations(teacher, make_image_set(PICTURES), 3, one_device, tmp_path)
+    for indices in (INDICES, np.array([3, 0, 3]), np.arange(24)):
+        np.testing.assert_array_equal(in_file.outputs_of(indices), in_memory.outputs_of(indices))
+        expected, moments = in_memory.moments(indices), in_file.moments(indices)
+        np.testing.assert_array_equal(moments.scatter, expected.scatter)
+
+
 def test_an_image_passes_through_the_teacher_once(teacher, one_device):
     images, read = counted(PICTURES)
     representations = passes.Representations(teacher, images, 4, one_device)
@@ -71,6 +82,18 @@ def test_scores_from_known_outputs_equal_those_from_both_networks(teacher, stude
     assert scores.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(scores[name], values, rtol=1e-3)
+
+
+def test_scores_of_other_numbers_of_images_compile_nothing(teacher, student, one_device, caplog):
+    images = make_image_set(PICTURES)
+    representations = passes.Representations(teacher, images, 4, one_device)
+    gaussian = fit_gaussian(representations.moments(np.arange(24)))
+    with caplog.at_level(logging.DEBUG, "jax._src.dispatch"):
+        for indices in (INDICES, INDICES[:6], np.arange(10)):
+            caplog.clear()
+            passes.score(student, representations, gaussian, images, indices, 4, one_device)  # no other test's size
+            compiled = [message for message in caplog.messages if message.startswith("Finished XLA compilation")]
+            assert bool(compiled) == (indices is INDICES)
 
 
 @pytest.mark.parametrize("path", ["student", "both"])
