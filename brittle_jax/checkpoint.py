@@ -1,6 +1,8 @@
 """Weights of finished networks on disk: the only module that knows Orbax."""
 
+import errno
 import json
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -11,12 +13,20 @@ import orbax.checkpoint as ocp
 from brittle_jax.errors import UserError
 
 _DESCRIPTION = "description.json"  # written last: where it is, the weights are whole
+_MOST_OVERHEAD_BYTES = 2**20  # of Orbax's own files beside the weights
 
 
 def save(folder: pathlib.Path, variables: dict[str, Any], description: dict[str, Any]) -> None:
-    """Writes a network's weights, and what is known about them, to a folder of their own."""
+    """Writes a network's weights, and what is known about them, to a folder of their own.
+
+    Raises:
+        OSError: where the disk is full, and nothing is written.
+    """
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left
     folder.mkdir(parents=True)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
+    if shutil.disk_usage(folder).free < size + _MOST_OVERHEAD_BYTES:  # which Orbax would tell by pages of tracebacks
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.resolve() / "variables", jax.device_get(variables))
     partial = folder / f"{_DESCRIPTION}.partial"

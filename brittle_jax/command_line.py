@@ -6,6 +6,7 @@ interrupted from the keyboard, 141 output that nobody reads, 1 anything else.
 
 import contextlib
 import dataclasses
+import errno
 import importlib.util
 import os
 import pathlib
@@ -71,6 +72,14 @@ def run(
     app.run(run_main, argv=argv, flags_parser=parse_flags)
 
 
+def _says_disk_full(error: BaseException) -> bool:
+    """Returns whether a full disk, or a full quota, is behind an error; Orbax tells it in words."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    if getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full):
+        return True
+    return error.__context__ is not None and _says_disk_full(error.__context__)
+
+
 @contextlib.contextmanager
 def _exit_codes() -> Iterator[None]:
     try:
@@ -85,6 +94,12 @@ def _exit_codes() -> Iterator[None]:
         # The reader has gone; nothing more can be said, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_BROKEN_PIPE)
+    except Exception as error:
+        if not _says_disk_full(error):
+            raise
+        mend = "free room on it, and the same command goes on with the networks that are finished"
+        print(f"error: the disk is full: {mend} ({_one_line(error)[:200]})", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
 
 
 def parse(argv: Sequence[str], define_flags: Callable[[flags.FlagValues], None], usage: str = "") -> Arguments:

@@ -20,7 +20,7 @@ from brittle_jax.data.image_set import ImageSet, remembered_bytes
 from brittle_jax.data.one_class import Configuration, Lesson
 from brittle_jax.evaluate import passes, samples
 from brittle_jax.evaluate.detectors import Gaussian
-from brittle_jax.evaluate.rows import bytes_in_memory
+from brittle_jax.evaluate.rows import bytes_needed
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.results import DETECTORS
@@ -70,7 +70,7 @@ class Estimate:
         device_memory_mib: of the fullest accelerator, in what was tried; None on a CPU.
         num_networks: that are kept on the disk, those that are there already apart.
         disk_mib: that they take; all else that is kept is small.
-        temporary_disk_mib: that representations take while the run lasts, if they are too many for memory.
+        temporary_disk_mib: that representations take at most while the run lasts, if they are too many for memory.
     """
 
     stages: list[StageEstimate]
@@ -101,7 +101,7 @@ def table(estimate: Estimate) -> str:
         memory += f", {estimate.device_memory_mib:,.0f} MiB of the device's own"
     disk = f"disk: {estimate.disk_mib:,.1f} MiB for {estimate.num_networks} networks"
     if estimate.temporary_disk_mib:
-        disk += f", and {estimate.temporary_disk_mib:,.0f} MiB for representations, as long as it runs"
+        disk += f", and up to {estimate.temporary_disk_mib:,.0f} MiB for representations, as long as it runs"
     about = "all from the start, but for teachers that are in the store; nothing was trained"
     besides = "reading the data, fitting detectors and the probe, and pictures come on top"
     return "\n".join([*rows, memory, disk, about, besides])
@@ -309,6 +309,9 @@ def _images_of(row: _Row, configuration: Configuration) -> tuple[np.ndarray, np.
 class _NoRepresentations(passes.Representations):
     """Zeros in place of a teacher's outputs, which `_represent` has the time of."""
 
+    def __init__(self, num_features: int):
+        self.num_features = num_features
+
     def compute(self, indices: np.ndarray) -> None:
         """Does nothing."""
 
@@ -318,7 +321,7 @@ class _NoRepresentations(passes.Representations):
 
 
 def _representations(row: _Row) -> passes.Representations:
-    return _NoRepresentations(row.network(seed=0), row.images, row.config.evaluate.batch_size, row.devices)
+    return _NoRepresentations(row.network(seed=0).num_features(row.images.image_shape))
 
 
 def _seconds_of_outputs(row: _Row, network: Network, indices: np.ndarray) -> tuple[float, float]:
@@ -370,14 +373,15 @@ def _kept_mib(row: _Row) -> tuple[float, float]:
 
     These are representations, of every teacher that stands beside the row's too, features for the probe, and images.
     """
-    num_images, features = len(row.images.sample_of_image), _representations(row).num_features
-    in_memory = bytes_in_memory(num_images, features)
-    in_files = 0 if in_memory else 4 * num_images * features
+    features = _representations(row).num_features
+    in_memory, in_files = bytes_needed(len(row.images.sample_of_image), features)
+    trained = max(len(_images_of(row, configuration)[0]) for configuration in row.configurations)
+    shrinking = 4 * 4 * trained * features if row.config.evaluate.covariance == "ledoit_wolf" else 0  # scikit-learn's
     lesson = one_class.plan_probe(row.config, row.images)
     num_probed = len(row.images.images_of(np.concatenate([lesson.train, lesson.held_out])))
-    probed = feature_network(row.config, row.network(seed=0))
-    num_probed_features = jax.eval_shape(probed, np.zeros((1, *row.images.image_shape), np.float32)).shape[-1]
-    probed_bytes = 2 * 4 * num_probed * num_probed_features  # as they are, and standardised
+    num_probed_features = feature_network(row.config, row.network(seed=0)).num_features(row.images.image_shape)
+    probing = 3 * 4 * num_probed * num_probed_features  # as they are, standardised, and scikit-learn's
     sets = {id(each): each for each in (row.images, row.auxiliary) if each is not None}.values()
     decoded = sum(remembered_bytes(len(each.sample_of_image), each.image_shape) for each in sets)
-    return (row.times * in_memory + probed_bytes + decoded) / 2**20, row.times * in_files / 2**20
+    in_memory = row.times * in_memory + shrinking + probing + decoded
+    return in_memory / 2**20, row.times * in_files / 2**20

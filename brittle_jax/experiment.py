@@ -236,15 +236,15 @@ def _probe(work: _Work, teacher: Network) -> dict[str, Any] | None:
 def _representations(work: _Work, teacher: Network) -> passes.Representations:
     """Returns the teacher's outputs; where all configurations share a teacher, with those of the ones before."""
 
-    def none_yet() -> passes.Representations:
+    def new_representations() -> passes.Representations:
         batch_size = work.config.evaluate.batch_size
         return passes.Representations(teacher, work.images, batch_size, work.devices, work.folder)
 
     if not one_class.teacher_is_shared(work.config):
-        return none_yet()
+        return new_representations()
     key = work.config.teacher.task
     if key not in work.representations:
-        work.representations[key] = none_yet()
+        work.representations[key] = new_representations()
     return work.representations[key]
 
 

@@ -145,6 +145,40 @@ def test_a_mistake_is_one_line_and_exit_code_2(run_in_process, tmp_path, case):
     assert list(tmp_path.iterdir()) == []
 
 
+def write_to_a_full_disk():
+    with open("/dev/full", "w") as file:
+        file.write("x")
+
+
+def save_as_orbax_does_on_a_full_disk():
+    raise ValueError("RESOURCE_EXHAUSTED: Failed to write 128228 bytes\nto file 18: No space left on device [28]")
+
+
+def fail_after_a_full_disk():
+    try:
+        write_to_a_full_disk()
+    finally:
+        raise RuntimeError("what it was to be closed with")
+
+
+@pytest.mark.parametrize("fail", [write_to_a_full_disk, save_as_orbax_does_on_a_full_disk, fail_after_a_full_disk])
+def test_a_full_disk_is_one_line_and_exit_code_2(monkeypatch, capsys, fail):
+    monkeypatch.setattr(runtime, "set_up", lambda: None)
+    with pytest.raises(SystemExit) as stopped:
+        command_line.run(lambda arguments: fail(), define_flags, ["main", ROW])
+    assert stopped.value.code == 2
+    assert re.fullmatch("error: the disk is full: free room on it.* goes on .*\n", capsys.readouterr().err)
+
+
+def test_any_other_error_is_not_taken_for_a_full_disk(monkeypatch):
+    def fail():
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(runtime, "set_up", lambda: None)
+    with pytest.raises(OSError, match="Input/output error"):
+        command_line.run(lambda arguments: fail(), define_flags, ["main", ROW])
+
+
 BROKEN_CONFIGS = {
     "def get_config(:": "cannot be loaded, SyntaxError",
     "x = 1": "cannot be loaded, AttributeError",

@@ -163,9 +163,18 @@ def test_the_same_seed_gives_the_same_results_bit_for_bit(tmp_path, xray_config)
 
 def test_representations_that_memory_cannot_hold_give_the_same_results(tmp_path, cifar10_config, monkeypatch):
     shrink(cifar10_config)
+    folders = []
+
+    class Recorded(rows.RowFile):
+        def __init__(self, num_rows, num_features, folder):
+            super().__init__(num_rows, num_features, folder)
+            folders.append(folder)
+
+    monkeypatch.setattr(rows, "RowFile", Recorded)
     for name, most_bytes in (("memory/run", 2**27), ("file/run", 0)):
         monkeypatch.setattr(rows, "_MOST_BYTES_IN_MEMORY", most_bytes)
         experiment.run(cifar10_config, tmp_path / name)
+    assert folders == [tmp_path / "file" / "run"]
     in_memory, in_file = (without_times(read(tmp_path / name, "results.json")) for name in ("memory/run", "file/run"))
     assert in_memory == in_file
 

@@ -166,7 +166,7 @@ def test_memory_is_the_process_s_own_not_its_parent_s():
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", ["against_pytorch", "growth", "students", "input_pipeline"])
+@pytest.mark.parametrize("name", ["against_pytorch", "growth", "students", "representations", "input_pipeline"])
 def test_benchmarks_can_be_asked_for_help(torch, name):
     command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
     finished = subprocess.run(command, capture_output=True, text=True)

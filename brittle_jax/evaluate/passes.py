@@ -1,5 +1,6 @@
 """Passes of networks over image sets of any size: padded batches in, one row an image or a running total out."""
 
+import collections
 import pathlib
 from collections.abc import Iterator
 
@@ -23,8 +24,11 @@ def outputs(
     network: Network, images: ImageSet, indices: np.ndarray, batch_size: int, devices: DeviceGroup, what: str
 ) -> np.ndarray:
     """Returns the outputs [M, F] float32 of a network for the images; `what` they are is shown meanwhile."""
-    batches = _output_batches(network, images, indices, batch_size, devices, what)
-    return np.concatenate([rows[is_there] for _, is_there, rows in batches])
+    result, stop = np.empty((len(indices), network.num_features(images.image_shape)), np.float32), 0
+    for _, is_there, rows in _output_batches(network, images, indices, batch_size, devices, what):
+        start, stop = stop, stop + int(is_there.sum())
+        result[start:stop] = rows[is_there]
+    return result
 
 
 def _output_batches(
@@ -44,7 +48,8 @@ class Representations:
 
     The teacher is frozen, so all epochs of distillation, all detectors, brittleness (along the student's path), and
     all configurations that share the teacher take them from here. They take 4 bytes a feature and image (128 features
-    half a kilobyte, 2208 nine): up to 128 MiB in memory, more in a temporary file.
+    half a kilobyte, 2208 nine): up to 128 MiB in memory, more in a temporary file. Whatever asks for outputs raises as
+    `compute` does.
 
     Attributes:
         num_features: F.
@@ -60,7 +65,7 @@ class Representations:
     ):
         """The file, if there is one, is in `folder`; None: where temporary files are."""
         self._teacher, self._images, self._batch_size, self._devices = teacher, images, batch_size, devices
-        self.num_features = jax.eval_shape(teacher, np.zeros((1, *images.image_shape), np.float32)).shape[-1]
+        self.num_features = teacher.num_features(images.image_shape)
         num_images = len(images.sample_of_image)
         self._rows = empty_rows(num_images, self.num_features, folder)
         self._is_there = np.zeros(num_images, bool)
@@ -70,7 +75,7 @@ class Representations:
 
         Raises:
             DegenerateDataError: where an output is not finite.
-            UserError: where the temporary file cannot be written.
+            OSError: where the temporary file cannot be written or read.
         """
         missing = np.unique(indices[~self._is_there[indices]])
         if not len(missing):
@@ -114,17 +119,17 @@ def score(
     Raises:
         DegenerateDataError: where a score is not finite.
     """
-    scores, stop = {}, 0
+    scores, stop = collections.defaultdict(lambda: np.empty(len(indices), np.float32)), 0
     for seen, is_there, outputs in _output_batches(student, images, indices, batch_size, devices, "scores"):
         start, stop = stop, stop + int(is_there.sum())
         # With their padding: a last batch of another size would be compiled anew.
         of_batch = scores_of_outputs(outputs, representations.outputs_of(seen), gaussian)
         for name, values in of_batch.items():
-            scores.setdefault(name, np.empty(len(indices), np.float32))[start:stop] = np.asarray(values)[is_there]
+            scores[name][start:stop] = np.asarray(values)[is_there]
     for name, values in scores.items():
         if not np.isfinite(values).all():
             raise DegenerateDataError(f"scores of {name} are not finite: lower --config.distill.learning_rate")
-    return scores
+    return dict(scores)
 
 
 def measure_brittleness(

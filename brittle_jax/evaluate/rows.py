@@ -1,22 +1,20 @@
 """Rows of numbers by their index: few of them in memory, many in a temporary file, so that memory has a bound."""
 
-import contextlib
+import errno
+import os
 import pathlib
 import tempfile
 import weakref
-from typing import BinaryIO
 
 import numpy as np
-
-from brittle_jax.errors import UserError
 
 _MOST_BYTES_IN_MEMORY = 2**27  # 60,000 rows of 128 features take 31 million
 
 
 class RowFile:
-    """Rows [N, F] float32 in a temporary file, read and written at indices [M] as those of an array are.
+    """Rows [N, F] float32 in a temporary file, read and written at indices [M] in [0, N) as those of an array are.
 
-    The file has no name, takes room for what is written, and is gone with the object or the process.
+    The file is gone with the object or the process. Where it cannot be read or written, OSError is raised.
 
     Attributes:
         shape: (N, F).
@@ -25,34 +23,20 @@ class RowFile:
     def __init__(self, num_rows: int, num_features: int, folder: pathlib.Path | None):
         self.shape = num_rows, num_features
         self._row_bytes = num_features * np.dtype(np.float32).itemsize
-        self._folder = folder or pathlib.Path(tempfile.gettempdir())
-        self._file = tempfile.TemporaryFile(dir=self._folder)
-        weakref.finalize(self, _close, self._file)
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # a buffer would read more than is asked for
+        weakref.finalize(self, self._file.close)
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
         rows = np.empty((len(indices), self.shape[1]), np.float32)
         for row, index in zip(rows, indices.tolist(), strict=True):
-            self._file.seek(index * self._row_bytes)
-            self._file.readinto(row)
+            if os.preadv(self._file.fileno(), [row], index * self._row_bytes) < self._row_bytes:
+                raise OSError(errno.EIO, f"row {index} of a temporary file is cut off")
         return rows
 
     def __setitem__(self, indices: np.ndarray, rows: np.ndarray) -> None:
-        try:
-            for row, index in zip(np.ascontiguousarray(rows, np.float32), indices.tolist(), strict=True):
-                self._file.seek(index * self._row_bytes)
-                self._file.write(row)
-            self._file.flush()
-        except OSError as error:
-            size = self.shape[0] * self._row_bytes / 1e9
-            raise UserError(
-                f"a temporary file of up to {size:.1f} GB cannot be written in {self._folder}: {error.strerror}: "
-                "free room there, or name another --workdir"
-            ) from error
-
-
-def _close(file: BinaryIO) -> None:
-    with contextlib.suppress(OSError):  # of what could not be written, which has been reported
-        file.close()
+        for row, index in zip(np.ascontiguousarray(rows, np.float32), indices.tolist(), strict=True):
+            if os.pwrite(self._file.fileno(), row, index * self._row_bytes) < self._row_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def empty_rows(num_rows: int, num_features: int, folder: pathlib.Path | None = None) -> np.ndarray | RowFile:
@@ -60,13 +44,15 @@ def empty_rows(num_rows: int, num_features: int, folder: pathlib.Path | None = N
 
     Args:
         folder: for the file, if there are more rows than 128 MiB hold; None: the system's for temporary files.
+
+    Raises:
+        OSError: where there can be no file in the folder.
     """
-    if bytes_in_memory(num_rows, num_features):
-        return np.empty((num_rows, num_features), np.float32)
-    return RowFile(num_rows, num_features, folder)
+    in_memory, _ = bytes_needed(num_rows, num_features)
+    return np.empty((num_rows, num_features), np.float32) if in_memory else RowFile(num_rows, num_features, folder)
 
 
-def bytes_in_memory(num_rows: int, num_features: int) -> int:
-    """Returns the memory that rows are kept in: 0 where they are too many."""
+def bytes_needed(num_rows: int, num_features: int) -> tuple[int, int]:
+    """Returns what all rows take of memory, and of a temporary file; one of the two is 0."""
     size = 4 * num_rows * num_features
-    return size if size <= _MOST_BYTES_IN_MEMORY else 0
+    return (size, 0) if size <= _MOST_BYTES_IN_MEMORY else (0, size)

@@ -77,6 +77,10 @@ class Network(flax.struct.PyTreeNode):
     def __call__(self, images: jax.Array) -> jax.Array:
         return self.module.apply(self.variables, images)
 
+    def num_features(self, image_shape: tuple[int, int, int]) -> int:
+        """Returns F for images of a shape (H, W, 3), without computing anything."""
+        return jax.eval_shape(self, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).shape[-1]
+
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:

@@ -7,7 +7,9 @@ import time
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
 
 from brittle_jax import console
 from brittle_jax.errors import UserError
@@ -16,6 +18,7 @@ from brittle_jax.train.steps import TrainState
 
 _RECORDS_PER_STAGE = 100
 _SECONDS_AT_ONCE = 2.0  # that a person waits at most before the progress moves
+_SECONDS_TO_FLUSH = 30.0  # that TensorBoard lags behind at most
 
 
 class MetricLog:
@@ -27,19 +30,35 @@ class MetricLog:
         self._file = open(path, "a")
         if was_cut_off:
             self._file.write("\n")  # the line that a killed run left is lost, the next one is not
-        self._events = SummaryWriter(str(workdir / "tensorboard"))
+        folder = workdir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        # Not by SummaryWriter, whose thread ends where the disk is full: the run would then wait for it for ever.
+        self._events = EventsWriter(str(folder / "events"))
+        self._flushed = time.monotonic()
 
     def write(self, stage: str, step: int, metrics: dict[str, float]) -> None:
-        """Records metrics of a stage, such as "distill unimodal/airplane", after so many updates."""
+        """Records metrics of a stage, such as "distill unimodal/airplane", after so many updates.
+
+        Raises:
+            OSError: where they cannot be written.
+        """
         self._file.write(json.dumps({"stage": stage, "step": step, **metrics}) + "\n")
         self._file.flush()
-        for name, value in metrics.items():
-            self._events.add_scalar(f"{stage}/{name}".replace(" ", "/"), value, step)
+        values = [
+            Summary.Value(tag=f"{stage}/{name}".replace(" ", "/"), simple_value=value)
+            for name, value in metrics.items()
+        ]
+        self._events.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        if time.monotonic() - self._flushed > _SECONDS_TO_FLUSH:
+            self._events.flush()
+            self._flushed = time.monotonic()
 
     def close(self) -> None:
         """Flushes and closes both."""
-        self._file.close()
-        self._events.close()
+        try:
+            self._file.close()
+        finally:
+            self._events.close()
 
 
 @dataclasses.dataclass(frozen=True)

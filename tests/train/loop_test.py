@@ -1,8 +1,11 @@
 import json
+import resource
+import struct
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from brittle_jax.errors import UserError
 from brittle_jax.train import loop
@@ -66,6 +69,33 @@ def test_every_update_is_recorded_once(tmp_path, most_at_once, num_steps):
     ends = [0, *(record["step"] for record in records)]
     for record, first, last in zip(records, ends[:-1], ends[1:], strict=True):
         assert record["loss"] == np.mean(np.arange(first + 1, last + 1))
+
+
+def test_tensorboard_is_given_what_metrics_jsonl_has(tmp_path):
+    records = run(tmp_path, Counting(1), 7)
+    (file,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
+    data, start, events = file.read_bytes(), 0, []
+    while start < len(data):  # length and its checksum, event and its checksum
+        (length,) = struct.unpack_from("<Q", data, start)
+        events.append(Event.FromString(data[start + 12 : start + 12 + length]))
+        start += 16 + length
+    values = [(event.step, value.tag, value.simple_value) for event in events for value in event.summary.value]
+    assert [value for value in values if value[1] == "distill/loss"] == [
+        (record["step"], "distill/loss", record["loss"]) for record in records
+    ]
+
+
+def test_metrics_that_cannot_be_written_end_the_run(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = MetricLog(tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, hard))
+    try:
+        with pytest.raises(OSError):
+            for step in range(10_000):
+                log.write("distill", step, {"loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        log.close()
 
 
 @pytest.mark.parametrize(("seconds", "most"), [(0.3, 6), (0.01, 64), (9.0, 1)])
