@@ -166,7 +166,7 @@ class DeviceGroup:
         )
 
         def evaluate(model: Any, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
-            for batch, outputs in _one_late((batch, compiled(model, self.shard(batch))) for batch in batches):
+            for batch, outputs in self._awaited((batch, compiled(model, self.shard(batch))) for batch in batches):
                 yield batch, _join_devices(outputs)
 
         return evaluate
@@ -196,16 +196,22 @@ class DeviceGroup:
                 total = compiled(model, total, self.shard(batch))
                 yield batch, total
 
-        return lambda model, total, batches: _one_late(totals(model, total, batches))
+        return lambda model, total, batches: self._awaited(totals(model, total, batches))
 
+    def _awaited(self, results: Iterator[tuple[Batch, Any]]) -> Iterator[tuple[Batch, Any]]:
+        """Yields each result when it is there.
 
-def _one_late(results: Iterator[tuple[Batch, Any]]) -> Iterator[tuple[Batch, Any]]:
-    """Yields each result when it is there and the next has been asked for: devices have work while the host reads."""
-    late = next(results, None)
-    while late is not None:
-        following = next(results, None)
-        yield jax.block_until_ready(late)
-        late = following
+        The next has been asked for by then: devices have work while the host reads. Not so on a CPU, which is host and
+        device in one: nothing would be gained, and the memory of two batches be taken.
+        """
+        if self.platform == "cpu":
+            yield from map(jax.block_until_ready, results)
+            return
+        late = next(results, None)
+        while late is not None:
+            following = next(results, None)
+            yield jax.block_until_ready(late)
+            late = following
 
 
 def _join_devices(outputs: Any) -> Any:
