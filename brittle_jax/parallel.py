@@ -202,7 +202,7 @@ class DeviceGroup:
         """Yields each result when it is there.
 
         The next has been asked for by then: devices have work while the host reads. Not so on a CPU, which is host and
-        device in one: nothing would be gained, and the memory of two batches be taken.
+        device in one: little would be gained, and the memory of two batches be taken (benchmarks/NOTES.md).
         """
         if self.platform == "cpu":
             yield from map(jax.block_until_ready, results)
