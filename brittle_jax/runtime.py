@@ -17,9 +17,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def set_up() -> None:
-    """Turns the compilation cache on, quiets libraries, keeps freed memory, and says so where a GPU lies idle."""
+    """Turns the compilation cache on, quiets libraries, and says so where a GPU lies idle; on a CPU, keeps memory low.
+
+    That is, the process keeps what it has freed, and a program of one device has ended when the call returns.
+    """
     logging.set_verbosity(logging.ERROR)
     keep_freed_memory()
+    _run_cpu_programs_in_the_call()
     _enable_compilation_cache()
     _warn_of_idle_gpu()
 
@@ -49,6 +53,15 @@ def give_back_freed_memory() -> None:
     """Returns to the system what is free of the memory that `keep_freed_memory` keeps."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _run_cpu_programs_in_the_call() -> None:
+    """Has the call of a program wait for its end, on a CPU that is one device, if all that it takes is there.
+
+    Else JAX allocates what a program works in when it is asked for, and says that it is done before it has freed that:
+    the process then keeps two of these blocks or more (benchmarks/NOTES.md). With several devices it is left as it is.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def _enable_compilation_cache() -> None:

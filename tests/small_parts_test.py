@@ -130,6 +130,26 @@ print(resident_mib())
     assert kept > before - 16 and after < before - 200
 
 
+@pytest.mark.parametrize(("start", "has_ended"), [("", False), ("runtime.set_up()", True)])
+def test_a_program_on_a_cpu_has_ended_when_the_call_returns(tmp_path, start, has_ended):
+    program = f"""
+import jax
+import numpy as np
+from brittle_jax import runtime
+from brittle_jax.parallel import DeviceGroup
+
+{start}
+step = DeviceGroup().train_step(lambda state, batch: (state + 1, (batch["x"][0] @ batch["x"][0]).sum()))
+batch = {{"x": np.ones((4, 2000, 2000), np.float32)}}  # too large to be there at once
+for _ in range(2):
+    state, metrics = step(np.float32(0), batch)
+print(metrics.is_ready())
+"""
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path), "XLA_FLAGS": ""}  # one device
+    printed = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
+    assert printed.split() == [str(has_ended)]
+
+
 def test_stages_add_up_and_keep_the_highest_memory(tmp_path, one_device):
     stages = Stages(one_device)
     stages._add("data", seconds=1.0, peak_memory_mib=100, peak_device_memory_mib=None)
