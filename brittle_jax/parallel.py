@@ -87,20 +87,24 @@ class DeviceGroup:
     def replicate(self, tree: Any) -> Any:
         """Puts a whole copy of each array on every device."""
         # A copy of its own: a training step donates its state, which must not take the caller's arrays along.
-        return jax.device_put(jax.tree.map(lambda x: jnp.array(x, copy=True), tree), self._sharding())
+        return self._put(jax.tree.map(lambda x: jnp.array(x, copy=True), tree))
 
+    def shard(self, batch: Batch) -> dict[str, jax.Array]:
+        """Puts on each device its slice, [N, ...] as [D, N / D, ...]; the batch must not be written to afterwards."""
+        slices = {key: value.reshape(self.size, -1, *value.shape[1:]) for key, value in batch.items()}
+        return self._put(slices, BATCH_AXIS)
+
+    def _put(self, tree: Any, *axes: str) -> Any:
+        placed = jax.device_put(tree, self._sharding(*axes))
+        # A CPU runs a program within its call, as `runtime.set_up` wants it, only if all that it takes is there.
+        return jax.block_until_ready(placed) if self.platform == "cpu" else placed
+
+    @functools.lru_cache  # noqa: B019 - groups are few and live as long as the program
     def _sharding(self, *axes: str) -> NamedSharding:
         # Named as pmap names it in what comes out: else the second call would be compiled anew.
         return NamedSharding(Mesh(np.asarray(self.devices), (BATCH_AXIS,)), PartitionSpec(*axes))
 
-    def shard(self, batch: Batch) -> dict[str, jax.Array]:
-        """Puts on each device its slice: [N, ...] becomes [D, N / D, ...]."""
-        slices = {key: value.reshape(self.size, -1, *value.shape[1:]) for key, value in batch.items()}
-        placed = jax.device_put(slices, self._sharding(BATCH_AXIS))
-        # Only then does a CPU run a program within the call, as `runtime.set_up` wants it.
-        return jax.block_until_ready(placed) if self.platform == "cpu" else placed
-
-    @functools.lru_cache  # noqa: B019 - groups are few and live as long as the program
+    @functools.lru_cache  # noqa: B019
     def train_step(self, step: Callable, *static: Any) -> Callable:
         """Compiles `step(*static, state, batch) -> (state, metrics)`, which averages over BATCH_AXIS.
 
@@ -169,7 +173,7 @@ class DeviceGroup:
         )
 
         def evaluate(model: Any, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
-            for batch, outputs in _awaited((batch, compiled(model, self.shard(batch))) for batch in batches):
+            for batch, outputs in self._awaited((batch, compiled(model, self.shard(batch))) for batch in batches):
                 yield batch, _join_devices(outputs)
 
         return evaluate
@@ -194,21 +198,27 @@ class DeviceGroup:
 
         def totals(model: Any, total: Any, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
             total = jax.tree.map(lambda x: np.broadcast_to(x, (self.size, *np.shape(x))), total)
-            total = jax.device_put(total, self._sharding(BATCH_AXIS))
+            total = self._put(total, BATCH_AXIS)
             for batch in batches:
                 total = compiled(model, total, self.shard(batch))
                 yield batch, total
 
-        return lambda model, total, batches: _awaited(totals(model, total, batches))
+        return lambda model, total, batches: self._awaited(totals(model, total, batches))
 
+    def _awaited(self, results: Iterator[tuple[Batch, Any]]) -> Iterator[tuple[Batch, Any]]:
+        """Yields each result when it is there.
 
-def _awaited(results: Iterator[tuple[Batch, Any]]) -> Iterator[tuple[Batch, Any]]:
-    """Yields each result when it is there; the next has been asked for by then, so that devices have work."""
-    late = next(results, None)
-    while late is not None:
-        following = next(results, None)
-        yield jax.block_until_ready(late)
-        late = following
+        The next has been asked for by then: devices have work while the host reads. Not so on a CPU, which is host and
+        device in one: nothing would be gained, and the memory of two batches be taken (benchmarks/NOTES.md).
+        """
+        if self.platform == "cpu":
+            yield from map(jax.block_until_ready, results)
+            return
+        late = next(results, None)
+        while late is not None:
+            following = next(results, None)
+            yield jax.block_until_ready(late)
+            late = following
 
 
 def _join_devices(outputs: Any) -> Any:

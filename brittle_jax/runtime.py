@@ -56,10 +56,11 @@ def give_back_freed_memory() -> None:
 
 
 def _run_cpu_programs_in_the_call() -> None:
-    """Has the call of a program wait for its end, on a CPU that is one device, if all that it takes is there.
+    """Has the call of a program wait for its end, on a CPU that is one device.
 
     Else JAX allocates what a program works in when it is asked for, and says that it is done before it has freed that:
-    the process then keeps two of these blocks or more (benchmarks/NOTES.md). With several devices it is left as it is.
+    the process then keeps two of these blocks or more (benchmarks/NOTES.md). A call still returns early where an array
+    that it takes is not there yet. With several devices, or once JAX has begun, the setting has no effect.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 

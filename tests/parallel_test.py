@@ -64,7 +64,9 @@ def test_an_evaluation_on_four_devices_equals_one_device(images, four_devices, o
         np.testing.assert_allclose(four, one, rtol=1e-5, atol=1e-6)
 
 
-def test_the_next_batch_is_asked_for_before_a_result_is_waited_for(one_device):
+@pytest.mark.parametrize(("platform", "asked_for"), [("cpu", [1, 2, 3]), ("gpu", [2, 3, 3])])
+def test_the_next_batch_is_asked_for_early_but_on_a_cpu(monkeypatch, one_device, platform, asked_for):
+    monkeypatch.setattr(DeviceGroup, "platform", platform)
     taken = []
 
     def batches():
@@ -73,11 +75,11 @@ def test_the_next_batch_is_asked_for_before_a_result_is_waited_for(one_device):
             yield {"x": np.full(4, number, np.float32)}
 
     evaluate = one_device.evaluation(lambda model, batch: model * batch["x"])(np.float32(2), batches())
-    assert [(outputs[0], len(taken)) for _, outputs in evaluate] == [(0, 2), (2, 3), (4, 3)]
+    assert [(outputs[0], len(taken)) for _, outputs in evaluate] == list(zip([0, 2, 4], asked_for, strict=True))
     taken.clear()
     accumulate = one_device.accumulation(lambda model, total, batch: total + model * batch["x"].sum())
     totals = accumulate(np.float32(2), np.float32(0), batches())
-    assert [(total[0], len(taken)) for _, total in totals] == [(0, 2), (8, 3), (24, 3)]
+    assert [(total[0], len(taken)) for _, total in totals] == list(zip([0, 8, 24], asked_for, strict=True))
 
 
 def test_functions_are_compiled_once(one_device):

@@ -139,11 +139,20 @@ from brittle_jax import runtime
 from brittle_jax.parallel import DeviceGroup
 
 {start}
-step = DeviceGroup().train_step(lambda state, batch: (state + 1, (batch["x"][0] @ batch["x"][0]).sum()))
-batch = {{"x": np.ones((4, 2000, 2000), np.float32)}}  # too large to be there at once
-for _ in range(2):
-    state, metrics = step(np.float32(0), batch)
-print(metrics.is_ready())
+# Arrays that JAX copies in the background: not where its own would begin, and large.
+weights, images = np.frombuffer(bytearray(32 * 2**20 + 4), np.float32, offset=4).reshape(2, 1024, 4096)
+devices = DeviceGroup()
+
+def step(weights, batch):
+    product = batch["image"][0]
+    for _ in range(4):
+        product = (product @ weights.T) @ weights
+    return weights, product.sum()
+
+update = devices.train_step(step)
+update(devices.replicate(weights), {{"image": images[None]}})  # compiled
+weights, loss = update(devices.replicate(weights), {{"image": images[None]}})
+print(loss.is_ready())
 """
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path), "XLA_FLAGS": ""}  # one device
     printed = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)

@@ -30,7 +30,7 @@ class Feed(Protocol):
         """Makes `count` updates of a state, whose memory they take over.
 
         Returns:
-            The new state, and metrics, of which the first `count` are of these updates; neither is waited for.
+            The new state, and metrics, of which the first `count` are of these updates; neither need be there yet.
         """
 
 

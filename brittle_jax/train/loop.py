@@ -1,5 +1,6 @@
 """The loop around a training step: progress, metrics, and a stop where the loss is no longer a number."""
 
+import collections
 import dataclasses
 import json
 import pathlib
@@ -84,7 +85,8 @@ def train(training: Training, log: MetricLog) -> TrainState:
     """Makes all updates and returns the last state.
 
     As many at once as the feed can, and take no more than about two seconds; the host looks at their metrics while the
-    next ones are under way. They are recorded as means over about a hundredth of the stage.
+    next ones are under way, or, where they have ended within the call, as on a CPU, at once. Metrics are recorded as
+    means over about a hundredth of the stage.
 
     Raises:
         UserError: where the loss, or a weight in the end, is not finite.
@@ -92,16 +94,16 @@ def train(training: Training, log: MetricLog) -> TrainState:
     state, num_steps = training.state, training.num_steps
     with console.track(training.stage, num_steps, unit="update") as progress:
         records = _Records(training, log, progress)
-        done, at_once, under_way = 0, 1, None
+        done, at_once, under_way = 0, 1, collections.deque()
         while done < num_steps:
             count = min(at_once, num_steps - done)
             state, metrics = training.feed(state, count)
-            if under_way is not None:
-                seconds = records.add(*under_way)
-                at_once = min(max(int(_SECONDS_AT_ONCE / seconds), 1), 2 * at_once, training.feed.most_at_once)
-            under_way = metrics, count
+            under_way.append((metrics, count))
             done += count
-        records.add(*under_way)
+            most_left = 0 if metrics["loss"].is_ready() or done == num_steps else 1
+            while len(under_way) > most_left:
+                seconds = records.add(*under_way.popleft())
+                at_once = min(max(int(_SECONDS_AT_ONCE / seconds), 1), 2 * at_once, training.feed.most_at_once)
     # The last update comes after the last loss.
     # On the host, where no program is compiled for each shape of weights; NumPy's maximum passes NaN on.
     largest_weight = np.max([np.abs(np.asarray(leaf)).max() for leaf in jax.tree.leaves(state.variables)])

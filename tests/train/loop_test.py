@@ -15,10 +15,13 @@ from brittle_jax.train.steps import create_state
 
 
 class Late:
-    """Values that are there only when somebody waits for them."""
+    """Values that are there only when somebody waits for them, unless their updates have ended within the call."""
 
-    def __init__(self, values, when_read):
-        self._values, self._when_read = values, when_read
+    def __init__(self, values, when_read, has_ended):
+        self._values, self._when_read, self._has_ended = values, when_read, has_ended
+
+    def is_ready(self):
+        return self._has_ended
 
     def __array__(self, dtype=None, copy=None):
         self._when_read()
@@ -28,8 +31,9 @@ class Late:
 class Counting:
     """A feed whose n-th update has the loss n, and takes a time, which passes while its metrics are waited for."""
 
-    def __init__(self, most_at_once, seconds=0.0, bad=()):
+    def __init__(self, most_at_once, seconds=0.0, bad=(), ends_within_the_call=False):
         self.most_at_once, self._seconds, self._bad = most_at_once, seconds, bad
+        self._ends_within_the_call = ends_within_the_call
         self.asked, self.clock, self.events = [], 0.0, []
 
     def __call__(self, state, count):
@@ -44,7 +48,8 @@ class Counting:
             self.clock += count * self._seconds
             self.events.append(("read", number))
 
-        loss = Late(filled if self.most_at_once > 1 else losses[0:1].reshape(()), read)
+        values = filled if self.most_at_once > 1 else losses[0:1].reshape(())
+        loss = Late(values, read, self._ends_within_the_call)
         return state.replace(step=state.step + count), {"loss": loss}
 
 
@@ -110,6 +115,12 @@ def test_metrics_are_read_while_the_next_updates_are_under_way(tmp_path):
     feed = Counting(1)
     run(tmp_path, feed, 3)
     assert feed.events == [("asked", 0), ("asked", 1), ("read", 0), ("asked", 2), ("read", 1), ("read", 2)]
+
+
+def test_metrics_of_updates_that_have_ended_are_read_at_once(tmp_path):
+    feed = Counting(1, ends_within_the_call=True)
+    run(tmp_path, feed, 2)
+    assert feed.events == [("asked", 0), ("read", 0), ("asked", 1), ("read", 1)]
 
 
 @pytest.mark.parametrize("most_at_once", [1, 64])
