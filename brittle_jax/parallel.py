@@ -209,7 +209,8 @@ class DeviceGroup:
         """Yields each result when it is there.
 
         The next has been asked for by then: devices have work while the host reads. Not so on a CPU, which is host and
-        device in one: nothing would be gained, and the memory of two batches be taken (benchmarks/NOTES.md).
+        device in one: little would be gained, and calls that return early take the memory of two batches
+        (benchmarks/NOTES.md).
         """
         if self.platform == "cpu":
             yield from map(jax.block_until_ready, results)

@@ -17,9 +17,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def set_up() -> None:
-    """Turns the compilation cache on, quiets libraries, and says so where a GPU lies idle; on a CPU, keeps memory low.
+    """Turns the compilation cache on, quiets libraries, and says so where a GPU lies idle.
 
-    That is, the process keeps what it has freed, and a program of one device has ended when the call returns.
+    On a CPU, too: the process keeps memory that it has freed, and a program of one device ends within its call.
     """
     logging.set_verbosity(logging.ERROR)
     keep_freed_memory()

@@ -85,8 +85,8 @@ def train(training: Training, log: MetricLog) -> TrainState:
     """Makes all updates and returns the last state.
 
     As many at once as the feed can, and take no more than about two seconds; the host looks at their metrics while the
-    next ones are under way, or, where they have ended within the call, as on a CPU, at once. Metrics are recorded as
-    means over about a hundredth of the stage.
+    next ones are under way, or, where they have ended within the call, as on a CPU that is one device, at once. Metrics
+    are recorded as means over about a hundredth of the stage.
 
     Raises:
         UserError: where the loss, or a weight in the end, is not finite.
