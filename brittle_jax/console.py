@@ -10,7 +10,6 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-_SECONDS_BETWEEN_LINES = 20.0
 _output: contextvars.ContextVar[TextIO | None] = contextvars.ContextVar("output", default=None)
 
 
@@ -46,7 +45,7 @@ def warn(message: str) -> None:
 
 
 @contextlib.contextmanager
-def track(what: str, total: int, unit: str = "image") -> Iterator["Progress"]:
+def track(what: str, total: int, unit: str = "image", *, seconds_between_lines: float = 20.0) -> Iterator["Progress"]:
     """Shows rate and time left: a bar on a terminal, elsewhere a line now and then and one at the end."""
     bar = tqdm(
         desc=f"  {what}",
@@ -56,38 +55,61 @@ def track(what: str, total: int, unit: str = "image") -> Iterator["Progress"]:
         dynamic_ncols=True,
         disable=not sys.stderr.isatty(),
     )
-    progress = Progress(what, total, unit, bar)
+    progress = Progress(what, total, unit, bar, seconds_between_lines)
     with bar:
         yield progress
     progress.summarise()
 
 
 class Progress:
-    """Counts what is done."""
+    """Counts what is done.
 
-    def __init__(self, what: str, total: int, unit: str, bar: tqdm):
+    The rate, and the time left, begin with the second update: the first one waits for compilation, which is no work.
+    """
+
+    def __init__(self, what: str, total: int, unit: str, bar: tqdm, seconds_between_lines: float):
         self._what, self._total, self._unit, self._bar = what, total, unit, bar
+        self._seconds_between_lines = seconds_between_lines
         self._start = self._last_line = time.monotonic()
         self._done = 0
+        self._first_done, self._first_end = 0, self._start
 
     def update(self, count: int, note: str = "") -> None:
         """Adds `count` to what is done; `note`, such as the loss, is shown beside it."""
         self._done += count
-        self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update(count)
         now = time.monotonic()
-        if self._bar.disable and now - self._last_line > _SECONDS_BETWEEN_LINES:
+        self._bar.set_postfix_str(note, refresh=False)
+        if not self._first_done:
+            self._first_done, self._first_end = self._done, now
+            self._bar.n = self._bar.initial = self._bar.last_print_n = self._done
+            self._bar.unpause()  # its clock begins now
+            return
+        self._bar.update(count)
+        if self._bar.disable and now - self._last_line > self._seconds_between_lines:
             self._last_line = now
-            rate = self._done / (now - self._start)
-            left = duration((self._total - self._done) / rate)
-            say(f"  {self._what}: {self._done}/{self._total}, {rate:.3g} {self._unit}s/s, {left} left {note}".rstrip())
+            left = duration((self._total - self._done) / self._rate(now))
+            say(f"  {self._what}: {self._done}/{self._total}, {self._shown_rate(now)}, {left} left {note}".rstrip())
+
+    def _rate(self, now: float) -> float:
+        """Returns how many a second, without the first update where there are others."""
+        done, since = self._done - self._first_done, self._first_end
+        if not done:
+            done, since = self._done, self._start
+        return done / max(now - since, 1e-9)
+
+    def _shown_rate(self, now: float) -> str:
+        return f"{self._rate(now):.3g} {self._unit}s/s"
 
     def summarise(self) -> None:
         """Says how much was done and how fast."""
-        seconds = time.monotonic() - self._start
-        rate = self._done / max(seconds, 1e-9)
-        units = self._unit + "s" * (self._done != 1)
-        say(f"  {self._what}: {self._done} {units} in {duration(seconds)} ({rate:.3g} {self._unit}s/s)")
+        now = time.monotonic()
+        done, seconds = count(self._done, self._unit), duration(now - self._start)
+        say(f"  {self._what}: {done} in {seconds} ({self._shown_rate(now)})")
+
+
+def count(number: int, what: str) -> str:
+    """Returns `1 picture`, `2 pictures`, `1,200 pictures`."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def duration(seconds: float) -> str:

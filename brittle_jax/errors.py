@@ -1,5 +1,7 @@
 """Errors that are not bugs of this program: mistakes of the person at the keyboard, and data that say nothing."""
 
+import pathlib
+
 
 class UserError(Exception):
     """A mistake in usage, configuration or input: one line that says what, where, and how to mend it.
@@ -10,3 +12,18 @@ class UserError(Exception):
 
 class DegenerateDataError(ValueError):
     """Numbers that do not vary, or are too few, where their spread is asked for."""
+
+
+class DamagedError(UserError):
+    """A file that this project wrote is missing, or not as it was written.
+
+    Attributes:
+        path: of the file, or of the folder that is one thing, such as a network.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, path: pathlib.Path, reason: str, remedy: str = ""):
+        """`remedy` says what to do; by default what holds for any file of a run."""
+        self.path, self.reason = path, reason
+        remedy = remedy or "restore it from a copy, or run the command that wrote it again"
+        super().__init__(f"{path} is damaged ({reason}): {remedy}")

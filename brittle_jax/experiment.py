@@ -3,13 +3,14 @@
 import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
 import numpy as np
 from sklearn.covariance import ledoit_wolf_shrinkage
 
-from brittle_jax import __version__, checkpoint, console, results, workdir
+from brittle_jax import __version__, checkpoint, console, files, results, workdir
 from brittle_jax.auxiliary import TASKS, build_task, check_teacher
 from brittle_jax.config import completed, validate
 from brittle_jax.data import one_class
@@ -20,7 +21,7 @@ from brittle_jax.errors import DegenerateDataError, UserError
 from brittle_jax.evaluate import passes, samples
 from brittle_jax.evaluate.brittleness import brittleness
 from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
-from brittle_jax.models.network import Network, check_architecture
+from brittle_jax.models.network import Network, check_architecture, digest_of
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.published import published_row
 from brittle_jax.report.examples import collect_examples
@@ -30,7 +31,7 @@ from brittle_jax.stages import Stages
 from brittle_jax.train.distill import num_updates, prepare_distillation
 from brittle_jax.train.loop import MetricLog, train
 from brittle_jax.train.probe import probe_teacher
-from brittle_jax.train.teacher import check_another_run, check_weights, obtain_teacher
+from brittle_jax.train.teacher import check_another_run, check_same_images, check_weights, obtain_teacher
 
 
 def run(
@@ -61,7 +62,8 @@ def run(
     if config.teacher.from_run and pathlib.Path(config.teacher.from_run).expanduser().resolve() == folder.resolve():
         raise UserError(f"--config.teacher.from_run={config.teacher.from_run} is this run's own folder: name another")
     workdir.check(folder, config, overwrite=overwrite)
-    if workdir.is_finished(folder) and not overwrite:
+    is_finished = not overwrite and _is_finished(folder)
+    if is_finished and workdir.names_same_folder(folder, config):
         return _finished(folder)
     _say_what_runs(config, devices)
     stages = Stages(devices)
@@ -75,30 +77,21 @@ def run(
     splits = results.splits(images, auxiliary, configurations, config)
     if splits["identical_across_splits"]:
         console.warn(
-            f"{len(splits['identical_across_splits'])} pictures are on two sides of the split, splits.json names them: "
-            "the test does not stand apart from the training"
+            f"{console.count(len(splits['identical_across_splits']), 'pair')} of equal pictures on two sides of the "
+            "split, splits.json names them: the test does not stand apart from the training"
         )
-    with (
-        workdir.opened(folder, config, splits, overwrite=overwrite),
-        contextlib.closing(MetricLog(folder)) as log,
-    ):
+    check_same_images(config, images)
+    if is_finished:
+        workdir.check_splits(folder, config, splits)
+        return _finished(folder)
+    with workdir.opened(folder, config, splits, overwrite=overwrite):
         stages.keep_in(folder / "stages.json")
-        work = _Work(config, images, auxiliary, folder, devices, log, stages, splits)
-        entries, references = [], []
-        for number, configuration in enumerate(configurations, 1):
-            console.say(
-                f"[{number}/{len(configurations)}] {configuration.name}: {len(configuration.train)} normal training "
-                f"samples, {len(configuration.test)} test samples"
-            )
-            try:
-                entries.append(_run_configuration(work, configuration))
-                if (reference := one_class.random_reference(images, config)) is not None:
-                    console.say(f"  {configuration.name} with a random teacher, on the same test samples")
-                    references.append(_run_reference(work, reference, configuration))
-            except DegenerateDataError as error:
-                raise UserError(f"{configuration.name}: {error}") from error
+        with contextlib.closing(MetricLog(folder)) as log:
+            made_from = workdir.made_from(config, splits)
+            work = _Work(config, images, auxiliary, folder, devices, log, stages, splits, made_from)
+            entries, references = _run_configurations(work, configurations)
         content = _results(work, entries, references, recipe)
-        results.write_json(folder / "results.json", content)  # with it the run is finished
+        workdir.finish(folder, content)
         write_page(folder, content)
     _say_results(content, folder)
     return content
@@ -116,8 +109,30 @@ class _Work:
     log: MetricLog
     stages: Stages
     splits: dict[str, Any]
+    made_from: dict[str, Any]  # kept beside each network
     probes: dict[str, dict[str, Any] | None] = dataclasses.field(default_factory=dict)
     representations: dict[str, passes.Representations] = dataclasses.field(default_factory=dict)
+
+
+def _run_configurations(
+    work: _Work, configurations: Sequence[Configuration]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Runs all configurations; returns their entries in results.json, and those of the reference's runs."""
+    entries, references = [], []
+    for number, configuration in enumerate(configurations, 1):
+        console.say(
+            f"[{number}/{len(configurations)}] {configuration.name}: "
+            f"{console.count(len(configuration.train), 'normal training sample')}, "
+            f"{console.count(len(configuration.test), 'test sample')}"
+        )
+        try:
+            entries.append(_run_configuration(work, configuration))
+            if (reference := one_class.random_reference(work.images, work.config)) is not None:
+                console.say(f"  {configuration.name} with a random teacher, on the same test samples")
+                references.append(_run_reference(work, reference, configuration))
+        except DegenerateDataError as error:
+            raise UserError(f"{configuration.name}: {error}") from error
+    return entries, references
 
 
 def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, Any]:
@@ -128,7 +143,14 @@ def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, A
 
     with measured("pretrain"):
         teacher, description = obtain_teacher(
-            config, images, work.auxiliary, configuration, work.folder, devices=devices, log=work.log
+            config,
+            images,
+            work.auxiliary,
+            configuration,
+            work.folder,
+            made_from=work.made_from,
+            devices=devices,
+            log=work.log,
         )
     with measured("probe"):
         probe = _probe(work, teacher)
@@ -164,7 +186,7 @@ def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, A
         examples["reconstructions"] = description.pop("reconstructions", None)
     scores_file = work.folder / "scores" / f"{configuration.name}.csv"
     results.write_scores(scores_file, images.ids[configuration.test], configuration.test_labels, scores)
-    results.write_json(work.folder / "examples" / f"{configuration.name}.json", examples)
+    files.write_json(work.folder / "examples" / f"{configuration.name}.json", examples)
 
     entry = {
         "name": configuration.name,
@@ -204,11 +226,19 @@ def _obtain_student(
     indices: np.ndarray,
     representations: passes.Representations,
 ) -> Network:
+    """Returns the student of a teacher; from the run's folder where it is there already."""
     folder = work.folder / "checkpoints" / configuration.name / "student"
-    if checkpoint.exists(folder):
-        console.say("  student: finished before, read back")
-        variables, _ = checkpoint.restore(folder, teacher.variables)
-        return Network(teacher.module, variables)
+    description = {
+        "update_steps": num_updates(len(indices), work.config.distill),
+        "teacher_sha256": digest_of(teacher.variables),
+    }
+    if (recovered := checkpoint.recover(folder, teacher.variables)) is not None:
+        variables, theirs = recovered
+        if theirs.get("teacher_sha256", description["teacher_sha256"]) == description["teacher_sha256"]:
+            console.say("  student: finished before, read back")
+            return Network(teacher.module, variables)
+        # A teacher that was made anew on another machine differs by rounding, which training magnifies.
+        console.warn(f"{folder} is the student of another teacher: it is distilled anew")
     training = prepare_distillation(
         teacher.module,
         work.images,
@@ -219,7 +249,7 @@ def _obtain_student(
         devices=work.devices,
     )
     student = Network(teacher.module, train(training, work.log).variables)
-    checkpoint.save(folder, student.variables, {"update_steps": num_updates(len(indices), work.config.distill)})
+    checkpoint.save(folder, student.variables, description, work.made_from)
     return student
 
 
@@ -326,6 +356,7 @@ def _results(
         "row": config.row,
         "word": config.word or None,
         "dataset": config.data.name,
+        "data_path": config.data.path or None,
         "teacher": {"task": config.teacher.task, "dataset": config.teacher.data or None},
         "synthetic_data": any(each.synthetic for each in _distinct(work.images, work.auxiliary))
         or any({"synthetic_data", "synthetic_weights"} & entry["teacher"].keys() for entry in entries),
@@ -350,13 +381,31 @@ def _say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> N
     kinds = sorted(set(devices.kinds))
     console.say(f"brittle_jax {__version__}: {config.row}{word}, seed {config.seed}")
     console.say(f"devices: {devices.size} x {', '.join(kinds)} ({devices.platform})")
+    is_parcels = config.data.name == "xray"
+    side = config.data.patches.size_pixels if is_parcels else config.data.image_size_pixels
+    console.say(f"teacher: {config.teacher.task}; network: {config.network.name}, on images of {side} x {side} pixels")
+
+
+def _is_finished(folder: pathlib.Path) -> bool:
+    """Returns whether the run in a folder is finished, and its files are as it wrote them; warns where they are not."""
+    if not workdir.is_finished(folder):
+        return False
+    damage = workdir.damage(folder)
+    if damage:
+        console.warn(
+            f"{folder} was finished, but has changed since: {workdir.describe_damage(damage)}. "
+            "The run goes on, and makes anew what is missing or changed"
+        )
+    return not damage
 
 
 def _finished(folder: pathlib.Path) -> dict[str, Any]:
-    content = results.read_json(folder / "results.json")
+    content = files.read_json(folder / "results.json")
     page = folder / "report" / "index.html"
     if not page.is_file():
         write_page(folder, content)
+    if workdir.is_unverified(folder):
+        console.warn(f"{folder} is unverified: a version that kept no digests of its files wrote it")
     console.say(f"{folder} is finished: see {page} and results.json, or start anew with --overwrite")
     if content["synthetic_data"]:
         console.say("  on SYNTHETIC data: not comparable with the published numbers")
@@ -369,7 +418,8 @@ def _say_results(content: dict[str, Any], folder: pathlib.Path) -> None:
     if content["synthetic_data"]:
         console.say("  on SYNTHETIC data: not comparable with the published numbers")
     if content["skipped_inputs"]:
-        console.say(f"  WITHOUT {len(content['skipped_inputs'])} samples that cannot be read, see results.json")
+        left_out = console.count(len(content["skipped_inputs"]), "sample")
+        console.say(f"  WITHOUT {left_out} that cannot be read, see results.json")
     if content["reduced"]:
         console.say(f"  REDUCED against the row's recipe: {', '.join(content['reduced'])}")
     times = ", ".join(f"{stage} {console.duration(value)}" for stage, value in content["seconds"].items())

@@ -13,7 +13,7 @@ def published_row(row: str) -> dict[str, Any] | None:
     AUROC and accuracy are fractions in [0, 1], as in results.json: `{"table": "8, 9", "probe_accuracy": 0.37,
     "groups": {"unimodal": {"auroc": {"kd": 0.85, ...}, "brittleness": 0.046}, ...}}`.
     """
-    text = (importlib.resources.files("brittle_jax") / "published.csv").read_text()
+    text = (importlib.resources.files("brittle_jax") / "published.csv").read_text(encoding="utf-8")
     lines = [line for line in csv.DictReader(text.splitlines()) if line["row"] == row]
     if not lines:
         return None

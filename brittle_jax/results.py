@@ -4,7 +4,6 @@ import csv
 import datetime
 import importlib.metadata
 import json
-import math
 import pathlib
 import platform
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from brittle_jax import files
 from brittle_jax.config import flatten
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration, identical_across_splits
@@ -30,48 +30,21 @@ _NOT_OF_THE_RECIPE = {
     "data.path",
     "data.stand_in",
     "data.on_bad_image",
+    "data.intensity_range",
     "teacher.weights",
     "teacher.store",
 }
-
-
-def write_json(path: pathlib.Path, content: Any, indent: int | None = 1) -> None:
-    """Writes JSON in one move, so that a file is whole or not there; what is not a number becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(_jsonable(content), indent=indent, allow_nan=False) + "\n")
-    partial.rename(path)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_jsonable(inner) for inner in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """Reads what `write_json` wrote."""
-    return json.loads(path.read_text())
 
 
 def write_scores(
     path: pathlib.Path, ids: Sequence[str], labels: Sequence[int], scores: Mapping[str, np.ndarray]
 ) -> None:
     """Writes a line for each test sample: its id, label 0 normal or 1 anomalous, and every detector's score."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    with open(partial, "w", newline="") as file:
+    with files.replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "label", *scores])
         columns = [[repr(float(value)) for value in column] for column in scores.values()]
         writer.writerows(zip(ids, labels, *columns, strict=True))
-    partial.rename(path)
 
 
 def changed_fields(config: ml_collections.ConfigDict, recipe: ml_collections.ConfigDict) -> dict[str, list[Any]]:

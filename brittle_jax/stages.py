@@ -1,7 +1,6 @@
 """What each stage of a run takes: seconds, and memory at its highest."""
 
 import contextlib
-import json
 import pathlib
 import re
 import resource
@@ -10,8 +9,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from brittle_jax import console, files
+from brittle_jax.errors import DamagedError
 from brittle_jax.parallel import DeviceGroup
-from brittle_jax.results import write_json
 from brittle_jax.runtime import give_back_freed_memory
 
 _UNITS_PER_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
@@ -41,7 +41,7 @@ class Stages:
 
     def keep_in(self, file: pathlib.Path) -> None:
         """Adds what earlier processes of the same run took, as a file has it, and keeps that file up to date."""
-        ours, self.records = self.records, json.loads(file.read_text()) if file.is_file() else {}
+        ours, self.records = self.records, _read(file)
         for stage, record in ours.items():
             self._add(stage, **record)
         self._file = file
@@ -59,7 +59,7 @@ class Stages:
             peak_device_memory_mib=self._devices.peak_memory_mib(),
         )
         if self._file is not None:
-            write_json(self._file, self.records)
+            files.write_json(self._file, self.records)
 
     def _add(self, stage: str, seconds: float, **peaks: int | None) -> None:
         before = self.records.get(stage, {"seconds": 0.0})
@@ -71,3 +71,15 @@ class Stages:
     def column(self, name: str) -> dict[str, Any]:
         """Returns one figure of every stage, such as `seconds`, by stage."""
         return {stage: record[name] for stage, record in self.records.items()}
+
+
+def _read(file: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Reads what earlier processes of a run took; nothing where there is no such file, or a damaged one."""
+    if not file.is_file():
+        return {}
+    try:
+        records = files.read_json(file)
+        return {stage: {"seconds": float(record["seconds"])} | dict(record) for stage, record in records.items()}
+    except (DamagedError, AttributeError, KeyError, TypeError, ValueError):
+        console.warn(f"{file} is damaged: what the earlier part of the run took is not counted")
+        return {}

@@ -1,30 +1,97 @@
 """The folder of a run: new, unfinished, finished, or somebody else's."""
 
 import contextlib
-import json
 import os
 import pathlib
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import filelock
 import ml_collections
 
-from brittle_jax.config import flatten
-from brittle_jax.errors import UserError
-from brittle_jax.results import write_json
+from brittle_jax import checkpoint, console, files
+from brittle_jax.config import flatten, get_base_config
+from brittle_jax.errors import DamagedError, UserError
 
-# The images may have moved, and a row may have been given another name, without it being another run.
-_NOT_COMPARED = {"data.dir", "teacher.store", "row", "word"}
+# The images may have moved, and a row may have been given another name, without it being another run: splits.json has
+# the digests of the images.
+_NOT_COMPARED = {"data.dir", "data.path", "teacher.store", "row", "word"}
 # What a run writes: nothing else is ever deleted.
-_FILES = ("results.json", "splits.json", "metrics.jsonl", "stages.json", "config.json")
+_FILES = (files.MANIFEST, "results.json", "splits.json", "metrics.jsonl", "stages.json", "config.json")
 _FOLDERS = ("scores", "checkpoints", "tensorboard", "examples", "report")
+# What the manifest of a finished run does not list: it is made again at will, or is not the run's.
+_NOT_LISTED = (files.MANIFEST, "results.json", "report", ".lock")
+# By these keys a file is known to be a run's.
+_KEYS = {
+    "config.json": {"row", "seed", "data.name", "teacher.task", "network.name"},
+    "results.json": {"format_version", "row", "configurations"},
+    "splits.json": {"images"},
+    files.MANIFEST: {"format_version", "sha256"},
+}
+_ANOTHER = "name another --workdir, or start anew with --overwrite"
 
 
 def is_finished(folder: pathlib.Path) -> bool:
-    """Returns whether the run in a folder has its results."""
-    return (folder / "results.json").is_file()
+    """Returns whether the run in a folder has ended, be its files sound or not: see `damage`."""
+    return any(os.path.lexists(folder / name) for name in ("results.json", files.MANIFEST))
+
+
+def finish(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Writes results.json, with which a run is finished, and before it the manifest, which lists all files."""
+    text = files.to_json({**content, "manifest": files.MANIFEST})
+    digests = files.digests_of(folder, leaving_out=_NOT_LISTED)
+    files.write_manifest(folder, {**digests, "results.json": files.sha256_of_text(text)})
+    files.write_text(folder / "results.json", text)
+
+
+def is_unverified(folder: pathlib.Path) -> bool:
+    """Returns whether the run in a folder is of a version that wrote no manifest."""
+    if os.path.lexists(folder / files.MANIFEST):
+        return False
+    results = _read(folder, "results.json")
+    return results is not None and "manifest" not in results
+
+
+def damage(folder: pathlib.Path) -> dict[str, str]:
+    """Returns what is wrong with the files of a finished run, such as "missing" or "changed", by their path in it.
+
+    Of a run without a manifest, only files that cannot be read are known to be damaged.
+    """
+    if is_unverified(folder):
+        names = ["config.json", "splits.json"]
+        return {name: "missing, or not as a run writes it" for name in names if _read(folder, name) is None}
+    try:
+        return files.changes_since_manifest(folder)
+    except DamagedError as error:
+        return {files.MANIFEST: error.reason}
+
+
+def describe_damage(damage: Mapping[str, str], most: int = 5) -> str:
+    """Returns `damage` as text for a message."""
+    shown = [f"{name} ({what})" for name, what in list(damage.items())[:most]]
+    return ", ".join([*shown, *([f"and {len(damage) - most} more"] if len(damage) > most else [])])
+
+
+def names_same_folder(folder: pathlib.Path, config: ml_collections.ConfigDict) -> bool:
+    """Returns whether `data.path` is that of the run in a folder, however it is spelled.
+
+    Where it is not, it may still hold the same images: splits.json tells.
+    """
+    theirs, ours = (_read(folder, "config.json") or {}).get("data.path", ""), config.data.path
+    return theirs == ours or bool(theirs and ours and _real(theirs) == _real(ours))
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(os.path.expanduser(path))
+
+
+def _read(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
+    """Reads one of a run's files; None where it is missing, damaged, or not a run's."""
+    try:
+        content = files.read_json(folder / name)
+    except DamagedError:
+        return None
+    return content if isinstance(content, dict) and _KEYS[name] <= content.keys() else None
 
 
 def check(folder: pathlib.Path, config: ml_collections.ConfigDict, *, overwrite: bool) -> None:
@@ -41,15 +108,61 @@ def check(folder: pathlib.Path, config: ml_collections.ConfigDict, *, overwrite:
             raise UserError(f"--workdir={folder} cannot be written: no permission in {existing}")
         if not folder.exists() or {entry.name for entry in folder.iterdir()} <= {".lock"}:
             return
-        theirs = _read_config(folder, flatten(config))
+        theirs = _read(folder, "config.json")
+        if theirs is None and all(_read(folder, name) is None for name in _KEYS):
+            raise UserError(f"--workdir={folder} is not empty, and has no config.json of a run: name another")
     if overwrite:
         return
-    for name, ours in flatten(config).items():
-        if name not in _NOT_COMPARED and theirs[name] != ours:
-            raise UserError(
-                f"--workdir={folder} belongs to a run with {name}={theirs[name]!r}, not {ours!r}: "
-                "name another --workdir, or start anew with --overwrite"
-            )
+    if theirs is None:
+        console.warn(f"{folder / 'config.json'} is missing or damaged: it is written again")
+        return
+    if (difference := _difference(theirs, flatten(config))) is not None:
+        raise UserError(f"--workdir={folder} belongs to a run with {difference}: {_ANOTHER}")
+
+
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+    """Returns the first setting that differs, as text; a run that is older than a field had its default."""
+    defaults = flatten(get_base_config())
+    for name, value in ours.items():
+        if name not in _NOT_COMPARED and theirs.get(name, defaults.get(name)) != value:
+            return f"{name}={theirs.get(name, defaults.get(name))!r}, not {value!r}"
+    return None
+
+
+def made_from(config: ml_collections.ConfigDict, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the networks of a run depend on: settings, and a digest of its images and how they are split."""
+    settings = {name: value for name, value in flatten(config).items() if name not in _NOT_COMPARED}
+    return {"settings": settings, "splits_sha256": files.sha256_of_text(files.to_json(splits))}
+
+
+def check_splits(folder: pathlib.Path, config: ml_collections.ConfigDict, splits: Mapping[str, Any]) -> None:
+    """Raises UserError where the run in a folder began with other images, or split them otherwise.
+
+    Where its splits.json or config.json is damaged, its networks tell what they were made from.
+    """
+    theirs = _read(folder, "splits.json")
+    if theirs is not None and theirs != splits:
+        kind = "made-up" if theirs["images"].get("synthetic") and not splits["images"].get("synthetic") else "other"
+        raise UserError(
+            f"--workdir={folder} belongs to a run on {kind} images, not on those that --config.data.path or .dir has: "
+            f"{_ANOTHER}"
+        )
+    if theirs is None or _read(folder, "config.json") is None:
+        _check_networks(folder, made_from(config, splits))
+
+
+def _check_networks(folder: pathlib.Path, ours: Mapping[str, Any]) -> None:
+    """Raises UserError where a network in a run's folder may be of other settings or images; damaged ones pass."""
+    for network in checkpoint.find_networks(folder / "checkpoints"):
+        if checkpoint.is_unverified(network):
+            raise UserError(f"{network} cannot be told to be of these settings and images: {_ANOTHER}")
+        theirs = checkpoint.made_from(network)
+        if theirs is None:
+            continue  # it will be made anew
+        difference = _difference(theirs["settings"], ours["settings"])
+        if difference is not None or theirs["splits_sha256"] != ours["splits_sha256"]:
+            what = f"with {difference}" if difference else "on other images"
+            raise UserError(f"--workdir={folder} belongs to a run {what}, {network.name} says: {_ANOTHER}")
 
 
 @contextlib.contextmanager
@@ -76,13 +189,10 @@ def opened(
         with _reporting_os_errors(folder):
             if overwrite:
                 _drop_run(folder)
-            elif (folder / "splits.json").is_file() and json.loads((folder / "splits.json").read_text()) != splits:
-                raise UserError(
-                    f"--workdir={folder} belongs to a run on other images than --config.data.dir or .path has: "
-                    "name another --workdir, or start anew with --overwrite"
-                )
-            write_json(folder / "config.json", flatten(config))
-            write_json(folder / "splits.json", splits, indent=None)
+            else:
+                check_splits(folder, config, splits)
+            files.write_json(folder / "config.json", flatten(config))
+            files.write_json(folder / "splits.json", splits, indent=None)
         yield
     finally:
         lock.release()
@@ -90,18 +200,9 @@ def opened(
 
 def _drop_run(folder: pathlib.Path) -> None:
     for name in _FOLDERS:
-        shutil.rmtree(folder / name, ignore_errors=True)
+        files.drop(folder / name)
     for name in _FILES:
         (folder / name).unlink(missing_ok=True)
-
-
-def _read_config(folder: pathlib.Path, like: dict[str, object]) -> dict[str, object]:
-    """Reads config.json, and makes sure that it is one of ours: it has all of our fields."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        content = json.loads((folder / "config.json").read_text())
-        if isinstance(content, dict) and like.keys() <= content.keys():
-            return content
-    raise UserError(f"--workdir={folder} is not empty, and has no config.json of a run of this version: name another")
 
 
 @contextlib.contextmanager

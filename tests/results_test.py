@@ -15,13 +15,6 @@ def entry(name, group, kd, brittleness):
     return {"name": name, "group": group, "auroc": aurocs, "brittleness": brittleness}
 
 
-def test_json_holds_null_for_what_is_not_a_number(tmp_path):
-    content = {"a": float("nan"), "b": np.float32(0.5), "c": [np.int64(3), float("inf")], "d": np.arange(2)}
-    results.write_json(tmp_path / "x.json", content)
-    assert json.loads((tmp_path / "x.json").read_text()) == {"a": None, "b": 0.5, "c": [3, None], "d": [0, 1]}
-    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
-
-
 def test_scores_are_written_exactly(tmp_path):
     scores = {"kd": np.array([0.1, 1 / 3], np.float32), "mse": np.array([1e-9, 2.0])}
     results.write_scores(tmp_path / "unimodal" / "cat.csv", ["a,b", "c"], [0, 1], scores)

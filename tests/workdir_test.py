@@ -1,9 +1,11 @@
 import json
+import shutil
 
 import filelock
+import numpy as np
 import pytest
 
-from brittle_jax import workdir
+from brittle_jax import checkpoint, workdir
 from brittle_jax.errors import UserError
 
 SPLITS = {"images": {"name": "cifar10", "synthetic": True}}
@@ -34,7 +36,7 @@ def test_the_images_may_have_moved_but_not_have_changed(tmp_path, cifar10_config
     begin(tmp_path, cifar10_config)
     cifar10_config.data.dir = "elsewhere"
     begin(tmp_path, cifar10_config)
-    with pytest.raises(UserError, match="belongs to a run on other images"):
+    with pytest.raises(UserError, match="belongs to a run on made-up images"):
         begin(tmp_path, cifar10_config, splits={"images": {"name": "cifar10", "synthetic": False}})
     assert json.loads((tmp_path / "splits.json").read_text()) == SPLITS
 
@@ -86,8 +88,113 @@ def test_a_name_that_is_too_long_is_refused(tmp_path, cifar10_config):
         begin(tmp_path / ("x" * 300), cifar10_config)
 
 
-def test_a_damaged_file_of_a_run_is_refused(tmp_path, cifar10_config):
+@pytest.fixture
+def run(tmp_path, cifar10_config):
+    """A run that has a network, but no results."""
     begin(tmp_path, cifar10_config)
-    (tmp_path / "splits.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be used: Expecting property name"):
+    made_from = workdir.made_from(cifar10_config, SPLITS)
+    checkpoint.save(tmp_path / "checkpoints" / "teacher", {"w": np.zeros(3)}, {}, made_from)
+    return tmp_path
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"a": 1}'])
+@pytest.mark.parametrize("name", ["config.json", "splits.json"])
+def test_a_damaged_file_is_written_again_where_the_networks_tell_that_it_is_the_same_run(
+    run, cifar10_config, name, content
+):
+    sound = (run / name).read_text()
+    (run / name).unlink()
+    if content is not None:
+        (run / name).write_text(content)
+    begin(run, cifar10_config)
+    assert (run / name).read_text() == sound
+
+
+def test_a_damaged_file_lets_no_other_run_in(run, cifar10_config):
+    (run / "splits.json").write_text("{")
+    with pytest.raises(UserError, match="belongs to a run on other images, teacher says"):
+        begin(run, cifar10_config, splits={"images": {"name": "cifar10", "synthetic": False}})
+    begin(run, cifar10_config)
+    (run / "config.json").write_text("{")
+    cifar10_config.seed = 3
+    with pytest.raises(UserError, match="belongs to a run with seed=0, not 3, teacher says"):
+        begin(run, cifar10_config)
+
+
+def test_a_network_of_an_earlier_version_cannot_tell(run, cifar10_config):
+    for name in ("manifest.json", "made_from.json"):
+        (run / "checkpoints" / "teacher" / name).unlink()
+    begin(run, cifar10_config)
+    (run / "splits.json").unlink()
+    with pytest.raises(UserError, match="teacher cannot be told to be of these settings and images"):
+        begin(run, cifar10_config)
+
+
+def test_a_run_of_an_earlier_version_had_the_defaults_of_fields_that_it_lacks(tmp_path, cifar10_config):
+    begin(tmp_path, cifar10_config)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["data.view_suffixes"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    begin(tmp_path, cifar10_config)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    cifar10_config.data.view_suffixes = "_a,_b"
+    with pytest.raises(UserError, match="with data.view_suffixes='_top,_side', not '_a,_b'"):
         begin(tmp_path, cifar10_config)
+
+
+CONTENT = {"format_version": 1, "row": "cifar10_random", "configurations": []}
+
+
+@pytest.fixture
+def finished(run):
+    for name in ("scores/unimodal/cat.csv", "examples/unimodal/cat.json", "report/index.html", "metrics.jsonl"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("content of it")
+    workdir.finish(run, CONTENT)
+    return run
+
+
+def test_a_finished_run_that_is_as_it_was_has_no_damage(finished):
+    assert workdir.is_finished(finished) and not workdir.is_unverified(finished)
+    (finished / "report" / "index.html").unlink()  # which is made again at will
+    (finished / "notes.txt").write_text("mine")
+    assert workdir.damage(finished) == {}
+
+
+def test_whatever_is_missing_or_changed_is_named(finished):
+    shutil.rmtree(finished / "scores")
+    (finished / "splits.json").unlink()
+    shutil.rmtree(finished / "checkpoints" / "teacher" / "variables")
+    text = (finished / "results.json").read_text()
+    (finished / "results.json").write_text(text.replace("cifar10_random", "cifar10_Random"))
+    damage = workdir.damage(finished)
+    assert {"scores/unimodal/cat.csv": "missing", "splits.json": "missing", "results.json": "changed"}.items() <= (
+        damage.items()
+    )
+    assert any(name.startswith("checkpoints/teacher/variables/") for name in damage)
+    described = workdir.describe_damage(damage, most=2)
+    assert described.endswith(f"and {len(damage) - 2} more") and described.count("(") == 2
+    (finished / "manifest.json").unlink()
+    assert workdir.damage(finished) == {"manifest.json": "No such file or directory"}
+
+
+def test_a_finished_run_of_an_earlier_version_is_unverified(finished):
+    (finished / "manifest.json").unlink()
+    (finished / "results.json").write_text(json.dumps(CONTENT))
+    assert workdir.is_finished(finished) and workdir.is_unverified(finished)
+    assert workdir.damage(finished) == {}
+    (finished / "splits.json").write_text("{")
+    assert list(workdir.damage(finished)) == ["splits.json"]
+
+
+def test_the_same_folder_in_another_spelling_is_the_same(tmp_path, cifar10_config, monkeypatch):
+    cifar10_config.data.path = str(tmp_path / "own")
+    begin(tmp_path / "run", cifar10_config)
+    monkeypatch.chdir(tmp_path)
+    for spelling in (f"{tmp_path}/own/", "own", "./own/.", f"{tmp_path}/run/../own"):
+        cifar10_config.data.path = spelling
+        assert workdir.names_same_folder(tmp_path / "run", cifar10_config)
+        begin(tmp_path / "run", cifar10_config)
+    for other in ("elsewhere", ""):
+        cifar10_config.data.path = other
+        assert not workdir.names_same_folder(tmp_path / "run", cifar10_config)

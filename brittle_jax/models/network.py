@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from brittle_jax.config import nearest
 from brittle_jax.errors import UserError
@@ -169,6 +171,15 @@ def replace_trunk(variables: Variables, trunk: Variables) -> Variables:
 def trunk_of(variables: Variables) -> Variables:
     """Returns the variables of a network's trunk."""
     return {kind: tree["trunk"] for kind, tree in variables.items()}
+
+
+def digest_of(variables: Variables) -> str:
+    """Returns the SHA-256 of a network's weights, in hexadecimal: equal weights, bit for bit, have equal digests."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(dict(variables))):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 @functools.partial(jax.jit, static_argnames=("module", "image_shape"))

@@ -28,7 +28,7 @@ class MetricLog:
     def __init__(self, workdir: pathlib.Path):
         path = workdir / "metrics.jsonl"
         was_cut_off = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
-        self._file = open(path, "a")
+        self._file = open(path, "a", encoding="utf-8")
         if was_cut_off:
             self._file.write("\n")  # the line that a killed run left is lost, the next one is not
         folder = workdir / "tensorboard"

@@ -2,13 +2,14 @@
 
 import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
-from brittle_jax import checkpoint, console, results
+from brittle_jax import checkpoint, console, files, workdir
 from brittle_jax.auxiliary import build_task
 from brittle_jax.auxiliary.task import AuxiliaryTask
 from brittle_jax.config import flatten
@@ -16,7 +17,7 @@ from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration, Lesson, plan_lesson, teacher_is_shared
 from brittle_jax.data.pipeline import training_batches
 from brittle_jax.data.preprocess import data_uri
-from brittle_jax.errors import UserError
+from brittle_jax.errors import DamagedError, UserError
 from brittle_jax.models.network import (
     ARCHITECTURES,
     Network,
@@ -50,6 +51,7 @@ def obtain_teacher(
     configuration: Configuration,
     run: pathlib.Path,
     *,
+    made_from: Mapping[str, Any],
     devices: DeviceGroup,
     log: MetricLog,
 ) -> tuple[Network, dict[str, Any]]:
@@ -58,14 +60,15 @@ def obtain_teacher(
     Args:
         auxiliary: data set of the auxiliary task; None where the teacher learns none.
         run: folder of the run, below which the teacher is kept.
+        made_from: what the run's networks depend on, kept beside the teacher.
     """
     folder = folder_of(config, run, configuration)
     module = ARCHITECTURES[config.network.name].with_output(config.network.output_features)
     # The head's draw, and the whole of a random teacher, is never the student's: the purposes differ.
     variables = init_variables(module, derive_seed(config.seed, "teacher", "weights"), images.image_shape)
-    if checkpoint.exists(folder):
+    if (recovered := checkpoint.recover(folder, variables)) is not None:
         console.say("  teacher: finished before, read back")
-        variables, description = checkpoint.restore(folder, variables)
+        variables, description = recovered
         return Network(module, variables), description
     if config.teacher.from_run:
         variables, description = _of_another_run(config, configuration, variables)
@@ -81,7 +84,7 @@ def obtain_teacher(
         owner = "" if teacher_is_shared(config) else configuration.name
         trained, description = _pretrained(config, lesson, store_of(config, run), variables, devices, log, owner=owner)
         variables = {key: {**variables[key], **trained[key]} for key in variables}
-    checkpoint.save(folder, variables, description)
+    checkpoint.save(folder, variables, description, made_from)
     return Network(module, variables), description
 
 
@@ -121,9 +124,9 @@ def _pretrained(
     identity = teacher_store.identify(config, task, lesson)
     key = teacher_store.key_of(identity)
     with teacher_store.reserved(store, key) as folder:
-        if checkpoint.exists(folder):
+        if (recovered := checkpoint.recover(folder, like)) is not None:
             console.say(f"  teacher {key}: trained before, read from {store}")
-            return checkpoint.restore(folder, like)
+            return recovered
         training = prepare_pretraining(
             task,
             lesson.images,
@@ -137,8 +140,7 @@ def _pretrained(
         network = Network(module_of(task, lesson.images, config), train(training, log).variables)
         description = {"key": key, **_examine(config, lesson, task, network, devices)}
         kept = {kind: {part: network.variables[kind][part] for part in tree} for kind, tree in like.items()}
-        checkpoint.save(folder, kept, description)
-        results.write_json(folder / "identity.json", identity)
+        checkpoint.save(folder, kept, description, made_from=identity)
     return kept, description
 
 
@@ -192,43 +194,73 @@ def check_weights(config: ml_collections.ConfigDict) -> None:
 
 
 def check_another_run(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError where `teacher.from_run` is no finished run, or its teacher is not what these settings say.
+    """Raises UserError where `teacher.from_run` is no finished run, is damaged, or has another teacher.
 
     A teacher of the anomaly-detection data must come from the same split of them: it has learned from what trained
-    there, which must not be tested on here.
+    there, which must not be tested on here. See `check_same_images`, too.
     """
-    run = pathlib.Path(config.teacher.from_run).expanduser()
-    field = f"--config.teacher.from_run={run}"
-    try:
-        if not (run / "results.json").is_file():
-            raise UserError(f"{field} is not the folder of a finished run")
-        theirs = results.read_json(run / "config.json")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{field} cannot be read: {error}") from error
-    ours = flatten(config)
+    run, field = _another_run(config)
+    if not workdir.is_finished(run):
+        raise UserError(f"{field} is not the folder of a finished run")
+    of_the_teacher = ("config.json", "splits.json", "results.json", "manifest.json")
+    damage = {
+        name: what
+        for name, what in workdir.damage(run).items()
+        if name in of_the_teacher or (name.startswith("checkpoints/") and "/teacher/" in name)
+    }
+    if damage:
+        raise UserError(
+            f"{field} has changed since it was finished: {workdir.describe_damage(damage)}; restore these files from a "
+            "copy, or run that run's own command again, which makes them anew"
+        )
+    if workdir.is_unverified(run):
+        console.warn(f"{run} is unverified: a version that kept no digests of its files wrote it")
+    theirs, ours = files.read_json(run / "config.json"), flatten(config)
     names = ["teacher.task", "teacher.data", "network.name", "network.output_features", "data.image_size_pixels"]
     names += [name for name in ours if name.startswith("data.patches.")]
     if config.teacher.data == config.data.name:
-        names += ["seed", "data.path", "data.train_fraction", "data.calibration_fraction", "data.baseline_fraction"]
+        names += ["seed", "data.train_fraction", "data.calibration_fraction", "data.baseline_fraction"]
         names += [name for name in ours if name.startswith("data.parcels.")]
     for name in names:
         if theirs.get(name) != ours[name]:
             raise UserError(f"{field} has {name}={theirs.get(name)!r}, not {ours[name]!r}: set --config.{name}")
 
 
+def check_same_images(config: ml_collections.ConfigDict, images: ImageSet) -> None:
+    """Raises UserError where the teacher of `teacher.from_run` learned from another state of the data tested here."""
+    run, field = _another_run(config)
+    if not config.teacher.from_run or config.teacher.data != config.data.name:
+        return
+    if files.read_json(run / "splits.json")["images"] != images.identity():
+        raise UserError(
+            f"{field} is on other images than --config.data.path or .dir has: its teacher may have learned from what "
+            "is tested here; name the same images, or train a teacher here"
+        )
+
+
+def _another_run(config: ml_collections.ConfigDict) -> tuple[pathlib.Path, str]:
+    """Returns the folder that `teacher.from_run` names, and how messages call it."""
+    run = pathlib.Path(config.teacher.from_run).expanduser()
+    return run, f"--config.teacher.from_run={run}"
+
+
 def _of_another_run(
     config: ml_collections.ConfigDict, configuration: Configuration, like: Variables
 ) -> tuple[Variables, dict[str, Any]]:
     """Reads the teacher of a finished run, see `check_another_run`; what was synthetic there is so here."""
-    run = pathlib.Path(config.teacher.from_run).expanduser()
+    run, field = _another_run(config)
     folders = [run / "checkpoints" / owner / "teacher" for owner in (configuration.name, "")]
     folder = next((each for each in folders if checkpoint.exists(each)), None)
     if folder is None:
+        raise UserError(f"{field} has no teacher for {configuration.name}: {folders[0]} is not there")
+    try:
+        variables, description = checkpoint.restore(folder, like)
+    except DamagedError as error:
         raise UserError(
-            f"--config.teacher.from_run={run} has no teacher for {configuration.name}: {folders[0]} is not there"
-        )
-    variables, description = checkpoint.restore(folder, like)
-    if results.read_json(run / "results.json").get("synthetic_data"):
+            f"{field}: its teacher {error.path} is damaged ({error.reason}); restore it from a copy, or run that run's "
+            "own command again, which makes it anew"
+        ) from error
+    if files.read_json(run / "results.json").get("synthetic_data"):
         description["synthetic_data"] = True
     return variables, {**description, "from_run": str(run)}
 

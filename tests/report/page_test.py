@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from brittle_jax import results
+from brittle_jax import files, results
 from brittle_jax.errors import UserError
 from brittle_jax.evaluate.samples import separations
 from brittle_jax.published import published_row
@@ -80,7 +80,7 @@ def write_run(folder, names=("unimodal/airplane", "multimodal/cat"), num_anomalo
         entries.append(entry)
         samples = {ids[0]: sample(1, "cat", 1.5, (40, 60)), ids[1]: sample(0, "dog", 0.25, (400, 600))}
         groups = {"Most anomalous": ids[:2], "Normal with the highest scores": ids[1:2]}
-        results.write_json(folder / "examples" / f"{name}.json", {"groups": groups, "samples": samples})
+        files.write_json(folder / "examples" / f"{name}.json", {"groups": groups, "samples": samples})
         lines += [{"stage": f"distill {name}", "step": step, "loss": 1 / step} for step in (1, 2)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     content = {
@@ -218,7 +218,7 @@ def test_reconstructions_are_shown_where_there_are_some(tmp_path):
     content["configurations"][0]["teacher"] = {"held_out_squared_error": 0.0123}
     assert not read_page(tmp_path, content).all("img")
     examples = json.loads((tmp_path / "examples" / "soc.json").read_text())
-    results.write_json(tmp_path / "examples" / "soc.json", examples | {"reconstructions": "data:image/png;base64,AA=="})
+    files.write_json(tmp_path / "examples" / "soc.json", examples | {"reconstructions": "data:image/png;base64,AA=="})
     page = read_page(tmp_path, content)
     (picture,) = page.all("img")
     assert picture["src"] == "data:image/png;base64,AA==" and "autoencoder" in picture["alt"]

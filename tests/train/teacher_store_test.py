@@ -1,25 +1,24 @@
 import copy
 import dataclasses
 import json
-import os
-import shutil
 import threading
 
 import jax
 import numpy as np
 import pytest
 
-from brittle_jax import checkpoint
+from brittle_jax import checkpoint, workdir
 from brittle_jax.auxiliary import build_task
 from brittle_jax.config import flatten
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
+from brittle_jax.files import write_json
 from brittle_jax.models.network import ARCHITECTURES
-from brittle_jax.results import write_json
 from brittle_jax.train import teacher as teacher_lib
 from brittle_jax.train import teacher_store
 from brittle_jax.train.loop import MetricLog
+from tests.damage import NUM_FLIPS, flip_bit, flipped_bit
 
 
 @pytest.fixture
@@ -54,7 +53,9 @@ def obtain(config, run, devices, which=0):
     run.mkdir(parents=True, exist_ok=True)
     log = MetricLog(run)
     try:
-        return teacher_lib.obtain_teacher(config, images, auxiliary, configuration, run, devices=devices, log=log)
+        return teacher_lib.obtain_teacher(
+            config, images, auxiliary, configuration, run, made_from={}, devices=devices, log=log
+        )
     finally:
         log.close()
 
@@ -73,7 +74,7 @@ def test_rows_that_name_the_same_teacher_share_it(config, tmp_path, one_device, 
     assert description == same
     (folder,) = [path for path in (tmp_path / "teachers").iterdir() if path.is_dir()]
     assert folder.name == description["key"]
-    assert json.loads((folder / "identity.json").read_text())["task"] == "classification"
+    assert json.loads((folder / "made_from.json").read_text())["task"] == "classification"
 
 
 def test_the_store_can_be_elsewhere(config, tmp_path, one_device, trained):
@@ -152,7 +153,7 @@ def test_two_runs_at_once_train_it_once(config, tmp_path, one_device, trained, c
 
 def test_what_a_killed_run_left_in_the_store_is_trained_again(config, tmp_path, one_device, trained):
     _, description = obtain(config, tmp_path / "a", one_device)
-    (tmp_path / "teachers" / description["key"] / "description.json").unlink()
+    (tmp_path / "teachers" / description["key"] / "manifest.json").unlink()
     obtain(config, tmp_path / "b", one_device)
     assert len(trained) == 2
 
@@ -171,9 +172,11 @@ def test_an_autoencoders_code_is_the_teachers_output(config, tmp_path, one_devic
     assert description["held_out_squared_error"] > 0
 
 
-def finish(run, config):
+def finish(run, config, **results):
+    """Makes a finished run of a folder that may have a teacher already."""
     write_json(run / "config.json", flatten(config))
-    write_json(run / "results.json", {})
+    write_json(run / "splits.json", {"images": load("cifar10", config).identity()})
+    workdir.finish(run, {"format_version": 1, "row": config.row, "configurations": [], **results})
 
 
 def test_another_runs_teacher_can_be_taken(config, tmp_path, one_device, trained):
@@ -202,23 +205,69 @@ def test_a_teacher_that_may_have_seen_what_is_tested_is_refused(config, tmp_path
 
 def test_what_was_synthetic_in_another_run_stays_so(config, tmp_path, one_device):
     obtain(config, tmp_path / "theirs", one_device)
-    finish(tmp_path / "theirs", config)
-    write_json(tmp_path / "theirs" / "results.json", {"synthetic_data": True})
+    finish(tmp_path / "theirs", config, synthetic_data=True)
     config.teacher.from_run = str(tmp_path / "theirs")
     assert obtain(config, tmp_path / "ours", one_device)[1]["synthetic_data"] is True
 
 
-def test_a_damaged_teacher_is_named(config, tmp_path, one_device):
-    obtain(config, tmp_path / "run", one_device)
+def test_a_flipped_bit_in_the_store_is_named_and_the_teacher_trained_again(
+    config, tmp_path, one_device, trained, capsys
+):
+    first, description = obtain(config, tmp_path / "run", one_device)
+    folder = tmp_path / "teachers" / description["key"]
+    for number in range(NUM_FLIPS // 2):
+        file, _ = flip_bit(folder, number)
+        again, _ = obtain(config, tmp_path / f"run{number}", one_device)
+        assert f"{folder} is damaged ({file.relative_to(folder)}: changed" in capsys.readouterr().err
+        assert len(trained) == 2 + number
+        assert_equal(again.variables, first.variables)
+    obtain(config, tmp_path / "last", one_device)
+    assert len(trained) == 1 + NUM_FLIPS // 2
+
+
+def test_a_flipped_bit_in_the_runs_own_teacher_is_named_and_mended(config, tmp_path, one_device, capsys):
+    first, _ = obtain(config, tmp_path / "run", one_device)
     folder = tmp_path / "run" / "checkpoints" / "teacher"
-    for damage in (
-        lambda: (folder / "description.json").write_text(""),
-        lambda: [os.truncate(file, 9) for file in (folder / "variables").rglob("*") if file.is_file()],
-        lambda: shutil.rmtree(folder / "variables"),
-    ):
-        damage()
-        with pytest.raises(UserError, match="teacher is damaged, or of another network: delete it and run again"):
-            obtain(config, tmp_path / "run", one_device)
+    for number in range(NUM_FLIPS):
+        file, _ = flip_bit(folder, number)
+        again, _ = obtain(config, tmp_path / "run", one_device)
+        assert f"{folder} is damaged ({file.relative_to(folder)}: changed" in capsys.readouterr().err
+        assert_equal(again.variables, first.variables)
+
+
+def test_a_damaged_teacher_of_another_run_is_refused_with_what_helps(config, tmp_path, one_device):
+    obtain(config, tmp_path / "theirs", one_device)
+    finish(tmp_path / "theirs", config)
+    config.teacher.from_run = str(tmp_path / "theirs")
+    folder = tmp_path / "theirs" / "checkpoints" / "teacher"
+    teacher_lib.check_another_run(config)
+    for number in range(NUM_FLIPS):
+        with flipped_bit(folder, number) as file:
+            name = f"checkpoints/teacher/{file.relative_to(folder)}"
+            message = (
+                f"has changed since it was finished: {name} .changed.; restore .* or run that run's own command again"
+            )
+            with pytest.raises(UserError, match=message):
+                teacher_lib.check_another_run(config)
+            with pytest.raises(UserError, match="its teacher .* is damaged .*; restore"):
+                obtain(config, tmp_path / "ours", one_device)
+    for name in ("config.json", "splits.json", "results.json", "manifest.json"):
+        sound = (tmp_path / "theirs" / name).read_bytes()
+        (tmp_path / "theirs" / name).write_bytes(sound[:-5])
+        with pytest.raises(UserError, match=f"has changed since it was finished: {name}"):
+            teacher_lib.check_another_run(config)
+        (tmp_path / "theirs" / name).write_bytes(sound)
+
+
+def test_a_teacher_of_the_same_images_under_another_path_is_taken(config, tmp_path, one_device):
+    config.teacher.task, config.teacher.data = "rotnet", "cifar10"
+    finish(tmp_path / "theirs", config)
+    config.teacher.from_run = str(tmp_path / "theirs")
+    images = load("cifar10", config)
+    teacher_lib.check_same_images(config, images)
+    others = dataclasses.replace(images, digests=np.char.add(images.digests, "x"))
+    with pytest.raises(UserError, match="is on other images than --config.data.path or .dir has"):
+        teacher_lib.check_same_images(config, others)
 
 
 def test_another_network_of_the_same_name_is_another_teacher(config, monkeypatch):
@@ -242,7 +291,7 @@ def test_a_run_without_that_teacher_is_refused(config, tmp_path, one_device):
     with pytest.raises(UserError, match="has teacher.task='classification', not 'rotnet': set --config.teacher.task"):
         teacher_lib.check_another_run(config)
     config.teacher.task = "classification"
-    (tmp_path / "theirs" / "checkpoints" / "teacher" / "description.json").unlink()
+    (tmp_path / "theirs" / "checkpoints" / "teacher" / "manifest.json").unlink()
     with pytest.raises(UserError, match="has no teacher for unimodal/airplane"):
         obtain(config, tmp_path / "ours", one_device)
 

@@ -1,0 +1,171 @@
+"""Files as this project writes them: whole or not at all, in UTF-8, with digests that show what has changed since.
+
+A manifest is a file that lists others with their SHA-256. It detects accidental change, not forgery: whoever changes a
+file on purpose can change the manifest too.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from brittle_jax.errors import DamagedError
+
+MANIFEST = "manifest.json"
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a temporary path to write to, which takes the place of `path` once the block has ended without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    yield partial
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file, and the folders that it needs."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: pathlib.Path, content: Any, indent: int | None = 1) -> None:
+    """Writes JSON as `to_json` gives it."""
+    write_text(path, to_json(content, indent))
+
+
+def to_json(content: Any, indent: int | None = 1) -> str:
+    """Returns JSON with a newline at its end; numbers that are not finite become null."""
+    return json.dumps(_jsonable(content), indent=indent, allow_nan=False) + "\n"
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_jsonable(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def read_text(path: pathlib.Path) -> str:
+    """Reads a text file in UTF-8.
+
+    Raises:
+        DamagedError: where the file is missing, cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DamagedError(path, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise DamagedError(path, "not a text in UTF-8") from error
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        DamagedError: where the file is missing, cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(path, f"not JSON: {' '.join(str(error).split())[:100]}") from error
+
+
+def sha256_of_file(path: pathlib.Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_text(text: str) -> str:
+    """Returns the SHA-256 of a text in UTF-8, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digests_of(folder: pathlib.Path, leaving_out: Collection[str] = ()) -> dict[str, str]:
+    """Returns the SHA-256 of every file below a folder, by its path there, sorted; links are passed over.
+
+    Args:
+        leaving_out: names of files and folders directly inside the folder.
+    """
+    found = {}
+    for parent, folders, names in os.walk(folder):
+        if pathlib.Path(parent) == folder:
+            folders[:] = [name for name in folders if name not in leaving_out]
+            names = [name for name in names if name not in leaving_out]
+        for name in names:
+            file = pathlib.Path(parent, name)
+            if not file.is_symlink():
+                found[file.relative_to(folder).as_posix()] = sha256_of_file(file)
+    return dict(sorted(found.items()))
+
+
+def write_manifest(folder: pathlib.Path, digests: Mapping[str, str]) -> None:
+    """Writes the manifest of files in a folder, as `digests_of` lists them."""
+    write_text(folder / MANIFEST, _manifest_text(digests))
+
+
+def _manifest_text(digests: Mapping[str, str]) -> str:
+    return to_json({"format_version": 1, "sha256": digests})
+
+
+def changes_since_manifest(folder: pathlib.Path) -> dict[str, str]:
+    """Returns what has happened to the files that a folder's manifest lists: "missing", "changed" or "a link", by path.
+
+    Nothing outside of the folder is read: links inside are not followed. Files that the manifest does not list do not
+    count.
+
+    Raises:
+        DamagedError: where the manifest itself is missing or has changed.
+    """
+    manifest = folder / MANIFEST
+    if manifest.is_symlink():
+        raise DamagedError(manifest, "a link")
+    text = read_text(manifest)
+    content = read_json(manifest)
+    listed = content.get("sha256") if isinstance(content, dict) else None
+    # Written again it must be the same to the letter: a flipped bit anywhere in it is noticed too.
+    if not isinstance(listed, dict) or _manifest_text(listed) != text:
+        raise DamagedError(manifest, "not as it was written")
+    changes = {name: _change_of(folder, name, digest) for name, digest in listed.items()}
+    return {name: change for name, change in changes.items() if change}
+
+
+def _change_of(folder: pathlib.Path, name: str, digest: str) -> str:
+    """Returns what has happened to a listed file, empty where nothing has."""
+    relative = pathlib.PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        return "outside of the folder"
+    file = folder / relative
+    parents = [folder / parent for parent in relative.parents]
+    try:
+        if any(each.is_symlink() for each in (file, *parents[:-1])):
+            return "a link"
+        if not file.is_file():
+            return "missing"
+        return "" if sha256_of_file(file) == digest else "changed"
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        return f"unreadable ({getattr(error, 'strerror', None) or error})"
+
+
+def drop(folder: pathlib.Path) -> None:
+    """Deletes a folder with all that is in it; of a link the link alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,95 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from brittle_jax import files
+from brittle_jax.errors import DamagedError
+
+
+def test_json_holds_null_for_what_is_not_a_number(tmp_path):
+    content = {"a": float("nan"), "b": np.float32(0.5), "c": [np.int64(3), float("inf")], "d": np.arange(2)}
+    files.write_json(tmp_path / "x.json", content)
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": None, "b": 0.5, "c": [3, None], "d": [0, 1]}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_file_whose_writing_fails_stays_as_it_was(tmp_path):
+    path = tmp_path / "deep" / "x.txt"
+    files.write_text(path, "before, ü\r\n")
+    with pytest.raises(RuntimeError), files.replacing(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_bytes() == "before, ü\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file"),
+        (b"", "not JSON: Expecting value"),
+        (b'{"a": "cut o', "not JSON: Unterminated string"),
+        (b"\xff\xfe", "not a text in UTF-8"),
+        (b"[" * 100_000, "not JSON"),
+    ],
+)
+def test_damaged_json_is_named_with_what_to_do(tmp_path, content, reason):
+    if content is not None:
+        (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(
+        DamagedError, match=f"x.json is damaged \\({reason}.*\\): restore it from a copy, or run the command"
+    ):
+        files.read_json(tmp_path / "x.json")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.txt", "deep/b.bin", "deep/er/ü.txt", "left out"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    files.write_manifest(tmp_path, files.digests_of(tmp_path, leaving_out={"left out"}))
+    return tmp_path
+
+
+def test_undamaged_files_have_no_changes(folder):
+    (folder / "left out").write_text("changed")
+    (folder / "deep" / "added").write_text("new")
+    assert files.changes_since_manifest(folder) == {}
+
+
+def test_whatever_happens_to_a_listed_file_is_told(folder):
+    (folder / "a.txt").write_text("A.txt")
+    (folder / "deep" / "b.bin").unlink()
+    assert files.changes_since_manifest(folder) == {"a.txt": "changed", "deep/b.bin": "missing"}
+
+
+def test_links_are_not_followed(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    os.rename(folder / "deep", elsewhere / "deep")
+    os.symlink(elsewhere / "deep", folder / "deep")
+    os.rename(folder / "a.txt", elsewhere / "a.txt")
+    os.symlink(elsewhere / "a.txt", folder / "a.txt")
+    assert set(files.changes_since_manifest(folder).values()) == {"a link"}
+    assert "a.txt" not in files.digests_of(folder)
+
+
+def test_every_flipped_bit_of_the_manifest_is_noticed(folder):
+    manifest = folder / files.MANIFEST
+    sound = manifest.read_bytes()
+    for bit in range(8 * len(sound)):
+        flipped = bytearray(sound)
+        flipped[bit // 8] ^= 1 << bit % 8
+        manifest.write_bytes(flipped)
+        try:
+            assert files.changes_since_manifest(folder), f"bit {bit}"
+        except DamagedError:
+            pass
+    manifest.unlink()
+    with pytest.raises(DamagedError, match="manifest.json is damaged .No such file"):
+        files.changes_since_manifest(folder)
+
+
+def test_a_manifest_never_leads_out_of_its_folder(folder):
+    files.write_manifest(folder, {"../secret": "0" * 64, "/etc/hostname": "0" * 64})
+    assert set(files.changes_since_manifest(folder).values()) == {"outside of the folder"}
