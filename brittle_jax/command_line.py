@@ -58,6 +58,8 @@ def run(
         argv: the command line; None: the program's.
     """
     usage = sys.modules[main.__module__].__doc__ or ""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # the locale may lack letters that names of files have
 
     def parse_flags(argv):
         flags.FLAGS(argv[:1])  # absl wants its own flags parsed; ours live apart from them

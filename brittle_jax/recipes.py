@@ -74,8 +74,8 @@ def image_folder_row(word: str | None) -> ml_collections.ConfigDict:
 
     Args:
         word: "smoke"; or the side of the square images that networks see, in pixels, or a teacher, or both:
-            "224", "random", "224-imagenet". Up to 96 pixels the small ResNet learns, beyond that DenseNet-161. No side:
-            64 pixels and a ResNet of an eighth of the width, for a first look without a GPU. No teacher: RotNet.
+            "224", "random", "224-imagenet". Up to 96 pixels a ResNet of an eighth of the width learns, for a first look
+            without a GPU, beyond that DenseNet-161. No side: 64 pixels. No teacher: RotNet.
     """
     if word == "smoke":
         config = small_resnet_row("image_folder", word, data="image_folder", teacher="rotnet")
@@ -86,11 +86,10 @@ def image_folder_row(word: str | None) -> ml_collections.ConfigDict:
     config = make_row("image_folder", None, data="image_folder", teacher=teacher or "rotnet")
     config.word = word or ""
     config.data.image_size_pixels = side or 64
-    if side is None:
-        config.network.name = "small_resnet_tiny"
     config.distill.batch_size = 16
     config.distill.learning_rate = 1e-3
     if make_row is small_resnet_row:
+        config.network.name = "small_resnet_tiny"
         config.pretrain.batch_size = 64
         if config.pretrain.optimizer == "sgd":
             config.pretrain.num_epochs = 10.0

@@ -4,9 +4,9 @@ A first look, without a GPU: images of 64 pixels, a narrow ResNet, a teacher tha
 
     python -m brittle_jax.main --config=configs/image_folder.py --config.data.path=DIR
 
-A number is the side of the images in pixels: up to 96 the small ResNet learns, beyond that DenseNet-161. Another
+A number is the side of the images in pixels: up to 96 the narrow ResNet learns, beyond that DenseNet-161. Another
 teacher is named the same way: random, autoencoder, denoising, simclr, baseline, imagenet (with
---config.teacher.weights).
+--config.teacher.weights). --config.network.name=small_resnet takes the paper's ResNet, which is eight times as wide.
 
     python -m brittle_jax.main --config=configs/image_folder.py:224 --config.data.path=DIR
     python -m brittle_jax.main --config=configs/image_folder.py:64-autoencoder --config.data.path=DIR

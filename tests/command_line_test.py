@@ -295,3 +295,10 @@ def test_the_package_lists_its_commands():
     finished = subprocess.run([sys.executable, "-m", "brittle_jax"], capture_output=True, text=True)
     assert finished.returncode == 0
     assert "python -m brittle_jax.main" in finished.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--config=configs/xray_rotnet.py:smoke"], ["main"]])
+def test_the_package_itself_runs_nothing_and_says_what_does(arguments):
+    finished = subprocess.run([sys.executable, "-m", "brittle_jax", *arguments], capture_output=True, text=True)
+    assert finished.returncode == 2 and finished.stdout == ""
+    assert f"did you mean python -m brittle_jax.main {arguments[0]}" in finished.stderr

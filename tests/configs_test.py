@@ -87,8 +87,8 @@ def test_a_row_traces_its_training(row, word, one_device):
     ("word", "side", "network"),
     [
         ("", 64, "small_resnet_tiny"),
-        (":32", 32, "small_resnet"),
-        (":96", 96, "small_resnet"),
+        (":32", 32, "small_resnet_tiny"),
+        (":96", 96, "small_resnet_tiny"),
         (":224", 224, "densenet161"),
     ],
 )
@@ -154,3 +154,8 @@ def test_the_full_recipes_are_the_published_ones_or_their_readings(row):
     assert (pretrain.noise_deviation, pretrain.temperature, pretrain.colour_strength) == (0.1, 0.5, 0.5)
     assert (distill.num_epochs, distill.update_steps, distill.batch_size, distill.learning_rate) == (20, 0, 64, 1e-5)
     assert settings.network.output_features == (0 if settings.network.name == "densenet161" else 128)
+
+
+def test_to_name_the_side_that_is_the_default_changes_nothing():
+    named, default = (config.flatten(load("image_folder", word).config) for word in (":64-autoencoder", ":autoencoder"))
+    assert {**named, "word": ""} == {**default, "word": ""}
