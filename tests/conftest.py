@@ -17,6 +17,7 @@ from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.recipes import densenet_row, small_resnet_row
 from tests.mini_network import MINI
+from tests.small_runs import shrink
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent.parent / ".pytest_cache/compiled"))
@@ -114,6 +115,15 @@ def cifar10_config(data_dir) -> ml_collections.ConfigDict:
     config.data.dir = data_dir
     config.network.name = "mini"
     return config
+
+
+@pytest.fixture(scope="session")
+def small_config(data_dir) -> ml_collections.ConfigDict:
+    """A run that takes seconds, on stand-in pictures; not to be changed."""
+    config = small_resnet_row("cifar10_random", "smoke", data="cifar10", teacher="random")
+    config.data.dir = data_dir
+    config.network.name = "mini"
+    return shrink(config).lock()
 
 
 @pytest.fixture

@@ -21,16 +21,11 @@ from brittle_jax.errors import UserError
 from brittle_jax.evaluate import passes, rows
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.results import DETECTORS
-from tests.small_runs import read, shrink
+from tests.small_runs import read, shrink, without_times
 
 
 def records(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def without_times(results):
-    of_the_moment = ("seconds", "peak_memory_mib", "peak_device_memory_mib", "finished_at")
-    return {key: value for key, value in results.items() if key not in of_the_moment}
 
 
 @pytest.fixture(scope="module")

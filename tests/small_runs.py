@@ -21,3 +21,9 @@ def shrink(config):
     config.distill.update_steps = 4
     config.evaluate.bootstrap_samples = 20
     return config
+
+
+def without_times(results):
+    """Returns the content of results.json that two runs of the same settings share."""
+    of_the_moment = ("seconds", "peak_memory_mib", "peak_device_memory_mib", "finished_at")
+    return {key: value for key, value in results.items() if key not in of_the_moment}

@@ -1,0 +1,144 @@
+"""Damaged runs: whatever happens to a run's files is named, and what the run can make again is made again."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from brittle_jax import experiment, files
+from brittle_jax.errors import UserError
+from tests.damage import NUM_FLIPS, flip_bit
+from tests.small_runs import read, without_times
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small_config):
+    """A small finished run, and its config."""
+    folder = tmp_path_factory.mktemp("damage") / "run"
+    experiment.run(small_config, folder)
+    return folder, small_config
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of the run, to be damaged; and its config."""
+    folder, config = finished
+    shutil.copytree(folder, tmp_path / "run")
+    return tmp_path / "run", config
+
+
+def again(run, sound, capsys):
+    """Runs the same command again; returns what it warned of, after comparing the results with those of a sound run."""
+    folder, config = run
+    capsys.readouterr()
+    experiment.run(config, folder)
+    warned = capsys.readouterr().err
+    assert without_times(read(folder, "results.json")) == without_times(read(sound, "results.json"))
+    expected, found = ({file.relative_to(root) for file in root.rglob("*.csv")} for root in (sound, folder))
+    assert expected == found
+    for name in expected:
+        assert (folder / name).read_bytes() == (sound / name).read_bytes()
+    experiment.run(config, folder)
+    captured = capsys.readouterr()
+    assert "is finished" in captured.out and captured.err == ""
+    return warned
+
+
+NAMES = [
+    "results.json",
+    "manifest.json",
+    "splits.json",
+    "config.json",
+    "stages.json",
+    "metrics.jsonl",
+    "scores/unimodal/airplane.csv",
+    "examples/unimodal/airplane.json",
+    "checkpoints/unimodal/airplane/student",
+    "checkpoints/unimodal/airplane/teacher",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_missing_from_a_finished_run_is_named_and_made_again(run, finished, capsys, name):
+    path = run[0] / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    warned = again(run, finished[0], capsys)
+    assert "was finished, but has changed since: " in warned
+    assert name in warned and ("missing" in warned or "No such file" in warned)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "checkpoints" not in name])
+def test_what_was_cut_off_is_named_and_made_again(run, finished, capsys, name):
+    os.truncate(run[0] / name, (run[0] / name).stat().st_size // 2)
+    warned = again(run, finished[0], capsys)
+    assert f"{name} (" in warned
+
+
+def test_an_edited_result_is_named_and_computed_again(run, finished, capsys):
+    content = read(run[0], "results.json")
+    content["configurations"][0]["auroc"]["kd"] = 0.999
+    files.write_json(run[0] / "results.json", content)
+    assert "results.json (changed)" in again(run, finished[0], capsys)
+
+
+def flip_and_run_again(run, finished, capsys, network, numbers):
+    for number in numbers:
+        folder = run[0] / "checkpoints" / "unimodal" / "airplane" / network
+        file, _ = flip_bit(folder, number)
+        warned = again(run, finished[0], capsys)
+        assert f"{folder} is damaged ({file.relative_to(folder)}: changed): it is made anew" in warned
+
+
+@pytest.mark.parametrize("network", ["teacher", "student"])
+def test_a_flipped_bit_in_a_finished_run_is_named_and_the_results_stay(run, finished, capsys, network):
+    flip_and_run_again(run, finished, capsys, network, range(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["teacher", "student"])
+def test_no_flipped_bit_of_many_goes_unnoticed(run, finished, capsys, network):
+    flip_and_run_again(run, finished, capsys, network, range(NUM_FLIPS))
+
+
+def test_a_flipped_bit_in_an_unfinished_run_is_named_and_the_results_stay(run, finished, capsys):
+    for name in ("results.json", "manifest.json"):
+        (run[0] / name).unlink()
+    flip_bit(run[0] / "checkpoints" / "unimodal" / "airplane" / "student", 0)
+    assert "student is damaged" in again(run, finished[0], capsys)
+
+
+def test_the_page_can_be_deleted_at_will(run, finished, capsys):
+    shutil.rmtree(run[0] / "report")
+    assert again(run, finished[0], capsys) == ""
+    assert (run[0] / "report" / "index.html").is_file()
+
+
+def test_the_student_of_another_teacher_is_distilled_anew(run, finished, capsys):
+    folder, config = run
+    student = folder / "checkpoints" / "unimodal" / "airplane" / "student"
+    description = json.loads((student / "description.json").read_text())
+    files.write_json(student / "description.json", description | {"teacher_sha256": "0" * 64})
+    files.write_manifest(student, files.digests_of(student, leaving_out={"manifest.json"}))
+    assert "is the student of another teacher: it is distilled anew" in again(run, finished[0], capsys)
+
+
+def test_a_run_of_an_earlier_version_is_shown_as_unverified(run, capsys):
+    folder, config = run
+    content = read(folder, "results.json")
+    del content["manifest"]
+    files.write_json(folder / "results.json", content)
+    for file in [*folder.rglob("manifest.json"), *folder.rglob("made_from.json")]:
+        file.unlink()
+    experiment.run(config, folder)
+    captured = capsys.readouterr()
+    assert "is finished" in captured.out and "run is unverified" in captured.err
+
+
+def test_settings_are_compared_also_where_a_finished_run_is_damaged(run):
+    folder, config = run
+    (folder / "splits.json").unlink()
+    other = config.copy_and_resolve_references()
+    other.seed = 3
+    with pytest.raises(UserError, match="belongs to a run with seed=0, not 3"):
+        experiment.run(other, folder)
