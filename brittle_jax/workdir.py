@@ -57,9 +57,11 @@ def damage(folder: pathlib.Path) -> dict[str, str]:
 
     Of a run without a manifest, only files that cannot be read are known to be damaged.
     """
-    if is_unverified(folder):
-        names = ["config.json", "splits.json"]
-        return {name: "missing, or not as a run writes it" for name in names if _read(folder, name) is None}
+    if not os.path.lexists(folder / files.MANIFEST):
+        names = [name for name in _KEYS if name != files.MANIFEST and _read(folder, name) is None]
+        if "results.json" not in names and not is_unverified(folder):
+            names.append(files.MANIFEST)
+        return dict.fromkeys(names, "missing, or not as a run writes it")
     try:
         return files.changes_since_manifest(folder)
     except DamagedError as error:

@@ -175,7 +175,7 @@ def test_whatever_is_missing_or_changed_is_named(finished):
     described = workdir.describe_damage(damage, most=2)
     assert described.endswith(f"and {len(damage) - 2} more") and described.count("(") == 2
     (finished / "manifest.json").unlink()
-    assert workdir.damage(finished) == {"manifest.json": "No such file or directory"}
+    assert list(workdir.damage(finished)) == ["splits.json", "manifest.json"]
 
 
 def test_a_finished_run_of_an_earlier_version_is_unverified(finished):
@@ -185,6 +185,8 @@ def test_a_finished_run_of_an_earlier_version_is_unverified(finished):
     assert workdir.damage(finished) == {}
     (finished / "splits.json").write_text("{")
     assert list(workdir.damage(finished)) == ["splits.json"]
+    (finished / "results.json").write_text("{")
+    assert list(workdir.damage(finished)) == ["results.json", "splits.json"]
 
 
 def test_the_same_folder_in_another_spelling_is_the_same(tmp_path, cifar10_config, monkeypatch):
