@@ -1,14 +1,16 @@
 """Picture files as people have them: read right whatever their kind, or refused with the reason."""
 
 import contextlib
+import dataclasses
 import pathlib
 import stat
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from brittle_jax.data.preprocess import encode_png
+from brittle_jax.data.preprocess import decode, encode_png
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"))
 # By what a file holds, not by its name, and none that can run code.
@@ -22,11 +24,50 @@ _PLAIN = {
 }  # MPO: JPEGs of phones, with more behind
 _ORIENTATION, _UPRIGHT = 0x0112, 1  # EXIF tag
 _MOST_BYTES_PER_PIXEL, _BYTES_BESIDE_PIXELS = 8, 2**20  # four channels of 16 bits; headers, colour profiles
+NOT_SUPPORTED = "which is not supported"  # how the reason ends where another program can convert the file
 CANNOT_BE_READ = "cannot be read"  # how the reason begins where the file system is to blame, not the file
 
 
 class BadPictureError(Exception):
     """A file that cannot be read as a picture; says why in a few words."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """What a file holds.
+
+    Attributes:
+        encoded: PNG or JPEG of 8 bits, grey or RGB, upright.
+        height: upright, in pixels.
+        width: upright, in pixels.
+        bits: of each sample, as the file declares them; 8 where it has fewer.
+        low: the smallest value of its samples, before they are scaled to 8 bits.
+        high: the largest.
+        scale: the values that become 0 and 255.
+    """
+
+    encoded: bytes
+    height: int
+    width: int
+    bits: int
+    low: float
+    high: float
+    scale: tuple[float, float]
+
+
+def read_picture(file: pathlib.Path, max_pixels: int, intensity_range: tuple[float, float] | None = None) -> Picture:
+    """Reads a picture file."""
+    encoded = read_encoded(file, max_pixels)
+    image = decode(encoded)
+    return Picture(encoded, *image.shape[:2], 8, float(image.min()), float(image.max()), (0.0, 255.0))
+
+
+@contextlib.contextmanager
+def decoders_silenced() -> Iterator[None]:
+    """Keeps the decoders' warnings from the terminal: to be held around all reading, in whatever thread it is done."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def read_encoded(file: pathlib.Path, max_pixels: int) -> bytes:
