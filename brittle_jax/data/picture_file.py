@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from brittle_jax.data.picture_metadata import png_pixels, turn_of
+from brittle_jax.data.picture_metadata import turn_of, without_metadata
 from brittle_jax.data.picture_samples import (
     NOT_SUPPORTED,
     BadPictureError,
@@ -96,7 +96,7 @@ def read_picture(file: pathlib.Path, max_pixels: int, intensity_range: tuple[flo
     """
     with _refusals():
         content = _content(file, max_pixels)
-        pixels, white_is_zero = black_is_zero(png_pixels(content))
+        pixels, white_is_zero = black_is_zero(without_metadata(content))
         with _open(pixels, file.suffix.lower(), max_pixels) as image:
             samples = read_samples(pixels, image)
             if samples is None:
@@ -121,7 +121,7 @@ def size_of_encoded(file: pathlib.Path, max_pixels: int) -> int:
     try:
         with _refusals():
             content = _content(file, max_pixels)
-            with _open(png_pixels(content), file.suffix.lower(), max_pixels) as image:
+            with _open(without_metadata(content), file.suffix.lower(), max_pixels) as image:
                 is_plain = _is_plain(image, turn_of(image, content))
                 return len(content) if is_plain else 3 * image.width * image.height + _BYTES_BESIDE_PIXELS
     except BadPictureError:

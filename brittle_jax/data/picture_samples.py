@@ -203,10 +203,16 @@ def _colours_of_16_bits(content: bytes, layout: str) -> tuple[np.ndarray, np.nda
 
     Pillow keeps the upper byte of each sample; told that the bytes come the other way round it keeps the lower one.
     """
-    layout = layout.replace("RGBa", "RGBA")
-    upper, lower = _decode(content, layout), _decode(content, layout[:-1] + _OTHER_BYTE[layout[-1]])
+    straight = layout.replace("RGBa", "RGBA")
+    upper, lower = _decode(content, straight), _decode(content, straight[:-1] + _OTHER_BYTE[straight[-1]])
     values = upper.astype(np.uint16) << 8 | lower
-    return values[..., :3], values[..., 3:] if values.shape[-1] == 4 else None
+    if values.shape[-1] == 3:
+        return values, None
+    colours, alpha = values[..., :3], values[..., 3:]
+    if layout != straight:  # "RGBa": colours that were multiplied by their alpha
+        colours = np.where(alpha > 0, np.minimum(colours * np.float32(65535) / np.maximum(alpha, 1), 65535), colours)
+        colours = np.rint(colours).astype(np.uint16)
+    return colours, alpha
 
 
 def _decode(content: bytes, layout: str) -> np.ndarray:
