@@ -1,16 +1,43 @@
 """Picture files as people have them: read right whatever their kind, or refused with the reason."""
 
 import contextlib
+import ctypes
+import dataclasses
+import io
+import logging
 import pathlib
 import stat
+import threading
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from brittle_jax.data.picture_metadata import turn_of, without_metadata
+from brittle_jax.data.picture_samples import (
+    NOT_SUPPORTED,
+    BadPictureError,
+    bits_of,
+    black_is_zero,
+    load,
+    read_samples,
+    tiff_tags,
+)
 from brittle_jax.data.preprocess import encode_png
 
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"))
+__all__ = ["CANNOT_BE_READ", "NOT_SUPPORTED", "SUFFIXES", "BadPictureError", "Picture", "decoders_silenced"]
+__all__ += ["read_encoded", "read_picture", "size_of_encoded"]
+
+_READ = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"))
+_HEIC = frozenset((".heic", ".heif", ".hif", ".avif"))
+_RAW = frozenset(
+    (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef")
+    + (".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f")
+)  # of cameras
+SUFFIXES = _READ | _HEIC | _RAW  # of pictures: those that are read, and those that are refused with the reason
+CANNOT_BE_READ = "cannot be read"  # how the reason begins where the file system is to blame, not the file
+
 # By what a file holds, not by its name, and none that can run code.
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 _PLAIN = {
@@ -20,60 +47,143 @@ _PLAIN = {
     ("JPEG", "L"),
     ("MPO", "RGB"),
 }  # MPO: JPEGs of phones, with more behind
-_ORIENTATION, _UPRIGHT = 0x0112, 1  # EXIF tag
+_FTYP_BRANDS = {b"crx ": "raw photograph (CR3)", b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1"), "HEIC"
+)
 _MOST_BYTES_PER_PIXEL, _BYTES_BESIDE_PIXELS = 8, 2**20  # four channels of 16 bits; headers, colour profiles
-CANNOT_BE_READ = "cannot be read"  # how the reason begins where the file system is to blame, not the file
 
 
-class BadPictureError(Exception):
-    """A file that cannot be read as a picture; says why in a few words."""
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """What a file holds.
+
+    Attributes:
+        encoded: PNG or JPEG of 8 bits, grey or RGB, upright.
+        height: upright, in pixels.
+        width: upright, in pixels.
+        bits: of each sample, as the file declares them: 12, 16, 32, ...; 8 where it has no more.
+        low: the smallest value of its samples before they are scaled to 8 bits, alpha left aside.
+        high: the largest.
+        scale: the values that become 0 and 255; the first is the larger one where the file says that white is zero.
+    """
+
+    encoded: bytes
+    height: int
+    width: int
+    bits: int
+    low: float
+    high: float
+    scale: tuple[float, float]
 
 
-def read_encoded(file: pathlib.Path, max_pixels: int) -> bytes:
-    """Reads a picture file as PNG or JPEG of 8 bits, grey or RGB, upright.
+def read_picture(file: pathlib.Path, max_pixels: int, intensity_range: tuple[float, float] | None = None) -> Picture:
+    """Reads a picture file.
 
-    Files that are such already come back byte for byte. Pixels of 16 bits are scaled to 8, transparent ones lie over
-    white, palettes and CMYK become RGB, EXIF's orientation is applied, of several frames the first is taken.
+    PNG and JPEG of 8 bits, grey or RGB, stay as they are, but for what PNG holds beside the pixels. All others become
+    PNG: samples of more than 8 bits are scaled to 8, transparent ones lie over white, palettes and CMYK become RGB,
+    EXIF's orientation is applied, of several frames the first is taken. Alpha that is 0 everywhere is none. Metadata
+    that is broken counts as missing.
 
     Args:
         max_pixels: width times height beyond which a file is refused, from its header, before anything is decoded.
+        intensity_range: the values that become black and white in pictures of more than 8 bits, of signed integers and
+            of real numbers. None: what the file declares, by its bits, a TIFF's MaxSampleValue (281) of 2^k - 1, or a
+            PPM's maximum; signed and real pictures declare nothing, and are refused.
 
     Raises:
-        BadPictureError: where the file is not there or not readable, empty, not a picture, cut off or too large.
+        BadPictureError: where the file is not there or not readable, empty, not a picture, cut off or too large, of a
+            kind that is not supported, or of no known scale.
     """
-    with _opened(file, max_pixels) as image:
-        image.load()  # all of it: a file that was cut off fails here
-        return file.read_bytes() if _is_plain(image) else encode_png(_to_rgb(image))
+    with _refusals():
+        content = _content(file, max_pixels)
+        pixels, white_is_zero = black_is_zero(without_metadata(content))
+        with _open(pixels, file.suffix.lower(), max_pixels) as image:
+            samples = read_samples(pixels, image)
+            if samples is None:
+                return _of_bytes(image, pixels, content)
+            scale = intensity_range or samples.scale
+            if scale is None:
+                raise BadPictureError(f"its pixels {samples.unknown}: set data.intensity_range")
+            black, white = map(float, reversed(scale) if white_is_zero else scale)
+            low, high = float(samples.values.min()), float(samples.values.max())
+            rgb = np.broadcast_to(samples.to_8_bits((black, white)), (*samples.values.shape[:2], 3))
+            encoded, (width, height) = _encode_upright(Image.fromarray(rgb), turn_of(image, content))
+            return Picture(encoded, height, width, samples.bits, low, high, (black, white))
+
+
+def read_encoded(file: pathlib.Path, max_pixels: int) -> bytes:
+    """Returns the `encoded` of `read_picture`."""
+    return read_picture(file, max_pixels).encoded
 
 
 def size_of_encoded(file: pathlib.Path, max_pixels: int) -> int:
     """Returns how many bytes `read_encoded` gives at most, from the file's header; 0 where it will refuse the file."""
     try:
-        with _opened(file, max_pixels) as image:
-            return file.stat().st_size if _is_plain(image) else 3 * image.width * image.height + _BYTES_BESIDE_PIXELS
+        with _refusals():
+            content = _content(file, max_pixels)
+            with _open(without_metadata(content), file.suffix.lower(), max_pixels) as image:
+                is_plain = _is_plain(image, turn_of(image, content))
+                return len(content) if is_plain else 3 * image.width * image.height + _BYTES_BESIDE_PIXELS
     except BadPictureError:
         return 0
 
 
 @contextlib.contextmanager
-def _opened(file: pathlib.Path, max_pixels: int) -> Iterator[Image.Image]:
-    """Opens a picture, of which only the header is read yet; whatever fails inside is a BadPictureError."""
+def decoders_silenced() -> Iterator[None]:
+    """Keeps from the terminal what the decoders say beside their errors: to be held around all reading.
+
+    It holds for all threads until the last holder leaves, and may be held more than once, also at a time. Warnings and
+    messages of others are left alone.
+    """
+    with _silence_lock:
+        _silence_holders.append(None)
+        if len(_silence_holders) == 1:
+            _silence.enter_context(_pillow_silenced())
+            _silence.enter_context(_libtiff_silenced())
     try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-            raise BadPictureError("not a regular file")
-        if not status.st_size:
-            raise BadPictureError("empty file")
-        if status.st_size > _MOST_BYTES_PER_PIXEL * max_pixels + _BYTES_BESIDE_PIXELS:
-            raise BadPictureError(f"{status.st_size} bytes, more than a picture of data.max_image_pixels has")
-        with open(file, "rb") as content, Image.open(content, formats=_FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise BadPictureError(f"{image.width} x {image.height} pixels, more than data.max_image_pixels")
-            yield image
+        yield
+    finally:
+        with _silence_lock:
+            _silence_holders.pop()
+            if not _silence_holders:
+                _silence.close()
+
+
+_silence, _silence_holders, _silence_lock = contextlib.ExitStack(), [], threading.Lock()
+
+
+@contextlib.contextmanager
+def _pillow_silenced() -> Iterator[None]:
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _libtiff_silenced() -> Iterator[None]:
+    """Takes away the handlers by which the libtiff inside Pillow writes to the terminal, where they can be reached."""
+    with contextlib.ExitStack() as stack:
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            with contextlib.suppress(OSError, AttributeError):  # linked in another way: then it writes
+                set_handler = ctypes.CDLL(Image.core.__file__)[name]
+                set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+                stack.callback(set_handler, set_handler(None))
+        yield
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Makes whatever fails inside a BadPictureError."""
+    try:
+        yield
     except BadPictureError:
         raise
-    except Image.UnidentifiedImageError as error:
-        raise BadPictureError("not a picture") from error
     except Image.DecompressionBombError as error:
         raise BadPictureError("too many pixels, a decompression bomb") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
@@ -82,24 +192,78 @@ def _opened(file: pathlib.Path, max_pixels: int) -> Iterator[Image.Image]:
         raise BadPictureError(f"damaged: {' '.join(str(error).split())[:80]}") from error
 
 
-def _is_plain(image: Image.Image) -> bool:
+def _content(file: pathlib.Path, max_pixels: int) -> bytes:
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        raise BadPictureError("not a regular file")
+    if not status.st_size:
+        raise BadPictureError("empty file")
+    if status.st_size > _MOST_BYTES_PER_PIXEL * max_pixels + _BYTES_BESIDE_PIXELS:
+        raise BadPictureError(f"{status.st_size} bytes, more than a picture of data.max_image_pixels has")
+    return file.read_bytes()
+
+
+def _open(content: bytes, suffix: str, max_pixels: int) -> Image.Image:
+    """Opens a picture, of which only the header is read yet."""
+    if kind := _unsupported_kind(content, suffix):
+        raise BadPictureError(f"{kind}, {NOT_SUPPORTED}")
+    try:
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    except (Image.UnidentifiedImageError, KeyError) as error:  # the latter for a compression that Pillow has not
+        raise BadPictureError(_why_unknown(content)) from error
+    if image.width * image.height > max_pixels:
+        raise BadPictureError(f"{image.width} x {image.height} pixels, more than data.max_image_pixels")
+    return image
+
+
+def _unsupported_kind(content: bytes, suffix: str) -> str:
+    """Returns what a picture is that no decoder here reads; empty for all other files."""
+    if content[4:8] == b"ftyp":  # its brands follow, four letters each
+        brands = content[8 : max(12, min(int.from_bytes(content[:4]), 256))]
+        for brand, kind in _FTYP_BRANDS.items():
+            if brand in brands:
+                return kind
+    if suffix in _RAW and not content.startswith((b"\xff\xd8", b"\x89PNG")):  # many are TIFF, with a small preview
+        return f"raw photograph ({suffix[1:].upper()})"
+    return ""
+
+
+def _why_unknown(content: bytes) -> str:
+    names = {"Compression": 259, "PhotometricInterpretation": 262, "SampleFormat": 339}
+    tags = tiff_tags(content)
+    if not {256, 257}.issubset(tags):  # width and height
+        return "not a picture"
+    values = ", ".join(f"{name} {np.max(tags.get(tag, 1))}" for name, tag in names.items())
+    return f"TIFF of {bits_of(tags)} bits ({values}), {NOT_SUPPORTED}"
+
+
+def _of_bytes(image: Image.Image, pixels: bytes, content: bytes) -> Picture:
+    """Returns a picture that Pillow decodes to samples of 8 bits."""
+    load(image)
+    turn = turn_of(image, content)
+    if _is_plain(image, turn):
+        encoded, (width, height) = pixels, image.size
+    else:
+        image = _to_rgb(image)
+        encoded, (width, height) = _encode_upright(image, turn)
+    extrema = np.ravel(image.getextrema())
+    return Picture(encoded, height, width, 8, float(extrema.min()), float(extrema.max()), (0.0, 255.0))
+
+
+def _is_plain(image: Image.Image, turn: Image.Transpose | None) -> bool:
     """Returns whether a file can stay as it is."""
-    is_upright = image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
-    return (image.format, image.mode) in _PLAIN and is_upright and not image.has_transparency_data
+    return (image.format, image.mode) in _PLAIN and turn is None and not image.has_transparency_data
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Returns [H, W, 3] uint8."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise BadPictureError("its pixels are real numbers, of no known scale")
-    if image.mode.startswith("I"):  # 16 bits, which Pillow may hold in 32
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise BadPictureError("its pixels have more than 16 bits")
-        values = np.where(values == image.info.get("transparency", -1), 65535, values)  # one grey value, in PNG
-        return np.repeat(((values * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=-1)
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+        image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        if image.getchannel("A").getextrema()[1] > 0:  # alpha that is 0 everywhere is a channel that nobody filled
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _encode_upright(image: Image.Image, turn: Image.Transpose | None) -> tuple[bytes, tuple[int, int]]:
+    """Returns PNG of a picture that is turned, and its width and height."""
+    image = image if turn is None else image.transpose(turn)
+    return encode_png(np.asarray(image)), image.size

@@ -2,9 +2,10 @@
 
 import hashlib
 import importlib.metadata
+import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,6 +18,9 @@ _FIELD = "--config.teacher.weights"
 _OLDEST_SAFE_TORCH = (2, 10)  # before it, files could run code in spite of weights_only
 # What a file holds beside the trunk: the ImageNet classifier, and how many batches the averages have seen.
 _NOT_OF_THE_TRUNK = re.compile(r"classifier\.(weight|bias)|.*\.num_batches_tracked")
+# What may stand before a name: DataParallel's, around the network or around its trunk, and the trunk's own.
+_PREFIXES = re.compile(r"(module\.)?(features\.(module\.)?)?")
+_SAVE_THE_STATE = "save the network's state_dict() alone"
 # Our name of a leaf to PyTorch's.
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
@@ -26,7 +30,8 @@ def load_trunk(path: str, sha256: str, like: Mapping[str, Any]) -> dict[str, Any
 
     Every tensor of the file is used exactly once, but for the classifier's and the counts of batches, and every
     leaf of the trunk gets one. Names are those of older torchvision files (`denselayer1.norm.1.weight`), of newer ones
-    and timm's (`denselayer1.norm1.weight`), with or without `features.` before them.
+    and timm's (`denselayer1.norm1.weight`), with or without `features.` and DataParallel's `module.` before them. A
+    training checkpoint that holds them under `state_dict` is read too; other wrappings are refused by name.
 
     Args:
         path: of a `.pth` or `.safetensors` file.
@@ -82,13 +87,53 @@ def _read(file: pathlib.Path) -> dict[str, np.ndarray]:
             return load_file(file)
         torch = _import_torch()
         content = torch.load(file, map_location="cpu", weights_only=True)
-        return {str(name): tensor.detach().float().numpy() for name, tensor in content.items()}
+        tensors = _unwrapped(file, content, torch.Tensor)
+        return {str(name): tensor.detach().float().numpy() for name, tensor in tensors.items()}
     except UserError:
         raise
     except Exception as error:  # pickle, zip, OS and format errors: there is no common class
-        wants_code = "weights_only" in str(error) or "Unsupported" in str(error)
-        reason = "holds more than tensors, and is not opened" if wants_code else "is damaged, or not a file of weights"
-        raise UserError(f"{_FIELD}={file} {reason} ({type(error).__name__}): download it again") from error
+        reason, remedy = "is damaged, or not a file of weights", "download it again"
+        if "TorchScript" in str(error):
+            reason, remedy = "is a compiled module (TorchScript), and is not opened", _SAVE_THE_STATE
+        elif "weights_only" in str(error) or "Unsupported" in str(error):
+            reason = "holds more than tensors, such as a whole module, and is not opened"
+            remedy = f"download it again, or {_SAVE_THE_STATE}"
+        raise UserError(f"{_FIELD}={file} {reason} ({type(error).__name__}): {remedy}") from error
+
+
+def _unwrapped(file: pathlib.Path, content: Any, tensor_type: type) -> Mapping[Any, Any]:
+    """Returns the tensors by name that a file holds, by themselves or under `state_dict`."""
+    if not isinstance(content, Mapping):
+        raise UserError(f"{_FIELD}={file} holds a {type(content).__name__}, not tensors by name: {_SAVE_THE_STATE}")
+    others = [name for name, value in content.items() if not isinstance(value, tensor_type)]
+    if not others:
+        return content
+    if len(others) < len(content):
+        raise UserError(f"{_FIELD}={file} holds other things beside its tensors, {_some(others)}: {_SAVE_THE_STATE}")
+    places = list(_places_of_weights(content, tensor_type))
+    if places == [("state_dict",)]:
+        return content["state_dict"]
+    if not places:
+        raise UserError(f"{_FIELD}={file} holds no weights, but {_some(content)}: {_SAVE_THE_STATE}")
+    found = " and ".join(repr(".".join(place)) for place in places)
+    keys = "".join(f"[{key!r}]" for key in places[0])
+    raise UserError(
+        f"{_FIELD}={file}: the weights lie under {found}: save the right ones alone, such as "
+        f"torch.save(torch.load(FILE){keys}, NEW_FILE)"
+    )
+
+
+def _places_of_weights(content: Mapping[Any, Any], tensor_type: type) -> Iterator[tuple[str, ...]]:
+    """Yields where in nested dictionaries there are dictionaries of nothing but tensors, with names such as `a.b`."""
+    for key, value in content.items():
+        if not isinstance(value, Mapping) or not value:
+            continue
+        if all(isinstance(inner, tensor_type) for inner in value.values()):
+            if any("." in str(name) for name in value):  # an optimizer's have none
+                yield (str(key),)
+        else:
+            for place in _places_of_weights(value, tensor_type):
+                yield (str(key), *place)
 
 
 def _import_torch() -> Any:
@@ -105,15 +150,21 @@ def _import_torch() -> Any:
 
 
 def _named_as_ours(file: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the trunk's tensors under the newer torchvision's names, without `features.`."""
+    """Returns the trunk's tensors under the newer torchvision's names, without what stands before them."""
     renamed: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():
-        ours = re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", name.removeprefix("features."))
+        ours = re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", name[_PREFIXES.match(name).end() :])
         if _NOT_OF_THE_TRUNK.fullmatch(ours):
             continue
         if ours in renamed:
             raise UserError(f"{_FIELD}={file} has {ours} twice, under two names")
         renamed[ours] = tensor
+    shared, dot, _ = os.path.commonprefix(list(renamed)).rpartition(".")
+    if dot and len(renamed) > 1:
+        raise UserError(
+            f"{_FIELD}={file}: all names begin with '{shared}.': save the tensors under their names without it, "
+            f"such as {{name.removeprefix('{shared}.'): tensor for name, tensor in weights.items()}}"
+        )
     return renamed
 
 
@@ -133,6 +184,6 @@ def _take(file: pathlib.Path, tensors: dict[str, np.ndarray], where: tuple, like
     return np.ascontiguousarray(tensor, np.float32)
 
 
-def _some(tensors: Mapping[str, Any]) -> str:
-    names = sorted(tensors)
+def _some(names: Iterable[Any]) -> str:
+    names = sorted(map(str, names))
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,231 @@
+"""Pictures whose samples are no plain bytes: more than 8 bits, signed integers, real numbers; their values and scale.
+
+Pillow reads PNG and TIFF of 16 bits in colour as 8, and heeds few of the tags by which a TIFF file says what its
+numbers mean (TIFF 6.0, Adobe 1992, sections 8 and 19): they are heeded here.
+"""
+
+import contextlib
+import dataclasses
+import io
+import struct
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+_BITS, _COMPRESSION, _PHOTOMETRIC, _MAX_SAMPLE, _PLANAR, _FORMAT = 258, 259, 262, 281, 284, 339  # TIFF tags
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _SEPARATE_PLANES, _SIGNED, _REAL = 0, 1, 2, 2, 3  # and some of their values
+_LITTLE_ENDIAN = sys.byteorder == "little"
+_OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if _LITTLE_ENDIAN else "L"}  # of 16 bits, by Pillow's names of layouts
+# libtiff swaps the bytes by itself, which Pillow minds for unsigned samples alone.
+_AFTER_LIBTIFF = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
+
+NOT_SUPPORTED = "which is not supported"  # how the reason ends where another program can convert the file
+
+
+class BadPictureError(Exception):
+    """A file that cannot be read as a picture; says why in a few words."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """The samples of a picture, upright or not, as its file has them.
+
+    Attributes:
+        values: [H, W, 1 or 3], integers or real numbers.
+        bits: of each sample, as the file declares them.
+        scale: the values that are black and white, as the file declares them; None where none are known.
+        unknown: why none are known.
+        alpha: [H, W, 1], from 0, transparent, to 1; None where all is opaque.
+    """
+
+    values: np.ndarray
+    bits: int
+    scale: tuple[float, float] | None
+    unknown: str = ""
+    alpha: np.ndarray | None = None
+
+    def to_8_bits(self, scale: tuple[float, float]) -> np.ndarray:
+        """Returns [H, W, 1 or 3] uint8; transparent pixels lie over white.
+
+        Args:
+            scale: the values that become 0 and 255, in either order; what lies beyond them is clipped.
+        """
+        black, white = scale
+        result = np.empty(self.values.shape, np.uint8)
+        for row, values in enumerate(self.values):  # row by row: of all at once the real numbers would fill the memory
+            grey = np.clip((values - float(black)) * (255 / (white - black)), 0, 255)
+            if self.alpha is not None:
+                grey = 255 + (grey - 255) * self.alpha[row]
+            result[row] = np.rint(grey)
+        return result
+
+
+def read_samples(content: bytes, image: Image.Image) -> Samples | None:
+    """Returns the samples of a picture; None where they are unsigned and of 8 bits or fewer, as Pillow reads them.
+
+    16-bit CMYK is left to Pillow too, which keeps the upper 8 bits.
+
+    Args:
+        content: of the file, after `black_is_zero`.
+        image: the same, opened by Pillow but not loaded.
+
+    Raises:
+        BadPictureError: for a layout that Pillow would read wrongly.
+    """
+    readers = {"PNG": _of_png, "TIFF": _of_tiff, "PPM": _of_ppm}
+    samples = readers[image.format](content, image) if image.format in readers else None
+    if samples is not None and samples.values.dtype.kind == "f" and not np.isfinite(samples.values).all():
+        raise BadPictureError("has pixels that are not finite")
+    return samples
+
+
+def tiff_tags(content: bytes) -> Mapping[int, Any]:
+    """Returns the tags of the first picture of a TIFF file; none for another file, or a damaged one."""
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if content[2] == 43 else 8])
+        stream = io.BytesIO(content)
+        stream.seek(tags.next)
+        tags.load(stream)
+    except Exception:  # struct.error, SyntaxError, ...: whoever reads the picture will say what is wrong
+        return {}
+    return tags
+
+
+def bits_of(tags: Mapping[int, Any]) -> int:
+    """Returns how many bits a sample of a TIFF file has; the most, if not all have the same."""
+    return max(tags.get(_BITS, (1,)))
+
+
+def black_is_zero(content: bytes) -> tuple[bytes, bool]:
+    """Returns a TIFF file so that small values are dark, and whether they were bright.
+
+    Of WhiteIsZero Pillow knows only some kinds, and heeds it at 8 bits and fewer alone, which are left to it here.
+    """
+    tags = tiff_tags(content)
+    if tags.get(_PHOTOMETRIC) != _WHITE_IS_ZERO or bits_of(tags) <= 8:
+        return content, False
+    order = ">" if content.startswith(b"M") else "<"
+    is_big = content[2] == 43  # BigTIFF
+    # Where the list of tags is told, its length, an entry, and where in an entry the value is (TIFF 6.0, section 2).
+    place, word, count, size, value = (8, "Q", "Q", 20, 12) if is_big else (4, "I", "H", 12, 8)
+    (begin,) = struct.unpack_from(order + word, content, place)
+    (number,) = struct.unpack_from(order + count, content, begin)
+    begin += struct.calcsize(order + count)
+    for entry in range(begin, begin + number * size, size):
+        if struct.unpack_from(order + "H", content, entry) == (_PHOTOMETRIC,):
+            at = entry + value
+            return content[:at] + struct.pack(order + "H", _BLACK_IS_ZERO) + content[at + 2 :], True
+    return content, False
+
+
+def load(image: Image.Image) -> None:
+    """Decodes an opened picture, whatever its metadata; TIFF comes out upright, other formats as they are stored."""
+    if image.format == "TIFF":  # looks at its EXIF once more when it is decoded, and then takes what is there
+        with contextlib.suppress(Exception):
+            image.getexif()
+    image.load()
+
+
+def _of_png(content: bytes, image: Image.Image) -> Samples | None:
+    layout = image.tile[0].args
+    if ";16" not in layout:
+        return None
+    if layout == "I;16B":
+        values, alpha = _decode(content, layout)[..., None], None
+    elif layout == "LA;16B":  # four bytes, of which Pillow takes two
+        values, alpha = np.split(_decode(content, "RGBA").view(">u2"), [1], axis=-1)
+    else:
+        values, alpha = _colours_of_16_bits(content, layout)
+    if "transparency" in image.info:  # the one grey value, or colour, that is transparent
+        is_visible = np.any(values != np.array(image.info["transparency"]), axis=-1, keepdims=True)
+        alpha = is_visible * np.uint16(65535)
+    return Samples(values, 16, (0, 65535), alpha=_opacity(alpha))
+
+
+def _of_tiff(content: bytes, image: Image.Image) -> Samples | None:
+    tags = image.tag_v2
+    bits, sample_format = bits_of(tags), max(tags.get(_FORMAT, (1,)))
+    if image.mode == "CMYK" or (bits <= 8 and sample_format != _SIGNED):
+        return None
+    if image.mode in ("RGB", "RGBA"):
+        if tags.get(_PLANAR) == _SEPARATE_PLANES:  # Pillow takes the bytes of such a file for whole samples
+            raise BadPictureError(f"TIFF of {bits} bits with a plane for each colour, {NOT_SUPPORTED}")
+        values, alpha = _colours_of_16_bits(content, image.tile[0].args[0])
+        return Samples(values, bits, (0, 65535), alpha=_opacity(alpha))
+    layout = image.tile[0].args[0]
+    values = _decode(content, layout if tags.get(_COMPRESSION, 1) == 1 else _AFTER_LIBTIFF.get(layout, layout))
+    return _grey(values[..., None], bits, sample_format, int(np.max(tags.get(_MAX_SAMPLE, 0))))
+
+
+def _grey(values: np.ndarray, bits: int, sample_format: int, max_sample: int) -> Samples:
+    """Returns grey samples with the scale that their TIFF tags declare.
+
+    MaxSampleValue is a statistic by the specification, but cameras of 10 to 14 bits declare their depth by it: so it is
+    understood where it is 2^k - 1 with 8 < k < 16, and no sample is larger.
+    """
+    if sample_format == _REAL:
+        return Samples(values, bits, None, "are real numbers, of no known scale")
+    if sample_format == _SIGNED:
+        values = values.view(np.int8) if bits == 8 else values
+        return Samples(values, bits, None, f"are signed integers of {bits} bits, of no known scale")
+    if bits > 16:
+        values = values.view(np.uint32)
+        fits = values.max() <= 65535
+        return Samples(values, bits, (0, 65535) if fits else None, "have more than 16 bits")
+    declared = max_sample.bit_length()
+    if 8 < declared < bits and max_sample == 2**declared - 1 and values.max() <= max_sample:
+        bits = declared
+    return Samples(values, bits, (0, 2**bits - 1))
+
+
+def _of_ppm(content: bytes, image: Image.Image) -> Samples | None:
+    tile, bands = image.tile[0], len(image.getbands())
+    if image.mode == "F":
+        load(image)
+        return Samples(np.asarray(image)[..., None], 32, None, "are real numbers, of no known scale")
+    maximum = tile.args[1] if isinstance(tile.args, tuple) else 65535 if tile.args == "I;16B" else 255
+    if maximum <= 255 or (tile.codec_name == "ppm_plain" and bands == 3):
+        return None
+    if tile.codec_name == "ppm_plain":  # numbers as text, which Pillow scales to 65535
+        load(image)
+        values = np.rint(np.asarray(image) * (maximum / 65535)).astype(np.uint16)[..., None]
+    else:
+        values = np.frombuffer(content, ">u2", image.width * image.height * bands, tile.offset)
+        values = values.reshape(image.height, image.width, bands)
+    return Samples(values, maximum.bit_length(), (0, maximum))
+
+
+def _colours_of_16_bits(content: bytes, layout: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns [H, W, 3] uint16 and, where there is one, the alpha channel [H, W, 1].
+
+    Pillow keeps the upper byte of each sample; told that the bytes come the other way round it keeps the lower one.
+    """
+    straight = layout.replace("RGBa", "RGBA")
+    upper, lower = _decode(content, straight), _decode(content, straight[:-1] + _OTHER_BYTE[straight[-1]])
+    values = upper.astype(np.uint16) << 8 | lower
+    if values.shape[-1] == 3:
+        return values, None
+    colours, alpha = values[..., :3], values[..., 3:]
+    if layout != straight:  # "RGBa": colours that were multiplied by their alpha
+        colours = np.where(alpha > 0, np.minimum(colours * np.float32(65535) / np.maximum(alpha, 1), 65535), colours)
+        colours = np.rint(colours).astype(np.uint16)
+    return colours, alpha
+
+
+def _decode(content: bytes, layout: str) -> np.ndarray:
+    """Decodes PNG or TIFF whose samples lie in the file as Pillow's "raw mode" `layout` says."""
+    with Image.open(io.BytesIO(content), formats=("PNG", "TIFF")) as image:
+        image.tile = [
+            tile._replace(args=layout if isinstance(tile.args, str) else (layout, *tile.args[1:]))
+            for tile in image.tile
+        ]
+        load(image)
+        return np.asarray(image)
+
+
+def _opacity(alpha: np.ndarray | None) -> np.ndarray | None:
+    """Returns alpha from 0 to 1; none where it is 0 everywhere: that is no picture of nothing, but a channel unused."""
+    return None if alpha is None or not alpha.any() else alpha / np.float32(65535)
