@@ -4,7 +4,7 @@ import os
 import pathlib
 
 from brittle_jax import console
-from brittle_jax.data.datasets.picture_files import Entry, Listing, as_text, find_pictures, id_of
+from brittle_jax.data.datasets.listing import Entry, Listing, as_text, find_pictures, id_of
 from brittle_jax.data.datasets.tables import read_table
 from brittle_jax.data.picture_file import SUFFIXES
 from brittle_jax.errors import UserError

@@ -16,7 +16,8 @@ from brittle_jax import console
 from brittle_jax.config import OF_FILES
 from brittle_jax.data.datasets import fashion_mnist, image_folder, plant_pathology, xray_files
 from brittle_jax.data.datasets.image_sets import Source, patch_set, picture_set
-from brittle_jax.data.datasets.picture_files import Listing, PictureFiles, as_text, feature_of, picture_files_config
+from brittle_jax.data.datasets.listing import Listing, as_text
+from brittle_jax.data.datasets.picture_files import PictureFiles, feature_of, picture_files_config
 from brittle_jax.data.datasets.stand_in import FORMATS, StandIn
 from brittle_jax.data.datasets.xray_parcels import CLASSES, VIEWS, XrayParcels, parcels_config
 from brittle_jax.data.image_set import ImageSet

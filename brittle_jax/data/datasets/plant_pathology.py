@@ -2,7 +2,7 @@
 
 import pathlib
 
-from brittle_jax.data.datasets.picture_files import Entry, Listing
+from brittle_jax.data.datasets.listing import Entry, Listing
 from brittle_jax.data.datasets.tables import read_table
 from brittle_jax.errors import UserError
 

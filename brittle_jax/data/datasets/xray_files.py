@@ -9,7 +9,7 @@ import numpy as np
 
 from brittle_jax import console
 from brittle_jax.config import split_list
-from brittle_jax.data.datasets.picture_files import Entry, Listing, as_text, find_pictures, id_of
+from brittle_jax.data.datasets.listing import Entry, Listing, as_text, find_pictures, id_of
 from brittle_jax.data.datasets.tables import read_table
 from brittle_jax.data.datasets.xray_parcels import CLASSES
 from brittle_jax.errors import UserError
