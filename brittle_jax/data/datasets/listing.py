@@ -104,6 +104,7 @@ def id_of(file: pathlib.Path, folder: pathlib.Path) -> str:
 
 
 def leads_inside(file: pathlib.Path, folder: pathlib.Path) -> bool:
+    """Returns whether a file, links followed, lies below a folder."""
     try:
         return file.resolve().is_relative_to(folder.resolve())
     except RuntimeError:  # a link to itself, before Python 3.13; reading it will say so
