@@ -54,6 +54,9 @@ def get_base_config() -> ml_collections.ConfigDict:
     data.compass_kind = "Colour"  # of COMPASS-XP: which of its kinds of image
     data.on_bad_image = "fail"  # pictures that cannot be read end the run before any training; or `skip` them
     data.max_image_pixels = 100_000_000  # larger pictures are refused before they are decoded
+    data.intensity_range = (
+        ""  # LOW,HIGH: values that become black and white in files of more than 8 bits; empty: theirs
+    )
     data.configurations = "all"  # comma-separated names or groups, such as unimodal/airplane,multimodal
     data.stand_in = False  # where the data set is not found, make small images up instead (called synthetic)
     data.image_size_pixels = 32  # side of the square images a network sees (whole images; patches: see below)
@@ -144,6 +147,20 @@ def split_list(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
+def parse_range(text: str) -> tuple[float, float] | None:
+    """Returns the two numbers of a field such as "0,4095"; None where it is empty.
+
+    Raises:
+        ValueError: where it is not two finite numbers, the smaller one first.
+    """
+    if not text.strip():
+        return None
+    low, high = (float(part) for part in text.split(","))
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"{low} is not below {high}")
+    return low, high
+
+
 def nearest(name: str, known: list[str]) -> str:
     """Returns a hint such as ` (did you mean data.name?)`, empty where nothing is near."""
     matches = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
@@ -168,6 +185,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"--config.{name}={fields[name]!r} is not one of {', '.join(map(repr, choices))}{hint}")
     _validate_ranges(fields)
     _validate_image_size(config)
+    _validate_files(config)
     _validate_teacher(config)
 
 
@@ -232,6 +250,24 @@ def _validate_image_size(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"--config.pretrain.{name}={config.pretrain[name]}: give less than {field}, {side}")
 
 
+def _validate_files(config: ml_collections.ConfigDict) -> None:
+    if config.data.path and config.data.name not in OF_FILES:
+        raise UserError(
+            f"--config.data.path={config.data.path!r}: {config.data.name} lies in --config.data.dir, leave it empty"
+        )
+    try:
+        parse_range(config.data.intensity_range)
+    except ValueError:
+        raise UserError(
+            f"--config.data.intensity_range={config.data.intensity_range!r}: give two numbers, the values that become "
+            "black and white, such as 0,4095"
+        ) from None
+    if config.data.intensity_range and config.data.name not in OF_FILES:
+        raise UserError(
+            f"--config.data.intensity_range={config.data.intensity_range!r}: {config.data.name} has 8 bits, leave it empty"
+        )
+
+
 def _validate_teacher(config: ml_collections.ConfigDict) -> None:
     task, data = config.teacher.task, config.teacher.data
     if task in TASKS_WITHOUT_DATA and data:
@@ -254,10 +290,6 @@ def _validate_teacher(config: ml_collections.ConfigDict) -> None:
         raise UserError(f"--config.pretrain.batch_size={config.pretrain.batch_size}: simclr tells images apart, give 4")
     if task == "denoising" and not config.pretrain.noise_deviation:
         raise UserError("--config.pretrain.noise_deviation=0.0: without noise the teacher is autoencoder, name that")
-    if config.data.path and config.data.name not in OF_FILES:
-        raise UserError(
-            f"--config.data.path={config.data.path!r}: {config.data.name} lies in --config.data.dir, leave it empty"
-        )
     if data == "image_folder" != config.data.name:
         raise UserError("--config.teacher.data='image_folder': pictures of one's own teach on themselves alone")
     if (data == "xray") != (config.data.name == "xray") and data:

@@ -41,6 +41,7 @@ def make_image_set(pictures: np.ndarray, **changes) -> ImageSet:
         "groups": np.arange(count).astype(str),
         "digests": np.arange(count).astype(str)[:, None],
         "skipped": (),
+        "intensity": None,
         "sample_of_image": np.arange(count),
         "views": ("",),
         "view_of_image": np.zeros(count, int),

@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,9 @@ class ImageSet:
         groups: [S] str; samples of one group (pictures of one thing) are never split apart.
         digests: [S, V] str, of each view, equal where the stored pictures are.
         skipped: samples that were left out because they cannot be read: id and reason.
+        intensity: of picture files, what their samples were before they became 8 bits, ready for JSON: `bits`, how many
+            pictures have so many; `lowest` and `highest` of all values; `range`, the values that became black and white
+            in pictures of more than 8 bits, None where the files say. None for other data sets.
         sample_of_image: [N] int, index of each image's sample.
         views: names of the views of a sample; one empty name where it has no views.
         view_of_image: [N] int, index into `views`.
@@ -47,6 +51,7 @@ class ImageSet:
     groups: np.ndarray
     digests: np.ndarray
     skipped: Sequence[tuple[str, str]]
+    intensity: Mapping[str, Any] | None
     sample_of_image: np.ndarray
     views: Sequence[str]
     view_of_image: np.ndarray

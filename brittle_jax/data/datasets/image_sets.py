@@ -5,17 +5,17 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 import numpy as np
 
 from brittle_jax import console
-from brittle_jax.data import patches, preprocess
+from brittle_jax.data import patches
 from brittle_jax.data.image_set import ImageSet, remembered
 
-_CHUNK = 512  # examples
+_MOST_AT_ONCE, _BYTES_AT_ONCE = 512, 2**25  # examples that are looked through together, as far as they are small
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +23,15 @@ class Source:
     """One split of a data set.
 
     Attributes:
-        examples: by position, all features; its images are still encoded.
-        read_encoded: position and name of an image feature to its bytes, without parsing the rest of the example.
+        num_examples: how many there are.
+        read_examples: positions to examples, all features, of which images are still encoded.
+        read_picture: position, name of an image feature, and the side that it is resized to, or None, to
+            [height, width, 3] uint8; without parsing the rest of the example.
     """
 
-    examples: Sequence[dict]
-    read_encoded: Callable[[int, str], bytes]
+    num_examples: int
+    read_examples: Callable[[Sequence[int]], Sequence[dict[str, Any]]]
+    read_picture: Callable[[int, str, int | None], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,8 @@ class _Table:
     Attributes:
         ids, labels, splits, groups: [S].
         digests: [S, V], of each view's bytes.
+        files: [S, V, 5], of the file behind each view: height and width in pixels, bits of a sample, smallest and largest
+            value; None where the data set does not know.
         places: [S, 2], source and position in it.
         skipped: ids and reasons of the others.
     """
@@ -47,6 +52,7 @@ class _Table:
     splits: np.ndarray
     groups: np.ndarray
     digests: np.ndarray
+    files: np.ndarray | None
     places: np.ndarray
     skipped: tuple[tuple[str, str], ...]
 
@@ -63,12 +69,9 @@ def picture_set(
     table = _read_table(sources, ("image",))
     parts = list(sources.values())
 
-    def read_encoded(sample: int) -> bytes:
+    def read_picture(sample: int, side: int | None = None) -> np.ndarray:
         which, position = table.places[sample].tolist()
-        return parts[which].read_encoded(position, "image")
-
-    def read_resized(sample: int) -> np.ndarray:
-        return preprocess.decode(read_encoded(sample), side)
+        return parts[which].read_picture(position, "image", side)
 
     return ImageSet(
         **_fields_of(name, classes, table, synthetic),
@@ -76,9 +79,9 @@ def picture_set(
         sample_of_image=np.arange(len(table.ids)),
         views=("",),
         view_of_image=np.zeros(len(table.ids), int),
-        read_image=remembered(read_resized, len(table.ids), (side, side, 3)),
+        read_image=remembered(lambda sample: read_picture(sample, side), len(table.ids), (side, side, 3)),
         image_shape=(side, side, 3),
-        read_view=lambda sample, view: preprocess.decode(read_encoded(sample)),
+        read_view=lambda sample, view: read_picture(sample),
         box_of_image=None,
     )
 
@@ -102,7 +105,7 @@ def patch_set(
 
     @functools.lru_cache(maxsize=16)  # patches of one view are often read one after the other
     def read_view(parcel: int, view: int) -> np.ndarray:
-        return preprocess.decode(source.read_encoded(int(table.places[parcel, 1]), names[view]))
+        return source.read_picture(int(table.places[parcel, 1]), names[view], None)
 
     boxes, where = _find_patches(read_view, len(table.ids), len(names), settings)
     image_shape = (settings.size_pixels, settings.size_pixels, 3)
@@ -127,7 +130,18 @@ def patch_set(
 def _fields_of(name: str, classes: Sequence[str], table: _Table, synthetic: bool) -> dict[str, Any]:
     """Returns the fields of an ImageSet that do not depend on what an image is."""
     known = {field: getattr(table, field) for field in ("ids", "labels", "groups", "digests", "skipped")}
-    return {"name": name, "classes": tuple(classes), "synthetic": synthetic, **known}
+    intensity = None if table.files is None or not len(table.ids) else _intensity(table.files)
+    return {"name": name, "classes": tuple(classes), "synthetic": synthetic, "intensity": intensity, **known}
+
+
+def _intensity(files: np.ndarray) -> dict[str, Any]:
+    """Returns what `ImageSet.intensity` says of picture files, but for their `range`."""
+    depths, counts = np.unique(files[..., 2].astype(int), return_counts=True)
+    return {
+        "bits": {str(bits): int(number) for bits, number in zip(depths, counts, strict=True)},
+        "lowest": float(files[..., 3].min()),
+        "highest": float(files[..., 4].max()),
+    }
 
 
 def _find_patches(read_view, num_parcels: int, num_views: int, settings: ml_collections.ConfigDict):
@@ -151,29 +165,46 @@ def _find_patches(read_view, num_parcels: int, num_views: int, settings: ml_coll
 
 
 def _read_table(sources: Mapping[str, Source], views: Sequence[str]) -> _Table:
-    """Reads all but the images, of which it takes digests; a chunk at a time, so that memory stays flat."""
+    """Reads all but the images, of which it takes digests; a few examples at a time, so that memory stays flat."""
     rows, skipped = [], []
     for which, (split, source) in enumerate(sources.items()):
-        for start in range(0, len(source.examples), _CHUNK):
-            positions = range(start, min(start + _CHUNK, len(source.examples)))
-            for position, example in zip(positions, source.examples.__getitems__(positions), strict=True):
-                texts = {key: example[key].decode() for key in ("id", "split", "group", "bad") if key in example}
-                own_id = texts.get("id") or f"{split}_{position:05d}"
-                if texts.get("bad"):
-                    skipped.append((own_id, texts["bad"]))
-                    continue
-                digests = [hashlib.sha256(example[view]).hexdigest()[:32] for view in views]
-                own_split = texts.get("split", split)
-                rows.append(
-                    (own_id, example["label"], own_split, texts.get("group") or own_id, digests, position, which)
-                )
-    ids, labels, splits, groups, digests, positions, which = list(zip(*rows, strict=True)) or [()] * 7
+        for position, example in _examples(source, views):
+            texts = {key: example[key].decode() for key in ("id", "split", "group", "bad") if key in example}
+            own_id = texts.get("id") or f"{split}_{position:05d}"
+            if texts.get("bad"):
+                skipped.append((own_id, texts["bad"]))
+                continue
+            digests = [hashlib.sha256(example[view]).hexdigest()[:32] for view in views]
+            own_split = texts.get("split", split)
+            group = texts.get("group") or own_id
+            rows.append((own_id, example["label"], own_split, group, digests, _file_of(example), position, which))
+    ids, labels, splits, groups, digests, files, positions, which = list(zip(*rows, strict=True)) or [()] * 8
     return _Table(
         ids=np.array(ids, str),
         labels=np.array(labels, int),
         splits=np.array(splits, str),
         groups=np.array(groups, str),
         digests=np.array(digests, str).reshape(-1, len(views)),
+        files=None if any(file is None for file in files) else np.array(files, float).reshape(-1, len(views), 5),
         places=np.stack([np.array(which, int), np.array(positions, int)], axis=1),
         skipped=tuple(skipped),
     )
+
+
+def _examples(source: Source, views: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields all examples with their positions; those of a few megabytes are read together, which is faster."""
+    start, at_once = 0, 1
+    while start < source.num_examples:
+        positions = range(start, min(start + at_once, source.num_examples))
+        examples = source.read_examples(positions)
+        yield from zip(positions, examples, strict=True)
+        start += len(positions)
+        size = sum(len(example[view]) for example in examples for view in views) / len(examples)
+        at_once = int(np.clip(_BYTES_AT_ONCE / max(size, 1), 1, min(2 * at_once, _MOST_AT_ONCE)))
+
+
+def _file_of(example: Mapping[str, Any]) -> np.ndarray | None:
+    """Returns what is known of the files of an example's views, [V, 5] as in `_Table.files`."""
+    if "extrema" not in example:
+        return None
+    return np.concatenate([example["size"], example["bits"][:, None], example["extrema"]], axis=1)

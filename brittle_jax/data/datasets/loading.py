@@ -1,27 +1,32 @@
 """Loads a data set by name as an ImageSet, preparing it first where it can be made here."""
 
 import contextlib
+import dataclasses
+import functools
 import importlib.util
 import os
 import pathlib
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import filelock
 import ml_collections
+import numpy as np
 import tensorflow_datasets as tfds
 
 from brittle_jax import console
-from brittle_jax.config import OF_FILES
-from brittle_jax.data.datasets import fashion_mnist, image_folder, plant_pathology, xray_files
+from brittle_jax.config import OF_FILES, parse_range
+from brittle_jax.data import preprocess
+from brittle_jax.data.datasets import fashion_mnist, image_folder, picture_files, plant_pathology, xray_files
 from brittle_jax.data.datasets.image_sets import Source, patch_set, picture_set
 from brittle_jax.data.datasets.listing import Listing, as_text
 from brittle_jax.data.datasets.picture_files import PictureFiles, feature_of, picture_files_config
 from brittle_jax.data.datasets.stand_in import FORMATS, StandIn
 from brittle_jax.data.datasets.xray_parcels import CLASSES, VIEWS, XrayParcels, parcels_config
 from brittle_jax.data.image_set import ImageSet
-from brittle_jax.data.picture_file import CANNOT_BE_READ
+from brittle_jax.data.picture_file import CANNOT_BE_READ, NOT_SUPPORTED
 from brittle_jax.errors import UserError
 
 _AS_BYTES = tfds.decode.SkipDecoding()  # `preprocess.decode` decodes every image of every data set
@@ -64,7 +69,10 @@ def _list_files(name: str, config: ml_collections.ConfigDict) -> Listing | None:
             return _LISTINGS[name](path, config.data)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the home of a user who does not exist
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--config.data.path={as_text(config.data.path)!r} cannot be listed: {reason}") from error
+        culprit = as_text(getattr(error, "filename", None) or config.data.path)
+        raise UserError(
+            f"--config.data.path={as_text(config.data.path)}: {culprit!r} cannot be listed: {reason}"
+        ) from error
     if name == "xray" or config.data.stand_in:
         return None
     raise UserError(plant_pathology.how_to_get(path) if name == "plant_pathology" else image_folder.HOW_TO_NAME)
@@ -78,8 +86,9 @@ _LISTINGS = {
 
 
 def _load_listing(name: str, listing: Listing, config: ml_collections.ConfigDict) -> ImageSet:
-    console.say(f"{listing.title}: {len(listing.entries)} samples, read as {listing.name}")
-    builder_config = picture_files_config(listing, config.data.max_image_pixels)
+    console.say(f"{listing.title}: {console.count(len(listing.entries), 'sample')}, read as {listing.name}")
+    intensity_range = parse_range(config.data.intensity_range)
+    builder_config = picture_files_config(listing, config.data.max_image_pixels, intensity_range)
     builder = _prepared(lambda: PictureFiles(data_dir=_data_dir(config), config=builder_config))
     features = {view: feature_of(view) for view in listing.views}
     source = _source(builder, "all", features.values())
@@ -93,6 +102,8 @@ def _load_listing(name: str, listing: Listing, config: ml_collections.ConfigDict
             # Not the file's fault: it may be read next time without having changed, so the next run must look again.
             shutil.rmtree(builder.data_dir, ignore_errors=True)
         _report_skipped(listing, images.skipped, may_skip=may_skip)
+    images = dataclasses.replace(images, intensity={**images.intensity, "range": intensity_range})
+    picture_files.warn_of_intensity(listing.title, images.intensity)
     return images
 
 
@@ -102,6 +113,10 @@ def _report_skipped(listing: Listing, skipped: Sequence[tuple[str, str]], *, may
     if len(skipped) > len(shown):
         shown.append(f"and {len(skipped) - len(shown)} more")
     what = f"{listing.title}: {len(skipped)} of {len(listing.entries)} samples cannot be used: {', '.join(shown)}"
+    if any(NOT_SUPPORTED in reason for _, reason in skipped):
+        what += (
+            "; convert what is not supported to PNG, for example with ImageMagick: magick mogrify -format png *.heic"
+        )
     if not may_skip:
         raise UserError(f"{what}; mend or remove them, or leave them out with --config.data.on_bad_image=skip")
     console.warn(f"{what}; they are left out")
@@ -126,7 +141,8 @@ def _stock_builder(name: str, config: ml_collections.ConfigDict) -> tfds.core.Da
     data_dir = _data_dir(config)
     if config.data.dir and not pathlib.Path(data_dir).is_dir():
         raise UserError(f"--config.data.dir={data_dir}: no such folder")
-    with _reporting_damage(name, data_dir):
+    again = f"prepare it again (tfds build {name} --file_format=array_record --data_dir={data_dir})"
+    with _reporting_damage(f"{name} in {data_dir}", os.path.join(data_dir, name), again):
         builder = tfds.builder(name, data_dir=data_dir)
     if name == "fashion_mnist" and not builder.is_prepared():
         own = fashion_mnist.FashionMnistFiles(data_dir=data_dir)
@@ -146,30 +162,40 @@ def _data_dir(config: ml_collections.ConfigDict) -> str:
 
 
 def _source(builder: tfds.core.DatasetBuilder, split: str, images: Iterable[str]) -> Source:
-    """Opens a split whose images stay encoded."""
+    """Opens a split whose images stay encoded; whatever is damaged in it is a UserError, whenever it is met."""
     decoders = {name: _AS_BYTES for name in images}
-    with _reporting_damage(builder.name, builder.data_dir_root):
+    is_made_here = isinstance(builder, _OWN_BUILDERS)
+    again = "the next run makes it again" if is_made_here else f"prepare it again ({_prepare_command(builder)})"
+    reporting = functools.partial(
+        _reporting_damage, f"{builder.name} in {builder.data_dir_root}", builder.data_dir, again
+    )
+    with reporting():
         examples = builder.as_data_source(split, decoders=decoders)
         examples[0], examples[len(examples) - 1]  # files that were cut short fail here, before anything is trained
     parsers = {name: tfds.features.FeaturesDict({name: builder.info.features[name]}) for name in decoders}
 
-    def read_encoded(position: int, name: str) -> bytes:
-        record = examples.data_source[position]  # as it is stored: parsing all features costs a tenth of decoding
-        return parsers[name].deserialize_example_np(record, decoders={name: _AS_BYTES})[name]
+    def read_examples(positions: Sequence[int]) -> Sequence[dict[str, Any]]:
+        with reporting():
+            return examples.__getitems__(positions)
 
-    return Source(examples, read_encoded)
+    def read_picture(position: int, name: str, side: int | None) -> np.ndarray:
+        with reporting():
+            record = examples.data_source[position]  # as stored: parsing all features costs a tenth of decoding
+            encoded = parsers[name].deserialize_example_np(record, decoders={name: _AS_BYTES})[name]
+            return preprocess.decode(encoded, side)
+
+    return Source(len(examples), read_examples, read_picture)
 
 
 @contextlib.contextmanager
-def _reporting_damage(name: str, data_dir: str) -> Iterator[None]:
-    """Turns whatever tfds and its readers raise on broken files into one line."""
+def _reporting_damage(what: str, folder: str, again: str) -> Iterator[None]:
+    """Turns whatever tfds, its readers and decoders raise on broken files into one line."""
     try:
         yield
     except Exception as error:  # AssertionError, ParseError, RuntimeError, ...: there is no common class
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{name} in {data_dir} is damaged: delete its folder and prepare it again "
-            f"({type(error).__name__}: {reason})"
+            f"{what} is damaged: delete {folder}, and {again} ({type(error).__name__}: {reason})"
         ) from error
 
 
