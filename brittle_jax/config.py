@@ -264,7 +264,8 @@ def _validate_files(config: ml_collections.ConfigDict) -> None:
         ) from None
     if config.data.intensity_range and config.data.name not in OF_FILES:
         raise UserError(
-            f"--config.data.intensity_range={config.data.intensity_range!r}: {config.data.name} has 8 bits, leave it empty"
+            f"--config.data.intensity_range={config.data.intensity_range!r}: {config.data.name} has 8 bits, leave it "
+            "empty"
         )
 
 

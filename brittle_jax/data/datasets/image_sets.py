@@ -41,8 +41,8 @@ class _Table:
     Attributes:
         ids, labels, splits, groups: [S].
         digests: [S, V], of each view's bytes.
-        files: [S, V, 5], of the file behind each view: height and width in pixels, bits of a sample, smallest and largest
-            value; None where the data set does not know.
+        files: [S, V, 5], of the file behind each view: height and width in pixels, bits of a sample, smallest and
+            largest value; None where the data set does not know.
         places: [S, 2], source and position in it.
         skipped: ids and reasons of the others.
     """

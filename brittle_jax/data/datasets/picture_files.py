@@ -181,11 +181,12 @@ def warn_of_intensity(title: str, intensity: Mapping[str, Any]) -> None:
         low, high = intensity["range"]
         if lowest < low or highest > high:
             console.warn(
-                f"{title}: values from {lowest:g} to {highest:g} are cut to --config.data.intensity_range={low:g},{high:g}"
+                f"{title}: values from {lowest:g} to {highest:g} are cut to {low:g},{high:g}, as "
+                "--config.data.intensity_range says"
             )
     elif bits > 8 and 0 < highest < _LEAST_SHARE_OF_RANGE * (2**bits - 1):
         enough = 2 ** math.ceil(math.log2(highest + 1)) - 1
         console.warn(
-            f"{title}: pictures of {bits} bits have values up to {highest:g} of {2**bits - 1}, and come out nearly black: "
-            f"set --config.data.intensity_range=0,{enough}"
+            f"{title}: pictures of {bits} bits have values up to {highest:g} of {2**bits - 1}, and come out nearly "
+            f"black: set --config.data.intensity_range=0,{enough}"
         )
