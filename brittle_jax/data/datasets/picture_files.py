@@ -1,23 +1,20 @@
 """Data sets of picture files, each looked at once, when it is prepared: training never meets a bad one."""
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import itertools
 import os
 import pathlib
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from brittle_jax import console
-from brittle_jax.data.picture_file import SUFFIXES, BadPictureError, read_encoded, size_of_encoded
+from brittle_jax.data.picture_file import SUFFIXES, BadPictureError, decoders_silenced, read_encoded, size_of_encoded
 from brittle_jax.data.preprocess import encode_png
 from brittle_jax.errors import UserError
 
@@ -185,14 +182,14 @@ class PictureFiles(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         config = self.builder_config
-        with _limit_is_ours():
+        with decoders_silenced():
             blocks = list(_blocks(config.listing.entries, config.max_pixels))
         return {f"block{number:05d}": self._generate_examples(block) for number, block in enumerate(blocks)}
 
     def _generate_examples(self, entries: Sequence[Entry]) -> Iterator[tuple[str, dict[str, Any]]]:
         config = self.builder_config
         with (
-            _limit_is_ours(),
+            decoders_silenced(),
             concurrent.futures.ThreadPoolExecutor() as pool,  # decoding releases the interpreter lock
             console.track(f"pictures of {config.listing.title}", len(entries), unit="sample") as progress,
         ):
@@ -200,14 +197,6 @@ class PictureFiles(tfds.core.GeneratorBasedBuilder):
             for entry, example in zip(entries, pool.map(read, entries), strict=True):
                 yield entry.id, example
                 progress.update(1)
-
-
-@contextlib.contextmanager
-def _limit_is_ours() -> Iterator[None]:
-    """Keeps Pillow from warning of pictures that it finds large: what is too large here is `max_pixels`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
 
 
 def feature_of(view: str) -> str:
