@@ -18,7 +18,6 @@ from brittle_jax.data.picture_metadata import turn_of, without_metadata
 from brittle_jax.data.picture_samples import (
     NOT_SUPPORTED,
     BadPictureError,
-    bits_of,
     black_is_zero,
     load,
     read_samples,
@@ -26,27 +25,19 @@ from brittle_jax.data.picture_samples import (
 )
 from brittle_jax.data.preprocess import encode_png
 
-__all__ = ["CANNOT_BE_READ", "NOT_SUPPORTED", "SUFFIXES", "BadPictureError", "Picture", "decoders_silenced"]
-__all__ += ["read_encoded", "read_picture", "size_of_encoded"]
-
 _READ = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"))
 _HEIC = frozenset((".heic", ".heif", ".hif", ".avif"))
-_RAW = frozenset(
-    (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef")
-    + (".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f")
-)  # of cameras
+_RAW = frozenset(  # what cameras write beside JPEG
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2 .srf "
+    ".srw .x3f".split()
+)
 SUFFIXES = _READ | _HEIC | _RAW  # of pictures: those that are read, and those that are refused with the reason
 CANNOT_BE_READ = "cannot be read"  # how the reason begins where the file system is to blame, not the file
 
 # By what a file holds, not by its name, and none that can run code.
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
-_PLAIN = {
-    ("PNG", "RGB"),
-    ("PNG", "L"),
-    ("JPEG", "RGB"),
-    ("JPEG", "L"),
-    ("MPO", "RGB"),
-}  # MPO: JPEGs of phones, with more behind
+# Formats and modes that can stay as they are; MPO: JPEGs of phones, with more behind.
+_PLAIN = {("PNG", "RGB"), ("PNG", "L"), ("JPEG", "RGB"), ("JPEG", "L"), ("MPO", "RGB")}
 _FTYP_BRANDS = {b"crx ": "raw photograph (CR3)", b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1"), "HEIC"
 )
@@ -135,21 +126,26 @@ def decoders_silenced() -> Iterator[None]:
     It holds for all threads until the last holder leaves, and may be held more than once, also at a time. Warnings and
     messages of others are left alone.
     """
-    with _silence_lock:
-        _silence_holders.append(None)
-        if len(_silence_holders) == 1:
-            _silence.enter_context(_pillow_silenced())
-            _silence.enter_context(_libtiff_silenced())
+    with _Silence.lock:
+        _Silence.holders += 1
+        if _Silence.holders == 1:
+            _Silence.ends.enter_context(_pillow_silenced())
+            _Silence.ends.enter_context(_libtiff_silenced())
     try:
         yield
     finally:
-        with _silence_lock:
-            _silence_holders.pop()
-            if not _silence_holders:
-                _silence.close()
+        with _Silence.lock:
+            _Silence.holders -= 1
+            if not _Silence.holders:
+                _Silence.ends.close()
 
 
-_silence, _silence_holders, _silence_lock = contextlib.ExitStack(), [], threading.Lock()
+class _Silence:
+    """What all that hold `decoders_silenced` share: filters of warnings are those of the whole process."""
+
+    lock = threading.Lock()
+    holders = 0
+    ends = contextlib.ExitStack()
 
 
 @contextlib.contextmanager
@@ -229,12 +225,12 @@ def _unsupported_kind(content: bytes, suffix: str) -> str:
 
 
 def _why_unknown(content: bytes) -> str:
-    names = {"Compression": 259, "PhotometricInterpretation": 262, "SampleFormat": 339}
-    tags = tiff_tags(content)
-    if not {256, 257}.issubset(tags):  # width and height
+    value_of = {tag: value for tag, (value, _) in tiff_tags(content).items()}
+    if not {256, 257}.issubset(value_of):  # width and height
         return "not a picture"
-    values = ", ".join(f"{name} {np.max(tags.get(tag, 1))}" for name, tag in names.items())
-    return f"TIFF of {bits_of(tags)} bits ({values}), {NOT_SUPPORTED}"
+    names = {"Compression": 259, "PhotometricInterpretation": 262, "SampleFormat": 339}
+    values = ", ".join(f"{name} {value_of.get(tag, 1)}" for name, tag in names.items())
+    return f"TIFF of {value_of.get(258, 1)} bits ({values}), {NOT_SUPPORTED}"
 
 
 def _of_bytes(image: Image.Image, pixels: bytes, content: bytes) -> Picture:

@@ -9,7 +9,7 @@ from PIL import Image
 
 _PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
-_PNG_EXIF = b"eXIf"
+_PNG_EXIF, _PNG_TEXTS = b"eXIf", (b"tEXt", b"zTXt", b"iTXt")
 _PNG_TELLS_ORIENTATION = (_PNG_EXIF, b"Raw profile type exif", b"XML:com.adobe.xmp")
 # Segments of JPEG: marker, how the content begins, and how long it is at least.
 _JPEG_LEAST = ((0xE0, b"JFIF", 7), (0xE2, b"ICC_PROFILE\0", 14), (0xEE, b"Adobe", 7))
@@ -63,6 +63,8 @@ def jpeg_pixels(content: bytes) -> bytes:
     kept, start = [content[:2]], 2
     while content[start : start + 1] == b"\xff" and content[start + 1 : start + 2] not in (b"\xda", b"\xff", b""):
         end = start + 2 + int.from_bytes(content[start + 2 : start + 4])
+        if end > len(content):
+            return content
         segment, start = content[start:end], end
         marker, body = segment[1], segment[4:]
         if not any(marker == of and body.startswith(name) and len(body) < least for of, name, least in _JPEG_LEAST):
@@ -84,7 +86,8 @@ def turn_of(image: Image.Image, content: bytes) -> Image.Transpose | None:
         return _turn(image)
     # Pillow looks for EXIF as text too, and for XMP.
     if any(words in content for words in _PNG_TELLS_ORIENTATION):
-        for candidate in (content, png_pixels(content, _PNG_EXIF)):  # the first may hold what cannot be read
+        for beside in ((_PNG_EXIF, *_PNG_TEXTS), (_PNG_EXIF,)):  # texts may hold what cannot be read
+            candidate = png_pixels(content, *beside)
             with contextlib.suppress(Exception), Image.open(io.BytesIO(candidate), formats=("PNG",)) as whole:
                 whole.load()
                 return _turn(whole)

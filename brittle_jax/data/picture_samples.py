@@ -9,11 +9,9 @@ import dataclasses
 import io
 import struct
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _MAX_SAMPLE, _PLANAR, _FORMAT = 258, 259, 262, 281, 284, 339  # TIFF tags
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _SEPARATE_PLANES, _SIGNED, _REAL = 0, 1, 2, 2, 3  # and some of their values
@@ -56,7 +54,7 @@ class Samples:
         black, white = scale
         result = np.empty(self.values.shape, np.uint8)
         for row, values in enumerate(self.values):  # row by row: of all at once the real numbers would fill the memory
-            grey = np.clip((values - float(black)) * (255 / (white - black)), 0, 255)
+            grey = np.clip((values.astype(np.float64) - black) * (255 / (white - black)), 0, 255)
             if self.alpha is not None:
                 grey = 255 + (grey - 255) * self.alpha[row]
             result[row] = np.rint(grey)
@@ -78,25 +76,36 @@ def read_samples(content: bytes, image: Image.Image) -> Samples | None:
     readers = {"PNG": _of_png, "TIFF": _of_tiff, "PPM": _of_ppm}
     samples = readers[image.format](content, image) if image.format in readers else None
     if samples is not None and samples.values.dtype.kind == "f" and not np.isfinite(samples.values).all():
-        raise BadPictureError("has pixels that are not finite")
+        raise BadPictureError("some of its pixels are not finite")
     return samples
 
 
-def tiff_tags(content: bytes) -> Mapping[int, Any]:
-    """Returns the tags of the first picture of a TIFF file; none for another file, or a damaged one."""
-    try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if content[2] == 43 else 8])
-        stream = io.BytesIO(content)
-        stream.seek(tags.next)
-        tags.load(stream)
-    except Exception:  # struct.error, SyntaxError, ...: whoever reads the picture will say what is wrong
+def tiff_tags(content: bytes) -> dict[int, tuple[int, int]]:
+    """Returns the whole numbers among the tags of the first picture of a TIFF file; none for another file.
+
+    Of each tag, by its number, its first value and where in the file that is. What is damaged is left out: whoever
+    decodes the picture will say so.
+    """
+    if content[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return {}
+    order, is_big = ">" if content.startswith(b"M") else "<", b"+" in content[:4]  # BigTIFF
+    # Where the file says where its tags are; how offsets and the number of tags are written; the size of a tag, and
+    # where in it its value is, or the offset of its values (TIFF 6.0, section 2).
+    place, word, count, size, inside = (8, "Q", "Q", 20, 12) if is_big else (4, "I", "H", 12, 8)
+    tags = {}
+    with contextlib.suppress(struct.error):  # the end of the file
+        (begin,) = struct.unpack_from(order + word, content, place)
+        (number_of_tags,) = struct.unpack_from(order + count, content, begin)
+        begin += struct.calcsize(order + count)
+        for tag in range(begin, begin + min(number_of_tags, 65_535) * size, size):
+            number, kind, length = struct.unpack_from(f"{order}HH{word}", content, tag)
+            letter, at = {3: "H", 4: "I"}.get(kind), tag + inside
+            if letter is None:
+                continue
+            if length * struct.calcsize(order + letter) > struct.calcsize(order + word):
+                (at,) = struct.unpack_from(order + word, content, at)
+            tags[number] = struct.unpack_from(order + letter, content, at)[0], at
     return tags
-
-
-def bits_of(tags: Mapping[int, Any]) -> int:
-    """Returns how many bits a sample of a TIFF file has; the most, if not all have the same."""
-    return max(tags.get(_BITS, (1,)))
 
 
 def black_is_zero(content: bytes) -> tuple[bytes, bool]:
@@ -105,20 +114,11 @@ def black_is_zero(content: bytes) -> tuple[bytes, bool]:
     Of WhiteIsZero Pillow knows only some kinds, and heeds it at 8 bits and fewer alone, which are left to it here.
     """
     tags = tiff_tags(content)
-    if tags.get(_PHOTOMETRIC) != _WHITE_IS_ZERO or bits_of(tags) <= 8:
+    photometric, at = tags.get(_PHOTOMETRIC, (None, 0))
+    if photometric != _WHITE_IS_ZERO or tags.get(_BITS, (1, 0))[0] <= 8:
         return content, False
     order = ">" if content.startswith(b"M") else "<"
-    is_big = content[2] == 43  # BigTIFF
-    # Where the list of tags is told, its length, an entry, and where in an entry the value is (TIFF 6.0, section 2).
-    place, word, count, size, value = (8, "Q", "Q", 20, 12) if is_big else (4, "I", "H", 12, 8)
-    (begin,) = struct.unpack_from(order + word, content, place)
-    (number,) = struct.unpack_from(order + count, content, begin)
-    begin += struct.calcsize(order + count)
-    for entry in range(begin, begin + number * size, size):
-        if struct.unpack_from(order + "H", content, entry) == (_PHOTOMETRIC,):
-            at = entry + value
-            return content[:at] + struct.pack(order + "H", _BLACK_IS_ZERO) + content[at + 2 :], True
-    return content, False
+    return content[:at] + struct.pack(order + "H", _BLACK_IS_ZERO) + content[at + 2 :], True
 
 
 def load(image: Image.Image) -> None:
@@ -146,26 +146,20 @@ def _of_png(content: bytes, image: Image.Image) -> Samples | None:
 
 
 def _of_tiff(content: bytes, image: Image.Image) -> Samples | None:
-    tags = image.tag_v2
-    bits, sample_format = bits_of(tags), max(tags.get(_FORMAT, (1,)))
+    tags, layout = image.tag_v2, image.tile[0].args[0]
+    bits, sample_format = max(tags.get(_BITS, (1,))), max(tags.get(_FORMAT, (1,)))
+    is_compressed = tags.get(_COMPRESSION, 1) != 1
     if image.mode == "CMYK" or (bits <= 8 and sample_format != _SIGNED):
         return None
-    if image.mode in ("RGB", "RGBA"):
-        if tags.get(_PLANAR) == _SEPARATE_PLANES:  # Pillow takes the bytes of such a file for whole samples
-            raise BadPictureError(f"TIFF of {bits} bits with a plane for each colour, {NOT_SUPPORTED}")
-        values, alpha = _colours_of_16_bits(content, image.tile[0].args[0])
-        return Samples(values, bits, (0, 65535), alpha=_opacity(alpha))
-    layout = image.tile[0].args[0]
-    values = _decode(content, layout if tags.get(_COMPRESSION, 1) == 1 else _AFTER_LIBTIFF.get(layout, layout))
-    return _grey(values[..., None], bits, sample_format, int(np.max(tags.get(_MAX_SAMPLE, 0))))
-
-
-def _grey(values: np.ndarray, bits: int, sample_format: int, max_sample: int) -> Samples:
-    """Returns grey samples with the scale that their TIFF tags declare.
-
-    MaxSampleValue is a statistic by the specification, but cameras of 10 to 14 bits declare their depth by it: so it is
-    understood where it is 2^k - 1 with 8 < k < 16, and no sample is larger.
-    """
+    if image.mode not in ("RGB", "RGBA"):
+        values, alpha = _decode(content, _AFTER_LIBTIFF.get(layout, layout) if is_compressed else layout), None
+        values = values[..., None]
+    elif tags.get(_PLANAR) != _SEPARATE_PLANES:
+        values, alpha = _colours_of_16_bits(content, layout)
+    elif is_compressed:  # the upper bytes are all there is
+        values, alpha, _ = np.split(_decode(content, layout).astype(np.uint16) * 257, [3, 4], axis=-1)
+    else:  # Pillow takes the bytes of such a file for whole samples
+        raise BadPictureError(f"TIFF of {bits} bits with a plane for each colour, not compressed, {NOT_SUPPORTED}")
     if sample_format == _REAL:
         return Samples(values, bits, None, "are real numbers, of no known scale")
     if sample_format == _SIGNED:
@@ -175,10 +169,19 @@ def _grey(values: np.ndarray, bits: int, sample_format: int, max_sample: int) ->
         values = values.view(np.uint32)
         fits = values.max() <= 65535
         return Samples(values, bits, (0, 65535) if fits else None, "have more than 16 bits")
+    bits = _declared_bits(bits, int(np.max(tags.get(_MAX_SAMPLE, 0))), values)
+    return Samples(values, bits, (0, 2**bits - 1), alpha=_opacity(alpha))
+
+
+def _declared_bits(bits: int, max_sample: int, values: np.ndarray) -> int:
+    """Returns the depth of unsigned samples that are stored in `bits`, as their MaxSampleValue may declare it.
+
+    By the specification that is a statistic, but cameras of 10 to 14 bits declare their depth by it: so it is taken
+    where it is 2^k - 1 with 8 < k < 16, and no sample is larger.
+    """
     declared = max_sample.bit_length()
-    if 8 < declared < bits and max_sample == 2**declared - 1 and values.max() <= max_sample:
-        bits = declared
-    return Samples(values, bits, (0, 2**bits - 1))
+    is_depth = 8 < declared < bits and max_sample == 2**declared - 1 and values.max() <= max_sample
+    return declared if is_depth else bits
 
 
 def _of_ppm(content: bytes, image: Image.Image) -> Samples | None:

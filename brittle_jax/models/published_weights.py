@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import pathlib
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -86,7 +87,9 @@ def _read(file: pathlib.Path) -> dict[str, np.ndarray]:
 
             return load_file(file)
         torch = _import_torch()
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is refused below
+            content = torch.load(file, map_location="cpu", weights_only=True)
         tensors = _unwrapped(file, content, torch.Tensor)
         return {str(name): tensor.detach().float().numpy() for name, tensor in tensors.items()}
     except UserError:
@@ -161,9 +164,10 @@ def _named_as_ours(file: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> dic
         renamed[ours] = tensor
     shared, dot, _ = os.path.commonprefix(list(renamed)).rpartition(".")
     if dot and len(renamed) > 1:
+        prefix = f"{shared}.".removesuffix("features.")  # which may stay
         raise UserError(
-            f"{_FIELD}={file}: all names begin with '{shared}.': save the tensors under their names without it, "
-            f"such as {{name.removeprefix('{shared}.'): tensor for name, tensor in weights.items()}}"
+            f"{_FIELD}={file}: all names begin with {prefix!r}: save the tensors without it, "
+            f"as {{name.removeprefix({prefix!r}): tensor for name, tensor in weights.items()}}"
         )
     return renamed
 

@@ -1,14 +1,26 @@
+import concurrent.futures
+import contextlib
 import io
+import logging
 import os
 import struct
+import warnings
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from brittle_jax.data.picture_file import BadPictureError, read_encoded, size_of_encoded
+from brittle_jax.data.picture_file import (
+    SUFFIXES,
+    BadPictureError,
+    decoders_silenced,
+    read_encoded,
+    read_picture,
+    size_of_encoded,
+)
 from brittle_jax.data.preprocess import decode
+from tests.data.made_pictures import png, tiff
 
 MAX_PIXELS = 10_000
 RGB = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
@@ -71,9 +83,53 @@ def test_transparent_pixels_lie_over_white(tmp_path):
     rgba = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [10, 20, 30, 51]]], np.uint8)
     picture = read(save(tmp_path, Image.fromarray(rgba), "a.png"))
     np.testing.assert_allclose(picture[0], [[10, 20, 30], [255, 255, 255], [206, 208, 210]], atol=1)
-    grey = Image.fromarray(np.array([[0, 255]], np.uint8))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.webp"])
+def test_alpha_that_is_0_everywhere_is_none(tmp_path, name):
+    rgba = Image.fromarray(np.dstack([RGB, np.zeros(RGB.shape[:2], np.uint8)]))
+    settings = {"lossless": True, "exact": True} if name == "a.webp" else {}
+    if name == "a.bmp":
+        (tmp_path / name).write_bytes(bmp_with_alpha(np.asarray(rgba)))
+    else:
+        save(tmp_path, rgba, name, **settings)
+    np.testing.assert_array_equal(read(tmp_path / name), RGB)
+
+
+def bmp_with_alpha(rgba):
+    """Returns [H, W, 4] uint8 as BMP with a mask for alpha, as Photoshop writes it."""
+    height, width, _ = rgba.shape
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
+    header = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, rgba.nbytes, 2835, 2835, 0, 0) + masks
+    start = 14 + len(header)
+    file_header = b"BM" + struct.pack("<IHHI", start + rgba.nbytes, 0, 0, start)
+    return file_header + header + rgba[::-1, :, [2, 1, 0, 3]].tobytes()
+
+
+def test_alpha_of_a_bmp_counts_where_it_is_used(tmp_path):
+    rgba = np.array([[[10, 20, 30, 255], [10, 20, 30, 0]]], np.uint8)
+    (tmp_path / "a.bmp").write_bytes(bmp_with_alpha(rgba))
+    np.testing.assert_array_equal(read(tmp_path / "a.bmp"), [[[10, 20, 30], [255, 255, 255]]])
+
+
+def test_a_picture_of_nothing_but_transparent_colours_has_none(tmp_path):
+    grey = Image.fromarray(np.array([[0, 200]], np.uint8))
     grey.putalpha(0)
-    assert (read(save(tmp_path, grey, "la.png")) == 255).all()
+    np.testing.assert_array_equal(read(save(tmp_path, grey, "la.png"))[0, :, 0], [0, 200])
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    for name in ("palette.png", "palette.gif"):
+        file = save(tmp_path, palette, name, transparency=b"\0\0" if name.endswith("png") else 0)
+        expected = [[10, 20, 30], [40, 50, 60]] if name.endswith("png") else [[255, 255, 255], [40, 50, 60]]
+        np.testing.assert_array_equal(read(file)[0], expected)
+    same = Image.fromarray(np.full((2, 3), 100, np.uint8))
+    assert (read(save(tmp_path, same, "same.png", transparency=100)) == 100).all()
+
+
+def test_a_tiff_of_grey_multiplied_by_its_alpha_is_read(tmp_path):
+    values = np.array([[[100, 255], [50, 128], [0, 0]]], np.uint8)
+    (tmp_path / "a.tif").write_bytes(tiff(values, tags={262: 1, 338: 1}))
+    np.testing.assert_allclose(read(tmp_path / "a.tif")[0, :, 0], [100, 177, 255], atol=1)
 
 
 def test_cmyk_becomes_rgb(tmp_path):
@@ -107,6 +163,18 @@ def test_exif_turns_a_photograph_upright(tmp_path, orientation):
 def test_of_several_frames_the_first_is_taken(tmp_path):
     first, second = (Image.fromarray(np.full((4, 4, 3), value, np.uint8)) for value in (0, 255))
     assert (read(save(tmp_path, first, "a.tif", save_all=True, append_images=[second])) == 0).all()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp"])
+def test_the_facts_of_a_picture_are_those_of_its_upright_pixels(tmp_path, name):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = save(tmp_path, Image.fromarray(RGB // 2 + 20), name, **({} if name == "a.bmp" else {"exif": exif}))
+    picture = read_picture(file, MAX_PIXELS)
+    pixels = decode(picture.encoded)
+    assert (picture.height, picture.width) == pixels.shape[:2] == ((12, 16) if name == "a.bmp" else (16, 12))
+    assert (picture.bits, picture.low, picture.high) == (8, pixels.min(), pixels.max())
+    assert picture.scale == (0, 255)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 5000, 3)])
@@ -159,7 +227,7 @@ def test_pixels_of_unknown_scale_are_refused(tmp_path):
     with pytest.raises(BadPictureError, match="real numbers, of no known scale"):
         read_encoded(save(tmp_path, reals, "a.tif"), MAX_PIXELS)
     integers = Image.fromarray(np.full((2, 2), 70_000, np.int32))
-    with pytest.raises(BadPictureError, match="more than 16 bits"):
+    with pytest.raises(BadPictureError, match="signed integers of 32 bits, of no known scale"):
         read_encoded(save(tmp_path, integers, "b.tif"), MAX_PIXELS)
 
 
@@ -193,3 +261,147 @@ def test_the_size_to_come_is_never_below_what_comes(tmp_path, kind):
     file = save(tmp_path, image, name, **settings)
     assert len(read_encoded(file, MAX_PIXELS)) <= size_of_encoded(file, MAX_PIXELS)
     assert size_of_encoded(tmp_path / "missing.png", MAX_PIXELS) == 0
+
+
+def ftyp(major, *compatible):
+    brands = major + bytes(4) + b"".join(compatible)
+    return struct.pack(">I", 8 + len(brands)) + b"ftyp" + brands + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.heic", ftyp(b"heic", b"mif1"), "HEIC"),
+        ("a.jpg", ftyp(b"mif1", b"heic"), "HEIC"),
+        ("a.HEIF", ftyp(b"msf1"), "HEIC"),
+        ("a.avif", ftyp(b"avif", b"mif1"), "AVIF"),
+        ("a.png", ftyp(b"mif1", b"avif"), "AVIF"),
+        ("a.CR3", ftyp(b"crx "), r"raw photograph \(CR3\)"),
+        ("a.nef", tiff(RGB), r"raw photograph \(NEF\)"),
+        ("a.DNG", tiff(RGB), r"raw photograph \(DNG\)"),
+        ("a.raf", b"FUJIFILMCCD-RAW 0201", r"raw photograph \(RAF\)"),
+    ],
+)
+def test_photographs_of_no_supported_kind_are_named(tmp_path, name, content, kind):
+    (tmp_path / name).write_bytes(content)
+    assert (tmp_path / name).suffix.lower() in SUFFIXES
+    with pytest.raises(BadPictureError, match=f"^{kind}, which is not supported$"):
+        read_picture(tmp_path / name, MAX_PIXELS)
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.nef"])
+def test_a_jpeg_under_such_a_name_is_read(tmp_path, name):
+    (tmp_path / name).write_bytes(encoded("JPEG"))
+    assert read_encoded(tmp_path / name, MAX_PIXELS) == encoded("JPEG")
+
+
+def test_a_film_is_no_picture(tmp_path):
+    (tmp_path / "a.heic").write_bytes(ftyp(b"isom", b"mp41"))
+    with pytest.raises(BadPictureError, match="not a picture"):
+        read_picture(tmp_path / "a.heic", MAX_PIXELS)
+
+
+NOISY = {
+    "Pillow warns": tiff(RGB, tags={34665: (4, struct.pack("<I", 10**9))}),
+    "Pillow logs an error": tiff(RGB, tags={277: 99}),
+    "libtiff writes": tiff(RGB, compressed=True, tags={274: 99}),
+}
+
+
+@pytest.mark.parametrize("kind", NOISY)
+def test_decoders_say_nothing_in_whatever_thread(tmp_path, capfd, kind):
+    (tmp_path / "a.tif").write_bytes(NOISY[kind])
+
+    def read_all(_):
+        with contextlib.suppress(BadPictureError):
+            read_picture(tmp_path / "a.tif", MAX_PIXELS)
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with decoders_silenced(), concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(read_all, range(20)))
+            warnings.warn("of others", stacklevel=1)
+    assert [str(warning.message) for warning in seen] == ["of others"]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", NOISY)
+def test_without_silence_they_speak(tmp_path, capfd, kind):
+    """That the test above cannot pass by accident, and that everything is as it was behind it."""
+    (tmp_path / "a.tif").write_bytes(NOISY[kind])
+    with decoders_silenced(), decoders_silenced():
+        pass
+    with warnings.catch_warnings(record=True) as seen, contextlib.suppress(BadPictureError):
+        warnings.simplefilter("always")
+        logging.getLogger("PIL").addHandler(handler := logging.StreamHandler())
+        try:
+            read_picture(tmp_path / "a.tif", MAX_PIXELS)
+        finally:
+            logging.getLogger("PIL").removeHandler(handler)
+    assert seen or capfd.readouterr().err
+
+
+def seeds():
+    """Yields small files of every kind that is read, with metadata."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image, deep = Image.fromarray(RGB), RGB.astype(np.uint16) * 200
+    extras = {"exif": exif, "icc_profile": bytes(80)}
+    for kind, mode, settings in (
+        ("PNG", "RGB", extras),
+        ("PNG", "RGBA", {}),
+        ("PNG", "P", {"transparency": 3}),
+        ("JPEG", "RGB", extras),
+        ("JPEG", "CMYK", {"progressive": True}),
+        ("MPO", "RGB", {"save_all": True, "append_images": [image]}),
+        ("TIFF", "RGB", {"exif": exif}),
+        ("TIFF", "1", {"compression": "group4"}),
+        ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+        ("TIFF", "RGB", {"compression": "jpeg"}),
+        ("TIFF", "L", {"big_tiff": True}),
+        ("BMP", "RGB", {}),
+        ("GIF", "P", {"save_all": True, "append_images": [Image.fromarray(255 - RGB)]}),
+        ("PPM", "RGB", {}),
+        ("WEBP", "RGB", extras),
+        ("WEBP", "RGBA", {"lossless": True}),
+    ):
+        buffer = io.BytesIO()
+        image.convert(mode).save(buffer, kind, **settings)
+        yield buffer.getvalue()
+    yield png(deep, 2)
+    yield png(deep[..., :1], 0)
+    for order in "<>":
+        yield tiff(deep, order)
+        yield tiff(deep[..., :1], order, compressed=True, tags={262: 0, 281: 4095})
+    yield tiff(deep[..., :1] % 4096, bits=12)
+    yield tiff(deep[..., :1].astype(np.float32), tags={339: 3})
+    yield b"P5 16 12 4095\n" + deep[..., 0].astype(">u2").tobytes()
+    yield b"Pf 2 1 -1.0\n" + bytes(8)
+
+
+def mutate(content, rng):
+    """Returns a file with a few bytes changed, half of the time near its beginning, and sometimes cut off."""
+    content = np.frombuffer(content, np.uint8).copy()
+    end = len(content) if rng.random() < 0.5 else min(len(content), 120)
+    at = rng.integers(0, end, rng.choice([1, 2, 4, 8]))
+    content[at] = np.where(rng.random(len(at)) < 0.5, rng.integers(0, 256, len(at)), rng.choice([0, 1, 127, 255]))
+    return content[: rng.integers(1, len(content)) if rng.random() < 0.1 else None].tobytes()
+
+
+def test_damage_of_any_kind_is_a_bad_picture_or_none(tmp_path, capfd):
+    rng = np.random.default_rng(0)
+    files, refused = list(seeds()), 0
+    for content in files:
+        (tmp_path / "a.png").write_bytes(content)
+        read_picture(tmp_path / "a.png", MAX_PIXELS, (0, 65535))
+    with decoders_silenced():
+        for number in range(10 * len(files)):
+            (tmp_path / "a.png").write_bytes(mutate(files[number % len(files)], rng))
+            try:
+                picture = read_picture(tmp_path / "a.png", MAX_PIXELS, (0, 65535) if number % 2 else None)
+            except BadPictureError:
+                refused += 1
+            else:
+                assert decode(picture.encoded).shape == (picture.height, picture.width, 3)
+    assert refused > len(files)
+    assert capfd.readouterr() == ("", "")

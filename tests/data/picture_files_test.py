@@ -232,11 +232,11 @@ def test_a_folder_of_anomalies_may_have_any_name(config, folder):
 
 
 def test_pictures_that_do_not_count_are_mentioned(config, folder, capsys):
-    (folder / "normal" / "photo.heic").write_bytes(b"x")
+    (folder / "normal" / "photo.psd").write_bytes(b"x")
     save(folder / "loose.png")
     assert len(load("image_folder", config).ids) == 9
     printed = capsys.readouterr().err
-    assert "left out, 1 whose names are not pictures', such as normal/photo.heic" in printed
+    assert "left out, 1 whose names are not pictures', such as normal/photo.psd" in printed
     assert "left out, 1 that lie in no folder, such as loose.png" in printed
 
 

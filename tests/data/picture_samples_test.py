@@ -1,4 +1,5 @@
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_real_numbers_need_a_range(tmp_path, order, compressed):
     np.testing.assert_array_equal(pixels, rounded(values[..., 0], -1.5, 1))
     assert facts(picture) == (32, values.min(), values.max(), (-1.5, 1))
     values[3, 3] = np.nan
-    with pytest.raises(BadPictureError, match="pixels that are not finite"):
+    with pytest.raises(BadPictureError, match="some of its pixels are not finite"):
         read(tmp_path, tiff(values, order, compressed, tags=REAL), (-1.5, 1))
 
 
@@ -175,9 +176,36 @@ def test_colours_of_16_bits_in_tiff(tmp_path, order, compressed):
     )
 
 
-def test_planes_of_16_bits_are_refused_by_name(tmp_path):
-    with pytest.raises(BadPictureError, match="^TIFF of 16 bits with a plane for each colour, which is not supported$"):
+def test_colours_of_a_declared_depth(tmp_path):
+    colours = COLOURS % 4096
+    picture, pixels = read(tmp_path, tiff(colours, tags={281: (3, struct.pack("<HHH", 4095, 4095, 4095))}))
+    np.testing.assert_array_equal(pixels, rounded(colours, 0, 4095))
+    assert facts(picture) == (12, colours.min(), colours.max(), (0, 4095))
+
+
+def test_planes_of_16_bits(tmp_path):
+    reason = "^TIFF of 16 bits with a plane for each colour, not compressed, which is not supported$"
+    with pytest.raises(BadPictureError, match=reason):
         read(tmp_path, tiff(COLOURS, tags={284: 2}))
+    # Compressed ones keep their upper byte. Planes are strips of their own.
+    planes = [zlib.compress(plane.tobytes()) for plane in np.moveaxis(COLOURS, -1, 0)]
+    ends = np.cumsum([0] + [len(plane) for plane in planes])
+    stored = np.frombuffer(b"".join(planes), np.uint8).reshape(1, -1, 1)
+    tags = {
+        256: 9,
+        257: 7,
+        258: (3, struct.pack("<HHH", 16, 16, 16)),
+        259: 8,
+        262: 2,
+        273: (4, struct.pack("<III", *(8 + ends[:3]))),
+        277: 3,
+        278: 7,
+        279: (4, struct.pack("<III", *np.diff(ends))),
+        284: 2,
+    }
+    picture, pixels = read(tmp_path, tiff(stored, tags=tags))
+    np.testing.assert_array_equal(pixels, COLOURS >> 8)
+    assert picture.bits == 16
 
 
 def test_colours_of_16_bits_in_png(tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+import warnings
 
 import jax
 import numpy as np
@@ -69,6 +70,69 @@ def test_every_spelling_and_file_type_gives_torchs_features(torch, tiny, tmp_pat
         expected = reference(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
     outputs = np.asarray(jax.jit(trunk.apply)(variables, images))
     assert np.abs(outputs - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def wrapped(torch, state, how):
+    """Returns the content of a checkpoint as training programs save it."""
+    parallel = {f"module.{name}": tensor for name, tensor in state.items()}
+    step = {"epoch": 90, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]}}
+    return {
+        "state_dict": {"arch": "densenet", "state_dict": state, **step},
+        "module.": parallel,
+        "state_dict, module.": {"state_dict": parallel, **step},
+        "parallel trunk": {name.replace("features.", "features.module."): value for name, value in state.items()},
+    }[how]
+
+
+@pytest.mark.parametrize("how", ["state_dict", "module.", "state_dict, module.", "parallel trunk"])
+def test_what_training_programs_wrap_around_weights_is_taken_off(torch, tiny, tmp_path, how):
+    _, like, reference = tiny
+    state = torchvision_names(reference, "new") | {"classifier.weight": torch.zeros(1000, 2)}
+    expected = load_trunk(str(save(torch, state, tmp_path / "plain.pth")), "", like)
+    suffixes = [".pth"] if "state_dict" in how else [".pth", ".safetensors"]
+    for suffix in suffixes:
+        path = save(torch, wrapped(torch, state, how), tmp_path / f"weights{suffix}")
+        jax.tree.map(np.testing.assert_array_equal, load_trunk(str(path), "", like), expected)
+
+
+def test_other_wrappings_are_refused_by_name(torch, tiny, tmp_path):
+    _, like, reference = tiny
+    state = torchvision_names(reference, "new")
+    name = next(iter(state))
+    cases = {
+        r"the weights lie under 'model': save .* torch.save\(torch.load\(FILE\)\['model'\], NEW_FILE\)": {
+            "model": state,
+            "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}},
+        },
+        r"the weights lie under 'net.state_dict': .*\['net'\]\['state_dict'\]": {"net": {"state_dict": state, "a": 1}},
+        "the weights lie under 'state_dict' and 'state_dict_ema': save the right ones": {
+            "state_dict": state,
+            "state_dict_ema": state,
+        },
+        "holds no weights, but arch, epoch: save": {"arch": "densenet", "epoch": 3},
+        "holds other things beside its tensors, epoch: save": {**state, "epoch": 3},
+        r"holds a list, not tensors by name: save the network's state_dict\(\) alone": [state[name]],
+        "all names begin with 'backbone.': save": {f"backbone.{name}": value for name, value in state.items()},
+        "all names begin with 'model.net.': save": {f"model.net.{key}": value for key, value in state.items()},
+    }
+    for message, content in cases.items():
+        with pytest.raises(UserError, match=message):
+            load_trunk(str(save(torch, content, tmp_path / "weights.pth")), "", like)
+    content = {f"state_dict.{name}": value for name, value in state.items()}
+    with pytest.raises(UserError, match="all names begin with 'state_dict.': save"):
+        load_trunk(str(save(torch, content, tmp_path / "weights.safetensors")), "", like)
+
+
+def test_whole_modules_are_refused_with_the_remedy(torch, tiny, tmp_path):
+    path = tmp_path / "weights.pth"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), path)
+    with pytest.raises(UserError, match=r"is a compiled module \(TorchScript\).* save the network's state_dict\(\)"):
+        load_trunk(str(path), "", tiny[1])
+    torch.save(torch.nn.Linear(2, 2), path)
+    with pytest.raises(UserError, match=r"holds more than tensors, such as a whole module.* state_dict\(\) alone$"):
+        load_trunk(str(path), "", tiny[1])
 
 
 def test_densenet161_at_224_gives_torchs_features(torch, tmp_path):
