@@ -54,9 +54,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     data.compass_kind = "Colour"  # of COMPASS-XP: which of its kinds of image
     data.on_bad_image = "fail"  # pictures that cannot be read end the run before any training; or `skip` them
     data.max_image_pixels = 100_000_000  # larger pictures are refused before they are decoded
-    data.intensity_range = (
-        ""  # LOW,HIGH: values that become black and white in files of more than 8 bits; empty: theirs
-    )
+    data.intensity_range = ""  # LOW,HIGH: what becomes black and white in files of more than 8 bits; empty: they say
     data.configurations = "all"  # comma-separated names or groups, such as unimodal/airplane,multimodal
     data.stand_in = False  # where the data set is not found, make small images up instead (called synthetic)
     data.image_size_pixels = 32  # side of the square images a network sees (whole images; patches: see below)

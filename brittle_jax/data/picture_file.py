@@ -107,18 +107,6 @@ def read_encoded(file: pathlib.Path, max_pixels: int) -> bytes:
     return read_picture(file, max_pixels).encoded
 
 
-def size_of_encoded(file: pathlib.Path, max_pixels: int) -> int:
-    """Returns how many bytes `read_encoded` gives at most, from the file's header; 0 where it will refuse the file."""
-    try:
-        with _refusals():
-            content = _content(file, max_pixels)
-            with _open(without_metadata(content), file.suffix.lower(), max_pixels) as image:
-                is_plain = _is_plain(image, turn_of(image, content))
-                return len(content) if is_plain else 3 * image.width * image.height + _BYTES_BESIDE_PIXELS
-    except BadPictureError:
-        return 0
-
-
 @contextlib.contextmanager
 def decoders_silenced() -> Iterator[None]:
     """Keeps from the terminal what the decoders say beside their errors: to be held around all reading.

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from brittle_jax.data import one_class
-from brittle_jax.data.datasets import picture_files, plant_pathology
+from brittle_jax.data.datasets import plant_pathology
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
 from brittle_jax.recipes import image_folder_row
@@ -100,16 +100,6 @@ def test_changed_files_are_read_again_and_unchanged_ones_are_not(config, folder,
     assert before.identity() != after.identity()
 
 
-def test_many_pictures_are_prepared_block_by_block(config, monkeypatch, tmp_path):
-    whole = load("image_folder", config)
-    monkeypatch.setattr(picture_files, "_BLOCK_BYTES", 3000)
-    config.data.dir = str(tmp_path / "elsewhere")
-    blocks = load("image_folder", config)
-    assert len(list((tmp_path / "elsewhere").rglob("*.array_record*"))) > 2
-    assert blocks.ids.tolist() == whole.ids.tolist()
-    assert blocks.digests.tolist() == whole.digests.tolist()
-
-
 def spoil(folder):
     (folder / "normal" / "empty.png").write_bytes(b"")
     (folder / "scratch" / "text.jpg").write_text("no picture")
@@ -149,15 +139,6 @@ def test_bad_pictures_can_be_left_out(config, folder, capsys):
     config.data.on_bad_image = "fail"
     with pytest.raises(UserError, match="6 of 15"):
         load("image_folder", config)
-
-
-def test_a_block_of_bad_pictures_alone_is_skipped_too(config, folder, monkeypatch):
-    monkeypatch.setattr(picture_files, "_BLOCK_BYTES", 1)  # every picture is a block of its own
-    (folder / "normal" / "zzz.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"1 of 10 samples .*; mend or remove them"):
-        load("image_folder", config)
-    config.data.on_bad_image = "skip"
-    assert len(load("image_folder", config).ids) == 9
 
 
 def test_mended_files_are_looked_at_again(config, folder):

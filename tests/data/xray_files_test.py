@@ -187,7 +187,7 @@ def test_boxes_of_dvxray_are_kept_whichever_corner_comes_first(config, tmp_path)
     write_dvxray(tmp_path / "scans", is_one_folder=True)
     load("xray", config)
     (folder,) = (tmp_path / "data" / "picture_files").iterdir()
-    source = tfds.builder_from_directory(folder / "1.0.0").as_data_source("all")
+    source = tfds.builder_from_directory(folder / "2.0.0").as_data_source("all")
     threat = source[12]
     assert [thing.decode() for thing in threat["boxes"]["thing"]] == ["Gun", "Lighter"]
     np.testing.assert_array_equal(threat["boxes"]["box"][0], [[30, 20, 60, 40], [0, 0, 0, 0]])

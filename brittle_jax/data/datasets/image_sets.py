@@ -16,6 +16,7 @@ from brittle_jax.data import patches
 from brittle_jax.data.image_set import ImageSet, remembered
 
 _MOST_AT_ONCE, _BYTES_AT_ONCE = 512, 2**25  # examples that are looked through together, as far as they are small
+_TINY_PIXELS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,7 @@ def picture_set(
         side: of the square images, in pixels.
     """
     table = _read_table(sources, ("image",))
+    _warn_of_tiny_pictures(table)
     parts = list(sources.values())
 
     def read_picture(sample: int, side: int | None = None) -> np.ndarray:
@@ -102,6 +104,7 @@ def patch_set(
     """
     names = list(features.values())
     table = _read_table({"": source}, names)
+    _warn_of_tiny_pictures(table)
 
     @functools.lru_cache(maxsize=16)  # patches of one view are often read one after the other
     def read_view(parcel: int, view: int) -> np.ndarray:
@@ -132,6 +135,20 @@ def _fields_of(name: str, classes: Sequence[str], table: _Table, synthetic: bool
     known = {field: getattr(table, field) for field in ("ids", "labels", "groups", "digests", "skipped")}
     intensity = None if table.files is None or not len(table.ids) else _intensity(table.files)
     return {"name": name, "classes": tuple(classes), "synthetic": synthetic, "intensity": intensity, **known}
+
+
+def _warn_of_tiny_pictures(table: _Table) -> None:
+    if table.files is None or not len(table.ids):
+        return
+    sizes = table.files[..., :2].astype(int)
+    is_tiny = sizes.min(axis=(1, 2)) < _TINY_PIXELS
+    if is_tiny.any():
+        first = np.flatnonzero(is_tiny)[0]
+        height, width = sizes[first].reshape(-1, 2).min(axis=0)
+        console.warn(
+            f"{console.count(int(is_tiny.sum()), 'sample')} of less than {_TINY_PIXELS} x {_TINY_PIXELS} pixels, "
+            f"such as {table.ids[first]} ({width} x {height}): hardly anything can be seen on them"
+        )
 
 
 def _intensity(files: np.ndarray) -> dict[str, Any]:

@@ -18,9 +18,8 @@ from brittle_jax.data.datasets.listing import Entry, Listing, leads_inside
 from brittle_jax.data.picture_file import BadPictureError, Picture, decoders_silenced, read_picture
 from brittle_jax.data.preprocess import encode_png
 
-_NO_PICTURE = Picture(
-    encode_png(np.zeros((1, 1, 3), np.uint8)), 1, 1, 8, 0.0, 0.0, (0.0, 255.0)
-)  # in a bad one's place
+# In a bad one's place.
+_NO_PICTURE = Picture(encode_png(np.zeros((1, 1, 3), np.uint8)), 1, 1, 8, 0.0, 0.0, (0.0, 255.0))
 _MOST_AHEAD = 16  # pictures that are read before they are written
 _LEAST_SHARE_OF_RANGE = 0.3  # 14 bits in a file of 16 use a quarter
 
@@ -170,7 +169,7 @@ def _read(config: PictureFilesConfig, entry: Entry) -> dict[str, Any]:
 
 
 def warn_of_intensity(title: str, intensity: Mapping[str, Any]) -> None:
-    """Warns where pictures of more than 8 bits come out nearly black, or are cut by the range that was given.
+    """Warns where pictures of more than 8 bits use little of their range, or are cut by the one that was given.
 
     Args:
         title: of their folder.
@@ -184,9 +183,11 @@ def warn_of_intensity(title: str, intensity: Mapping[str, Any]) -> None:
                 f"{title}: values from {lowest:g} to {highest:g} are cut to {low:g},{high:g}, as "
                 "--config.data.intensity_range says"
             )
-    elif bits > 8 and 0 < highest < _LEAST_SHARE_OF_RANGE * (2**bits - 1):
-        enough = 2 ** math.ceil(math.log2(highest + 1)) - 1
+    elif bits > 8 and 0 < highest - lowest < _LEAST_SHARE_OF_RANGE * (2**bits - 1):
+        depth = 2 ** math.ceil(math.log2(highest + 1)) - 1
+        uses_depth = highest - lowest >= _LEAST_SHARE_OF_RANGE * depth
+        suggested = f"0,{depth}" if uses_depth else f"{lowest:g},{highest:g}"
         console.warn(
-            f"{title}: pictures of {bits} bits have values up to {highest:g} of {2**bits - 1}, and come out nearly "
-            f"black: set --config.data.intensity_range=0,{enough}"
+            f"{title}: pictures of {bits} bits have values from {lowest:g} to {highest:g} of {2**bits - 1} alone, and "
+            f"come out nearly all alike: set --config.data.intensity_range={suggested}"
         )

@@ -1,0 +1,162 @@
+"""Pictures as they are kept: in one file, with what their files held, and safe from damage."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from brittle_jax.config import parse_range, validate
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.pipeline import evaluation_batches
+from brittle_jax.errors import UserError
+from brittle_jax.recipes import image_folder_row
+
+SEED = 7
+
+
+@pytest.fixture
+def config(tmp_path, save):
+    for number in range(4):
+        save(f"normal/{number}.png", np.full((20, 30, 3), 40 * number, np.uint8))
+    config = image_folder_row("smoke")
+    config.data.dir, config.data.path = str(tmp_path / "data"), str(tmp_path / "own")
+    return config
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Saves an array as a picture below the folder."""
+
+    def save(name, values):
+        file = tmp_path / "own" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(file)
+
+    return save
+
+
+def stored(tmp_path):
+    return [file for file in (tmp_path / "data").rglob("*.array_record*")]
+
+
+def test_however_large_the_pictures_they_are_in_one_file(config, tmp_path, save):
+    for number in range(6):  # of ten megapixels each, flat, so that they are quickly made
+        Image.new("P", (3000, 3400), number).save(tmp_path / "own" / "normal" / f"large{number}.png", compress_level=1)
+    images = load("image_folder", config)
+    assert len(stored(tmp_path)) == 1
+    assert images.ids.tolist() == sorted(images.ids) and len(images.ids) == 10
+    assert [images.read_view(sample, 0).shape[0] for sample in range(10)] == [20] * 4 + [3400] * 6
+    assert [images.read_view(sample, 0)[0, 0, 0] for sample in range(4)] == [0, 40, 80, 120]
+
+
+def test_more_pictures_than_are_read_together_keep_their_order(config, save):
+    for number in range(1100):
+        save(f"many/{number:04d}.png", np.full((9, 9, 3), number % 256, np.uint8))
+    images = load("image_folder", config)
+    many = [index for index, sample in enumerate(images.ids) if sample.startswith("many")]
+    assert [int(images.read_view(index, 0)[0, 0, 0]) for index in many] == [number % 256 for number in range(1100)]
+
+
+def test_depth_and_range_are_recorded_for_the_run(config, save):
+    assert load("image_folder", config).intensity == {"bits": {"8": 4}, "lowest": 0, "highest": 120, "range": None}
+    save("normal/deep.png", np.array([[100, 50_000]], np.uint16).repeat(9, axis=0).repeat(9, axis=1))
+    intensity = load("image_folder", config).intensity
+    assert intensity == {"bits": {"8": 4, "16": 1}, "lowest": 0, "highest": 50_000, "range": None}
+
+
+def test_the_range_does_not_change_which_images_these_are(config):
+    images = load("image_folder", config)
+    assert "intensity" not in str(images.identity())
+
+
+RAMP = np.tile(np.linspace(0, 4095, 256).astype(np.uint16), (9, 1))
+
+
+def test_12_bits_in_16_are_warned_of_and_scaled_as_is_asked(config, save, capsys):
+    for number in range(3):
+        save(f"normal/deep{number}.png", RAMP // (number + 1))
+    images = load("image_folder", config)
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "bits" in line]
+    assert "16 bits have values from 0 to 4095 of 65535 alone" in warning
+    assert warning.endswith("set --config.data.intensity_range=0,4095")
+    deep = images.ids.tolist().index("normal/deep0.png")
+    assert images.read_view(deep, 0).max() == 16
+    config.data.intensity_range = "0,4095"
+    images = load("image_folder", config)
+    assert capsys.readouterr().err == ""
+    assert [images.read_view(deep + number, 0).max() for number in range(3)] == [255, 127, 85]  # one scale for all
+    np.testing.assert_array_equal(images.read_view(deep, 0)[0, :, 0], np.arange(256))
+    assert images.intensity["range"] == (0, 4095)
+    assert [images.read_view(sample, 0)[0, 0, 0] for sample in range(4)] == [0, 40, 80, 120]  # 8 bits stay
+
+
+def test_values_in_the_middle_of_their_range_are_warned_of_by_them(config, save, capsys):
+    for number in range(4):
+        save(f"normal/{number}.png", 30_000 + RAMP)
+    load("image_folder", config)
+    assert "set --config.data.intensity_range=30000,34095" in capsys.readouterr().err
+
+
+def test_a_range_that_cuts_values_is_warned_of(config, save, capsys):
+    save("normal/deep.png", RAMP)
+    config.data.intensity_range = "0,255"
+    load("image_folder", config)
+    assert "values from 0 to 4095 are cut to 0,255" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["4095", "0,1,2", "a,b", "5,5", "9,0", "0,inf", "nan,1"])
+def test_a_range_that_is_none_is_refused(config, text):
+    config.data.intensity_range = text
+    with pytest.raises(UserError, match=f"--config.data.intensity_range='{text}': give two numbers"):
+        validate(config)
+
+
+def test_ranges_are_two_numbers():
+    assert parse_range(" ") is None
+    assert parse_range("-1000, 3000.5") == (-1000, 3000.5)
+
+
+def test_tiny_pictures_are_warned_of(config, save, capsys):
+    save("normal/tiny.png", np.zeros((1, 2, 3), np.uint8))
+    load("image_folder", config)
+    assert "1 sample of less than 8 x 8 pixels, such as normal/tiny.png (2 x 1)" in capsys.readouterr().err
+
+
+@pytest.fixture
+def noise(config, save):
+    """Settings of a folder whose pictures cannot be compressed: hardly a byte of what is kept means nothing."""
+    for number in range(4):
+        save(f"normal/{number}.png", np.random.default_rng(number).integers(0, 256, (100, 100, 3), np.uint8))
+    return config
+
+
+def test_a_flipped_bit_is_named_or_changes_nothing(noise, tmp_path):
+    images = load("image_folder", noise)
+    expected = [images.read_view(sample, 0) for sample in range(4)]
+    (file,) = stored(tmp_path)
+    sound = file.read_bytes()
+    rng = np.random.default_rng(SEED)
+    noticed = 0
+    for _ in range(40):
+        damaged = bytearray(sound)
+        damaged[rng.integers(len(sound))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(damaged)
+        try:
+            again = load("image_folder", noise)
+            for sample in range(4):
+                np.testing.assert_array_equal(again.read_view(sample, 0), expected[sample])
+        except UserError as error:
+            assert "picture_files in" in str(error) and "is damaged: delete" in str(error)
+            assert "the next run makes it again" in str(error)
+            noticed += 1
+    assert noticed > 10
+
+
+def test_damage_that_comes_after_loading_is_named_too(noise, tmp_path):
+    images = load("image_folder", noise)
+    (file,) = stored(tmp_path)
+    content = file.read_bytes()
+    middle = len(content) // 2
+    file.write_bytes(content[:middle] + bytes(60) + content[middle + 60 :])
+    with pytest.raises(UserError, match="is damaged: delete .*picture_files.*, and the next run makes it again"):
+        for batch in evaluation_batches(images, np.arange(4), 2):  # as training and evaluation read them
+            assert len(batch["image"])
