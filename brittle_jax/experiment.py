@@ -17,6 +17,7 @@ from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import classes_of, load
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration
+from brittle_jax.data.picture_file import decoders_silenced
 from brittle_jax.errors import DegenerateDataError, UserError
 from brittle_jax.evaluate import passes, samples
 from brittle_jax.evaluate.brittleness import brittleness
@@ -34,6 +35,7 @@ from brittle_jax.train.probe import probe_teacher
 from brittle_jax.train.teacher import check_another_run, check_same_images, check_weights, obtain_teacher
 
 
+@decoders_silenced()
 def run(
     config: ml_collections.ConfigDict,
     folder: str,
@@ -357,6 +359,7 @@ def _results(
         "word": config.word or None,
         "dataset": config.data.name,
         "data_path": config.data.path or None,
+        "intensity": work.images.intensity,
         "teacher": {"task": config.teacher.task, "dataset": config.teacher.data or None},
         "synthetic_data": any(each.synthetic for each in _distinct(work.images, work.auxiliary))
         or any({"synthetic_data", "synthetic_weights"} & entry["teacher"].keys() for entry in entries),
