@@ -1,18 +1,23 @@
 """DenseNet (Huang et al., 2017, https://arxiv.org/abs/1608.06993), laid out as torchvision's."""
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from brittle_jax.models.layers import average_pool_2x2, batch_norm, conv, max_pool_3x3
+from brittle_jax.models import layers
+from brittle_jax.models.layers import INITIALISERS, average_pool_2x2, batch_norm, max_pool_3x3
 
 
 class DenseNet(nn.Module):
     """Trunk of a DenseNet: [N, H, W, C] to pooled features [N, F]; H and W at least 32.
 
     The defaults are DenseNet-161: 2208 features, 26,472,000 parameters.
+
+    Attributes:
+        initialiser: of the convolutions, one of `layers.INITIALISERS`.
     """
 
     growth: int = 48
@@ -20,9 +25,12 @@ class DenseNet(nn.Module):
     initial_features: int = 96
     bottleneck_factor: int = 4
     batch_norm_momentum: float = 0.9
+    initialiser: str = "he_normal"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        conv = functools.partial(layers.conv, kernel_init=INITIALISERS[self.initialiser])
+
         def norm_relu(x, name):
             return nn.relu(batch_norm(train, self.batch_norm_momentum, name)(x))
 
