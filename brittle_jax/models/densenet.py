@@ -7,8 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from brittle_jax.models import layers
-from brittle_jax.models.layers import INITIALISERS, average_pool_2x2, batch_norm, max_pool_3x3
+from brittle_jax.models.layers import INITIALISERS, average_pool_2x2, batch_norm, conv, max_pool_3x3
 
 
 class DenseNet(nn.Module):
@@ -29,23 +28,23 @@ class DenseNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        conv = functools.partial(layers.conv, kernel_init=INITIALISERS[self.initialiser])
+        new_conv = functools.partial(conv, kernel_init=INITIALISERS[self.initialiser])
 
         def norm_relu(x, name):
             return nn.relu(batch_norm(train, self.batch_norm_momentum, name)(x))
 
-        x = conv(self.initial_features, (7, 7), strides=2, padding=3, name="conv0")(x)
+        x = new_conv(self.initial_features, (7, 7), strides=2, padding=3, name="conv0")(x)
         x = max_pool_3x3(norm_relu(x, "norm0"))
         for i, num_layers in enumerate(self.block_sizes, 1):
             for j in range(1, num_layers + 1):
                 layer = f"denseblock{i}_denselayer{j}"
                 y = norm_relu(x, f"{layer}_norm1")
-                y = conv(self.bottleneck_factor * self.growth, (1, 1), name=f"{layer}_conv1")(y)
+                y = new_conv(self.bottleneck_factor * self.growth, (1, 1), name=f"{layer}_conv1")(y)
                 y = norm_relu(y, f"{layer}_norm2")
-                y = conv(self.growth, (3, 3), padding=1, name=f"{layer}_conv2")(y)
+                y = new_conv(self.growth, (3, 3), padding=1, name=f"{layer}_conv2")(y)
                 x = jnp.concatenate([x, y], axis=-1)
             if i < len(self.block_sizes):
                 x = norm_relu(x, f"transition{i}_norm")
                 # Torchvision's averages after the convolution, which gives the same, from four times as many products.
-                x = conv(x.shape[-1] // 2, (1, 1), name=f"transition{i}_conv")(average_pool_2x2(x))
+                x = new_conv(x.shape[-1] // 2, (1, 1), name=f"transition{i}_conv")(average_pool_2x2(x))
         return norm_relu(x, "norm5").mean(axis=(1, 2))
