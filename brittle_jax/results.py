@@ -17,6 +17,7 @@ from brittle_jax import files
 from brittle_jax.config import flatten
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration, identical_across_splits
+from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.published import DETECTORS
 
@@ -91,7 +92,7 @@ def measurement(config: ml_collections.ConfigDict) -> dict[str, Any]:
         "brittleness_denominator": "sum of per-feature variances of f - h, ddof 1",
         "batch_norm": "teacher: running averages; student: batch statistics over all devices in training, running "
         "averages in scoring",
-        "initialiser": "uniform in +-1/sqrt(fan_in), student and teacher drawn apart",
+        "initialiser": f"{ARCHITECTURES[config.network.name].initialiser}, student and teacher drawn apart",
         "epoch": "as many full batches as hold all images, cut from permutations joined",
         "covariance": config.evaluate.covariance,
         "ridge": config.evaluate.ridge if config.evaluate.covariance == "ridge" else None,

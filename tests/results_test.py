@@ -6,7 +6,7 @@ import pytest
 
 from brittle_jax import results
 from brittle_jax.published import published_row
-from brittle_jax.recipes import small_resnet_row
+from brittle_jax.recipes import densenet_row, small_resnet_row
 from brittle_jax.train.loop import MetricLog
 
 
@@ -37,6 +37,14 @@ def test_changed_fields_name_the_recipe_and_what_was_used():
         "data.configurations": ["all", "unimodal"],
         "distill.num_epochs": [20.0, 2.0],
     }
+
+
+def test_the_measurement_says_how_the_network_is_drawn():
+    resnet = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
+    densenet = densenet_row("xray_random", None, data="xray", teacher="random")
+    drawn = [results.measurement(config)["initialiser"] for config in (resnet, densenet)]
+    uniform = "uniform in +-1/sqrt(fan_in), student and teacher drawn apart"
+    assert drawn == [uniform, f"convolutions He normal, of variance 2/fan_in, heads {uniform}"]
 
 
 def test_the_summary_averages_each_group():

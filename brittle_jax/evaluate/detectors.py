@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax.errors import DegenerateDataError
-from brittle_jax.evaluate.moments import Moments, covariance_of, mean_of
+from brittle_jax.evaluate.moments import Moments, covariance_of, mean_of, rounding_of
 from brittle_jax.precision import in_float32
 
 NetworkFunction = Callable[[jax.Array], jax.Array]
@@ -24,7 +24,7 @@ class Gaussian(flax.struct.PyTreeNode):
 
     Attributes:
         mean: [F], of the teacher's representations.
-        variance: [F], of each feature; infinite where it never varies.
+        variance: [F], of each feature; infinite where it never varies, or by rounding alone.
         whitening: [F, F], maps deviations from the mean to uncorrelated coordinates of variance 1; columns of
             directions that the pseudo-inverse leaves out are 0.
     """
@@ -42,6 +42,9 @@ class Gaussian(flax.struct.PyTreeNode):
 def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: float = 0.0) -> Gaussian:
     """Fits a Gaussian to normal representations, in float64 on the host (Sec. 3.3).
 
+    Directions and features in which normal images do not vary, but for rounding, are left out: those whose variance
+    is no larger than `moments.rounding_of` allows rounding to make.
+
     Args:
         moments: of the teacher's representations, with the full scatter matrix.
         covariance: "empirical": as measured, by the pseudo-inverse where there are no more images than features;
@@ -51,9 +54,12 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
         shrinkage: see above.
 
     Raises:
-        DegenerateDataError: for fewer than two images, or where all representations are equal.
+        DegenerateDataError: for fewer than two images, or where all representations are equal, but for rounding.
     """
     matrix = covariance_of(moments)
+    rounding_of_features, rounding_share = rounding_of(moments)
+    is_constant = np.diagonal(matrix) <= rounding_of_features  # and what it seems to share with others is rounding
+    matrix[is_constant], matrix[:, is_constant] = 0, 0
     variance = np.diagonal(matrix).copy()
     identity = np.eye(len(matrix)) * variance.mean()
     if covariance == "ridge":
@@ -61,10 +67,11 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
     elif covariance == "ledoit_wolf":
         matrix = (1 - shrinkage) * matrix + shrinkage * identity
     eigenvalues, eigenvectors = np.linalg.eigh(matrix)
-    # n images span n - 1 dimensions, and eigenvalues below the resolution of sums in float32 are rounding:
-    # directions in which normal images do not vary at all.
+    # Of the sums, and of `eigh` itself, for which `np.linalg.matrix_rank` allows as much.
+    rounding_here = np.finfo(np.float64).eps * len(matrix) * eigenvalues[-1]
+    kept = eigenvalues > np.square(eigenvectors).T @ rounding_share + rounding_here
+    # Besides, n images span n - 1 dimensions.
     dimensions = len(matrix) if covariance != "empirical" else min(len(matrix), int(moments.count) - 1)
-    kept = eigenvalues > np.finfo(np.float32).eps * variance.mean()
     kept &= np.arange(len(matrix)) >= len(matrix) - dimensions
     if not kept.any():
         raise DegenerateDataError(
@@ -75,7 +82,7 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
     # A feature that never varies cannot be scaled by its variance; it is left out, as the pseudo-inverse does.
     return Gaussian(
         mean=jnp.asarray(mean_of(moments), jnp.float32),
-        variance=jnp.asarray(np.where(variance > 0, variance, np.inf), jnp.float32),
+        variance=jnp.asarray(np.where(is_constant, np.inf, variance), jnp.float32),
         whitening=jnp.asarray(whitening, jnp.float32),
     )
 

@@ -19,6 +19,8 @@ from brittle_jax.evaluate.rows import RowFile
 from brittle_jax.precision import in_float32
 
 _BLOCK_SIZE = 4096  # vectors that are multiplied together, in `moments_of`
+_LONGEST_SUM = 1024  # products that are added one after the other in float32, at most
+_UNIT = float(np.finfo(np.float32).eps) / 2  # a float32 is off by at most this share of itself
 
 
 class Moments(flax.struct.PyTreeNode):
@@ -138,3 +140,37 @@ def covariance_of(moments: Moments) -> np.ndarray:
         raise DegenerateDataError(f"a covariance needs at least 2 vectors, not {count:.0f}")
     scatter = np.asarray(moments.scatter, np.float64) + np.asarray(moments.remainder, np.float64)
     return scatter / (count - 1)
+
+
+def rounding_of(moments: Moments) -> tuple[np.ndarray, np.ndarray]:
+    """Returns how much variance rounding alone may make, float64: in each feature [F], and its share of directions [F].
+
+    In the direction of a unit eigenvector v of the covariance that is `v**2 @ share`, the sum of two parts, in which
+    u = 2^-24 is the unit roundoff of float32:
+
+    - Vectors come in float32, each from products of some hundred terms: a feature is off by up to 16 u of its root
+      mean square, so a variance of (16 u)² · mean square may be rounding. That is the first result.
+    - An addition is off by 0.42 u of its result (root mean square), so k products that are added in a row leave entry
+      (i, j) of the covariance off by 0.42 u √(k r² / 3 + 1 / 2) of √(var_i var_j), where r is the correlation: with it
+      partial sums grow as the number of terms, by chance as its root. Blocks are added exactly enough, so n vectors
+      divide the square of that by n / k. Errors are independent, so the matrix of them has a norm of at most twice
+      its largest row's (Bandeira and van Handel, 2016, https://arxiv.org/abs/1408.6185), in units of the variances:
+      the second part is at most 0.84 u √(k / n · (k / 3 · max_i Σ_j r_ij² + F / 2)) · v² @ variance.
+
+    A margin of 1.5 makes 1.25 of 0.84. k is 1024 at most: BLAS adds fewer in a row, and a batch should have no more.
+    What rounding made where there is no variance, at most half of this, is in BUILD_NOTES.md.
+
+    Args:
+        moments: with the full scatter, of float32 vectors.
+
+    Raises:
+        DegenerateDataError: for fewer than two vectors.
+    """
+    covariance = covariance_of(moments)
+    variance = np.diagonal(covariance)
+    of_features = (16 * _UNIT) ** 2 * (np.square(mean_of(moments)) + variance)
+    deviation = np.sqrt(np.where(variance > 0, variance, 1))
+    squared_correlations = np.square(covariance / deviation / deviation[:, None]).sum(axis=0).max()
+    in_a_row = min(float(moments.count), _LONGEST_SUM)
+    squared_norm = in_a_row / float(moments.count) * (in_a_row / 3 * squared_correlations + len(variance) / 2)
+    return of_features, of_features + 1.25 * _UNIT * squared_norm**0.5 * variance

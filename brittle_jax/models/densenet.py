@@ -1,18 +1,22 @@
 """DenseNet (Huang et al., 2017, https://arxiv.org/abs/1608.06993), laid out as torchvision's."""
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from brittle_jax.models.layers import average_pool_2x2, batch_norm, conv, max_pool_3x3
+from brittle_jax.models.layers import INITIALISERS, average_pool_2x2, batch_norm, conv, max_pool_3x3
 
 
 class DenseNet(nn.Module):
     """Trunk of a DenseNet: [N, H, W, C] to pooled features [N, F]; H and W at least 32.
 
     The defaults are DenseNet-161: 2208 features, 26,472,000 parameters.
+
+    Attributes:
+        initialiser: of the convolutions, one of `layers.INITIALISERS`.
     """
 
     growth: int = 48
@@ -20,24 +24,27 @@ class DenseNet(nn.Module):
     initial_features: int = 96
     bottleneck_factor: int = 4
     batch_norm_momentum: float = 0.9
+    initialiser: str = "he_normal"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        new_conv = functools.partial(conv, kernel_init=INITIALISERS[self.initialiser])
+
         def norm_relu(x, name):
             return nn.relu(batch_norm(train, self.batch_norm_momentum, name)(x))
 
-        x = conv(self.initial_features, (7, 7), strides=2, padding=3, name="conv0")(x)
+        x = new_conv(self.initial_features, (7, 7), strides=2, padding=3, name="conv0")(x)
         x = max_pool_3x3(norm_relu(x, "norm0"))
         for i, num_layers in enumerate(self.block_sizes, 1):
             for j in range(1, num_layers + 1):
                 layer = f"denseblock{i}_denselayer{j}"
                 y = norm_relu(x, f"{layer}_norm1")
-                y = conv(self.bottleneck_factor * self.growth, (1, 1), name=f"{layer}_conv1")(y)
+                y = new_conv(self.bottleneck_factor * self.growth, (1, 1), name=f"{layer}_conv1")(y)
                 y = norm_relu(y, f"{layer}_norm2")
-                y = conv(self.growth, (3, 3), padding=1, name=f"{layer}_conv2")(y)
+                y = new_conv(self.growth, (3, 3), padding=1, name=f"{layer}_conv2")(y)
                 x = jnp.concatenate([x, y], axis=-1)
             if i < len(self.block_sizes):
                 x = norm_relu(x, f"transition{i}_norm")
                 # Torchvision's averages after the convolution, which gives the same, from four times as many products.
-                x = conv(x.shape[-1] // 2, (1, 1), name=f"transition{i}_conv")(average_pool_2x2(x))
+                x = new_conv(x.shape[-1] // 2, (1, 1), name=f"transition{i}_conv")(average_pool_2x2(x))
         return norm_relu(x, "norm5").mean(axis=(1, 2))

@@ -20,6 +20,14 @@ def kernel_init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.flo
     return in_a_row.reshape(shape)
 
 
+def he_normal_init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Draws a kernel [..., C, F] as `torch.nn.init.kaiming_normal_`: normal, untruncated, of variance 2 / fan_in."""
+    in_a_row = jax.random.normal(key, (math.prod(shape),), dtype)
+    return (in_a_row * (2 / math.prod(shape[:-1])) ** 0.5).reshape(shape)
+
+
+INITIALISERS = {"uniform": kernel_init, "he_normal": he_normal_init}  # by the name that a trunk's `initialiser` gives
+
 conv = functools.partial(nn.Conv, use_bias=False, kernel_init=kernel_init, conv_general_dilated=conv_general_dilated)
 
 
@@ -126,18 +134,24 @@ def average_pool_2x2(x: jax.Array) -> jax.Array:
 
 
 class LinearHead(nn.Module):
-    """Linear layer on pooled features: [N, F] to [N, features], times `scale`."""
+    """Linear layer on pooled features: [N, F] to [N, features], times `scale`; drawn as PyTorch does by default.
+
+    Attributes:
+        zero_bias: the bias begins at 0, as that of torchvision's DenseNet.
+    """
 
     features: int
     use_bias: bool = False
     scale: float = 1.0
+    zero_bias: bool = False
 
     @nn.compact
     def __call__(self, pooled: jax.Array) -> jax.Array:
-        def bias_init(key, shape, dtype):
+        def uniform_bias_init(key, shape, dtype):
             bound = pooled.shape[-1] ** -0.5
             return jax.random.uniform(key, shape, dtype, -bound, bound)
 
+        bias_init = nn.initializers.zeros if self.zero_bias else uniform_bias_init
         dense = nn.Dense(
             self.features, use_bias=self.use_bias, kernel_init=kernel_init, bias_init=bias_init, name="linear"
         )

@@ -101,7 +101,7 @@ class Architecture:
 
     def with_classifier(self, num_classes: int) -> Representation:
         """Returns the network for an auxiliary task with so many classes."""
-        return self._with_head(LinearHead(num_classes, self.classifier_bias, self.classifier_scale))
+        return self._with_head(LinearHead(num_classes, self.classifier_bias, self.classifier_scale, zero_bias=True))
 
     def with_projection(self, num_features: int) -> Representation:
         """Returns the network for contrastive learning: two linear layers with a ReLU between (SimCLR, Sec. 4.2)."""
@@ -112,6 +112,11 @@ class Architecture:
         head, decoder = LinearHead(num_features), self.decoder(image_shape)
         return Autoencoder(self.trunk, head, self.mean, self.std, decoder=decoder)
 
+    @property
+    def initialiser(self) -> str:
+        """How weights are drawn, in words; heads are always drawn as PyTorch draws linear layers."""
+        return _INITIALISERS[getattr(self.trunk, "initialiser", None)]
+
     def _with_head(self, head: nn.Module | None) -> Representation:
         return Representation(self.trunk, head, self.mean, self.std)
 
@@ -121,6 +126,13 @@ _CIFAR10 = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _RESNET_HEAD = {"classifier_bias": False, "classifier_scale": 0.125}
 _DENSENET_HEAD = {"classifier_bias": True, "classifier_scale": 1.0}
+
+# By the `initialiser` of a trunk; one of your own need not have it.
+_INITIALISERS = {
+    "uniform": "uniform in +-1/sqrt(fan_in)",
+    "he_normal": "convolutions He normal, of variance 2/fan_in, heads uniform in +-1/sqrt(fan_in)",
+    None: "the network's own, heads uniform in +-1/sqrt(fan_in)",
+}
 
 _TINY = (8, 16, 32, 64)
 

@@ -30,6 +30,7 @@ class SmallResNet(nn.Module):
 
     widths: Sequence[int] = (64, 128, 256, 512)
     batch_norm_momentum: float = 0.9
+    initialiser = "uniform"  # see layers.INITIALISERS; no field: no other one is of this network
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:

@@ -9,7 +9,7 @@ from sklearn import covariance as sklearn_covariance
 
 from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate import detectors
-from brittle_jax.evaluate.moments import empty_moments, update_moments
+from brittle_jax.evaluate.moments import covariance_of, empty_moments, moments_of, update_moments
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
 from tests.evaluate.moments_test import correlated_vectors, in_batches
 
@@ -24,6 +24,22 @@ def network(seed, features=16):
 def mahalanobis(vectors, gaussian):
     identity = jax.tree_util.Partial(lambda x: x)
     return np.asarray(detectors.mahalanobis_score(identity, gaussian, vectors))
+
+
+def vectors_of_rank(rank, count, features, *, mean=0.0, variance_range=1.0, seed=0):
+    """Draws float32 vectors as a linear head gives them, of fewer pooled features; `mean` is in deviations."""
+    rng = np.random.default_rng(seed)
+    scale = np.geomspace(1, variance_range**-0.5, features)
+    head = (rng.normal(size=(rank, features)) / rank**0.5 * scale).astype(np.float32)
+    return (rng.normal(size=(count, rank)) + mean * rng.normal(size=rank)).astype(np.float32) @ head
+
+
+def pseudo_inverse_scores(vectors, rank, test):
+    """Returns Mahalanobis distances in float64, by the pseudo-inverse of a covariance of known rank."""
+    deviations = vectors - vectors.mean(axis=0, dtype=np.float64)
+    _, singular_values, directions = np.linalg.svd(deviations, full_matrices=False)
+    whitened = (test - vectors.mean(axis=0, dtype=np.float64)) @ directions[:rank].T / singular_values[:rank]
+    return np.square(whitened).sum(axis=-1) * (len(vectors) - 1)
 
 
 def test_distillation_score_sums_the_squared_errors():
@@ -79,6 +95,63 @@ def test_no_direction_is_dropped_where_there_are_images_enough(condition_number,
     np.testing.assert_allclose(mahalanobis(test, gaussian), expected, rtol=tolerance)
 
 
+SUMS = {"in memory": moments_of, "in batches": lambda vectors: in_batches(vectors, full=True, batch_size=50)}
+
+
+@pytest.mark.parametrize("sums", SUMS)
+@pytest.mark.parametrize(("mean", "variance_range"), [(0.0, 1.0), (50.0, 1.0), (0.0, 1e4), (50.0, 1e4), (1e4, 1.0)])
+def test_rounding_makes_no_directions(sums, mean, variance_range):
+    for features, count in ((32, 400), (128, 200), (128, 1000), (256, 3000)):
+        for rank in (1, 3, features // 2):
+            vectors = vectors_of_rank(rank, count, features, mean=mean, variance_range=variance_range)
+            assert detectors.fit_gaussian(SUMS[sums](vectors)).rank == rank, (features, count)
+
+
+@pytest.mark.parametrize("sums", SUMS)
+def test_a_deviation_in_which_no_normal_image_varies_does_not_count(sums):
+    vectors = vectors_of_rank(64, 200, 128, mean=2.0)
+    gaussian = detectors.fit_gaussian(SUMS[sums](vectors))
+    unseen = np.linalg.svd(vectors - vectors.mean(axis=0, dtype=np.float64))[2][64:67]
+    test = (vectors[:3] + 0.1 * unseen).astype(np.float32)
+    np.testing.assert_allclose(mahalanobis(test, gaussian), pseudo_inverse_scores(vectors, 64, test), rtol=1e-4)
+
+
+@pytest.mark.parametrize("sums", SUMS)
+@pytest.mark.parametrize("variance_range", [1.0, 1e4])
+def test_what_varies_counts_and_is_whitened_as_it_was_summed(sums, variance_range):
+    for features, count in ((32, 100), (128, 3000), (256, 1000)):
+        vectors = vectors_of_rank(features, count, features, mean=5.0, variance_range=variance_range)
+        moments = SUMS[sums](vectors)
+        gaussian = detectors.fit_gaussian(moments)
+        assert gaussian.rank == features
+        eigenvalues, eigenvectors = np.linalg.eigh(covariance_of(moments))
+        np.testing.assert_array_equal(gaussian.whitening, np.float32(eigenvectors / np.sqrt(eigenvalues)))
+        np.testing.assert_array_equal(gaussian.variance, np.float32(np.diagonal(covariance_of(moments))))
+
+
+@pytest.mark.parametrize(("covariance", "shrinkage"), [("ridge", 0.01), ("ledoit_wolf", 0.01), ("ridge", 1e-4)])
+def test_a_shrunk_covariance_keeps_every_direction(covariance, shrinkage):
+    vectors = vectors_of_rank(64, 200, 128, mean=2.0)
+    gaussian = detectors.fit_gaussian(moments_of(vectors), covariance=covariance, shrinkage=shrinkage)
+    assert gaussian.rank == 128
+    matrix = np.cov(vectors.astype(np.float64), rowvar=False)
+    target = np.trace(matrix) / 128 * np.eye(128)
+    matrix = (1.0 if covariance == "ridge" else 1 - shrinkage) * matrix + shrinkage * target
+    deviations = vectors[:20] + np.float32(0.1) - vectors.mean(axis=0, dtype=np.float64)
+    expected = np.einsum("ni,ij,nj->n", deviations, np.linalg.inv(matrix), deviations)
+    np.testing.assert_allclose(mahalanobis(vectors[:20] + np.float32(0.1), gaussian), expected, rtol=2e-3)
+
+
+def test_a_real_networks_rank_is_that_of_its_pooled_features():
+    teacher = network(1, features=128)  # 64 pooled features
+    images = np.random.default_rng(1).uniform(size=(160, 32, 32, 3)).astype(np.float32)
+    images *= np.linspace(0, 1, 32, dtype=np.float32)[None, :, None, None]
+    outputs = np.asarray(teacher(images))
+    for sums in SUMS.values():
+        assert detectors.fit_gaussian(sums(outputs)).rank == 64
+        assert detectors.fit_gaussian(sums(outputs[:50])).rank == 49
+
+
 def test_mahalanobis_with_ledoit_wolf_equals_scikit_learn():
     vectors, test = correlated_vectors(30, 50), correlated_vectors(20, 50, seed=1)
     reference = sklearn_covariance.LedoitWolf().fit(vectors.astype(np.float64))
@@ -108,6 +181,26 @@ def test_a_feature_that_never_varies_is_left_out():
     identity = jax.tree_util.Partial(lambda x: x)
     scores = detectors.diagonal_mahalanobis_score(identity, gaussian.mean, gaussian.variance, vectors)
     assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("sums", SUMS)
+@pytest.mark.parametrize("value", [1e-3, 7.0, 1e6])
+def test_a_feature_that_varies_by_rounding_alone_is_left_out(sums, value):
+    vectors = correlated_vectors(200, 6, mean=2.0)
+    steps = np.random.default_rng(1).integers(-3, 4, size=200)
+    vectors[:, 2] = np.float32(value) + steps * np.spacing(np.float32(value))
+    vectors[:, 4] *= 1e-3  # small is not constant
+    gaussian = detectors.fit_gaussian(SUMS[sums](vectors))
+    assert gaussian.rank == 5
+    assert np.isinf(gaussian.variance).tolist() == [False, False, True, False, False, False]
+    others = np.delete(vectors, 2, axis=1)
+    np.testing.assert_allclose(mahalanobis(vectors, gaussian), pseudo_inverse_scores(others, 5, others), rtol=1e-3)
+
+
+def test_representations_that_are_equal_but_for_rounding_are_refused():
+    vectors = np.float32(3) + np.random.default_rng(1).integers(-3, 4, size=(50, 8)) * np.spacing(np.float32(3))
+    with pytest.raises(DegenerateDataError, match="all representations of the normal images are equal"):
+        detectors.fit_gaussian(moments_of(vectors.astype(np.float32)))
 
 
 def test_representations_that_are_all_equal_are_refused():

@@ -10,6 +10,7 @@ from brittle_jax.evaluate.moments import (
     merge_device_moments,
     merge_moments,
     moments_of,
+    rounding_of,
     update_moments,
 )
 
@@ -103,6 +104,26 @@ def test_merging_with_nothing_keeps_the_other():
     for merged in (merge_moments(nothing, moments), merge_moments(moments, nothing)):
         np.testing.assert_allclose(covariance_of(merged), covariance_of(moments))
         np.testing.assert_allclose(mean_of(merged), mean_of(moments))
+
+
+@pytest.mark.parametrize(("repeats", "in_a_row"), [(1, 4), (500, 1024)])
+def test_what_rounding_makes_by_hand(repeats, in_a_row):
+    # Two uncorrelated features, and a third that is the first but for its scale; every fourth vector is the same.
+    vectors = np.tile(np.float32([[1, 1, 2], [1, -1, 2], [-1, 1, -2], [-1, -1, -2]]), (repeats, 1)) + np.float32(5)
+    count, unit = 4 * repeats, 2.0**-24
+    variance = np.array([1, 1, 4]) * count / (count - 1)
+    of_features, share = rounding_of(moments_of(vectors))
+    np.testing.assert_allclose(of_features, 256 * unit**2 * (25 + variance), rtol=1e-6)
+    squared_norm = in_a_row / count * (in_a_row / 3 * 2 + 3 / 2)
+    np.testing.assert_allclose(share - of_features, 1.25 * unit * squared_norm**0.5 * variance, rtol=1e-6)
+
+
+def test_rounding_takes_constant_features_for_what_they_are():
+    vectors = correlated_vectors(100, 4)
+    vectors[:, 1] = 0
+    of_features, share = rounding_of(moments_of(vectors))
+    assert of_features[1] == share[1] == 0
+    assert np.isfinite(share).all() and (np.delete(share, 1) > np.delete(of_features, 1)).all()
 
 
 def test_covariance_of_one_vector_is_refused():

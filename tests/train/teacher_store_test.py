@@ -116,6 +116,26 @@ def test_whatever_changes_the_teacher_changes_its_key(config, change):
     assert key(other) != before
 
 
+def test_a_teacher_that_was_drawn_otherwise_is_another(xray_config, monkeypatch):
+    images = load("xray", xray_config)
+    lesson = one_class.plan_lesson(xray_config, images, one_class.configurations(images, xray_config)[0])
+    task = build_task("rotnet", xray_config.pretrain, 2)
+    xray_config.network.name = "densenet_tiny"
+    identity = teacher_store.identify(xray_config, task, lesson)
+    assert "he_normal" in str(identity["network"])
+    architecture = ARCHITECTURES["densenet_tiny"]
+    uniform = dataclasses.replace(architecture, trunk=architecture.trunk.clone(initialiser="uniform"))
+    monkeypatch.setitem(ARCHITECTURES, "densenet_tiny", uniform)
+    other = teacher_store.identify(xray_config, task, lesson)
+    assert teacher_store.key_of(other) != teacher_store.key_of(identity)
+
+
+def test_the_resnets_part_of_an_identity_is_that_of_earlier_revisions():
+    # The key seeds the training too: another spelling would be another teacher.
+    attributes = "SmallResNet(\n    # attributes\n    widths = (8, 16, 32, 64)\n    batch_norm_momentum = 0.9\n)"
+    assert repr(ARCHITECTURES["small_resnet_tiny"].trunk) == attributes
+
+
 @pytest.mark.parametrize("field", ["parcels.side_pixels", "parcels.seed", "patches.max_stride_pixels"])
 def test_parcels_that_share_their_ids_do_not_share_a_teacher(xray_config, field):
     images = load("xray", xray_config)
