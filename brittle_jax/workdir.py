@@ -12,6 +12,7 @@ import ml_collections
 from brittle_jax import checkpoint, console, files
 from brittle_jax.config import flatten, get_base_config
 from brittle_jax.errors import DamagedError, UserError
+from brittle_jax.models.network import ARCHITECTURES
 
 # The images may have moved, and a row may have been given another name, without it being another run: splits.json has
 # the digests of the images.
@@ -28,6 +29,7 @@ _KEYS = {
     "splits.json": {"images"},
     files.MANIFEST: {"format_version", "sha256"},
 }
+_EARLIER_INITIALISER = "uniform"  # of all architectures
 _ANOTHER = "name another --workdir, or start anew with --overwrite"
 
 
@@ -118,13 +120,20 @@ def check(folder: pathlib.Path, config: ml_collections.ConfigDict, *, overwrite:
     if theirs is None:
         console.warn(f"{folder / 'config.json'} is missing or damaged: it is written again")
         return
-    if (difference := _difference(theirs, flatten(config))) is not None:
+    if (difference := _difference(theirs, _settings(config))) is not None:
         raise UserError(f"--workdir={folder} belongs to a run with {difference}: {_ANOTHER}")
+
+
+def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the settings by name, and the architecture's initialiser, which earlier versions drew otherwise."""
+    architecture = ARCHITECTURES.get(config.network.name)
+    initialiser = getattr(architecture.trunk, "initialiser", _EARLIER_INITIALISER) if architecture else ""
+    return {**flatten(config), "network.initialiser": initialiser}
 
 
 def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
     """Returns the first setting that differs, as text; a run that is older than a field had its default."""
-    defaults = flatten(get_base_config())
+    defaults = flatten(get_base_config()) | {"network.initialiser": _EARLIER_INITIALISER}
     for name, value in ours.items():
         if name not in _NOT_COMPARED and theirs.get(name, defaults.get(name)) != value:
             return f"{name}={theirs.get(name, defaults.get(name))!r}, not {value!r}"
@@ -133,7 +142,7 @@ def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | Non
 
 def made_from(config: ml_collections.ConfigDict, splits: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what the networks of a run depend on: settings, and a digest of its images and how they are split."""
-    settings = {name: value for name, value in flatten(config).items() if name not in _NOT_COMPARED}
+    settings = {name: value for name, value in _settings(config).items() if name not in _NOT_COMPARED}
     return {"settings": settings, "splits_sha256": files.sha256_of_text(files.to_json(splits))}
 
 
@@ -193,7 +202,7 @@ def opened(
                 _drop_run(folder)
             else:
                 check_splits(folder, config, splits)
-            files.write_json(folder / "config.json", flatten(config))
+            files.write_json(folder / "config.json", _settings(config))
             files.write_json(folder / "splits.json", splits, indent=None)
         yield
     finally:

@@ -142,6 +142,16 @@ def test_a_run_of_an_earlier_version_had_the_defaults_of_fields_that_it_lacks(tm
         begin(tmp_path, cifar10_config)
 
 
+def test_a_densenet_that_was_drawn_as_earlier_versions_did_is_not_gone_on_with(tmp_path, xray_config):
+    xray_config.network.name = "densenet_tiny"
+    begin(tmp_path, xray_config)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["network.initialiser"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="with network.initialiser='uniform', not 'he_normal'"):
+        begin(tmp_path, xray_config)
+
+
 CONTENT = {"format_version": 1, "row": "cifar10_random", "configurations": []}
 
 
