@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from brittle_jax import __version__, console, results
 from brittle_jax.errors import UserError
@@ -154,23 +155,21 @@ def _kinds(examples: Examples | None, samples: results.SampleScores | None) -> l
     return examples.kinds
 
 
-def _heading(entry: Mapping[str, Any], content: Mapping[str, Any], kinds: Sequence[str] | None) -> str:
+def _heading(entry: Mapping[str, Any], content: Mapping[str, Any], kinds: Sequence[str] | None) -> Markup:
     """Returns the name of a configuration; of pictures of one's own, what is told from what."""
     if not (_is_own_data(content) or content["dataset"] == "image_folder"):
-        return entry["name"]
+        return words.breakable(entry["name"])
     normal, _, reference = entry["name"].partition("/")
     pictures = f"{normal} pictures" if content["dataset"] == "image_folder" else normal
-    teacher = ", with a random teacher" if reference else ""
-    if not _has_anomalies(entry):
-        return f"{pictures} alone{teacher}"
-    return f"{pictures} against {_enumerated(entry, normal, kinds)}{teacher}"
+    against = Markup("against {}").format(_enumerated(entry, normal, kinds)) if _has_anomalies(entry) else "alone"
+    return Markup("{} {}{}").format(pictures, against, ", with a random teacher" if reference else "")
 
 
 def _enumerated(entry: Mapping[str, Any], normal: str, kinds: Sequence[str] | None) -> str:
-    names = list(entry.get("by_kind", {})) or sorted(set(kinds or ()) - {normal})
+    names = list(entry.get("by_kind", {})) or sorted(set(kinds or ()) - {normal, "anomalous"})
     if len(names) > _NAMED_KINDS:
         return f"{len(names)} kinds of anomaly"
-    return ", ".join(names) or "anomalous ones"
+    return Markup(", ").join(map(words.shortened, names)) or "anomalous ones"
 
 
 def _view_ratio(examples: Examples | None) -> float:

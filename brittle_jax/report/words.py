@@ -4,7 +4,7 @@ import re
 
 from markupsafe import Markup
 
-_LONGEST_NAME, _LONGEST_WORD = 40, 16
+_LONGEST_NAME, _LONGEST_WORD = 40, 14
 # A file's ending stays with the word before it.
 _WORD = re.compile(r"[^/_.\-\s]*\.\w{1,4}$|[^/_.\-\s]*[/_.\-\s]|[^/_.\-\s]+")
 
@@ -18,7 +18,7 @@ def shortened(name: str) -> Markup:
     """Returns a name of at most some 40 letters, breakable likewise, with the full one in its title.
 
     Words go from the middle, so that the beginning and the number and ending of a file are seen; of a word of more
-    than 16 letters its own middle goes. What it stands beside keeps its direction, whatever the name is written in.
+    than 14 letters its own middle goes. What it stands beside keeps its direction, whatever the name is written in.
     """
     words = [_cut(word) for word in _WORD.findall(name)]
     kept = list(words)
@@ -40,4 +40,5 @@ def _with_breaks(words: list[str]) -> Markup:
 
 
 def _cut(word: str) -> str:
-    return word if len(word) <= _LONGEST_WORD else f"{word[:6]}…{word[-9:]}"
+    # A word joiner, as a line may end after an ellipsis.
+    return word if len(word) <= _LONGEST_WORD else f"{word[:5]}…\u2060{word[-7:]}"

@@ -399,12 +399,22 @@ def test_a_page_of_ones_own_pictures_is_named_by_their_folder(tmp_path):
     ("kinds", "heading"),
     [
         (("scab",), "normal pictures against scab"),
+        (("anomalous",), "normal pictures against anomalous ones"),
         (("a", "b", "c", "d", "e"), "normal pictures against 5 kinds of anomaly"),
     ],
 )
 def test_the_heading_says_what_is_told_from_what(tmp_path, kinds, heading):
     page = read_page(tmp_path, write_own(tmp_path, kinds=kinds))
     assert heading in [each.text for each in page.find("h2")]
+
+
+def test_the_heading_names_the_random_teacher_of_a_reference(tmp_path):
+    content = write_run(tmp_path, names=("normal", "normal/random"), published=None, data_path="leaves")
+    content |= {"row": "image_folder", "dataset": "image_folder"}
+    reference = content["configurations"].pop()
+    content |= {"summary": results.summarise(content["configurations"]), "random_on_same_test": [reference]}
+    headings = [each.text for each in read_page(tmp_path, content).find("h2")]
+    assert "normal pictures against anomalous ones, with a random teacher" in headings
 
 
 def test_pictures_of_one_kind_alone_are_called_so(tmp_path):
@@ -541,7 +551,7 @@ def test_names_break_only_where_words_end_and_long_ones_are_cut_in_the_middle(tm
     assert set(ids) <= {name.attributes["title"] for name in names}
     for name in names:
         pieces = "".join(piece if isinstance(piece, str) else "\0" for piece in name.children).split("\0")
-        assert all(len(piece) <= 17 for piece in pieces) and len("".join(pieces)) <= 45
+        assert all(len(piece) <= 14 for piece in pieces) and len("".join(pieces)) <= 45  # with a mark for each cut
         assert all(piece[-1] in "/_-.…" or piece[-1].isspace() for piece in pieces[:-1])
         full = name.attributes["title"]
         assert "".join(pieces)[:4] == full[:4] and "".join(pieces)[-5:] == full[-5:]

@@ -24,10 +24,10 @@ def test_names_break_after_their_words_if_they_are_long(name, broken):
     [
         ("scab/1.png", "scab/1.png"),
         ("drawn_spot/healthy_0204.jpg", "drawn_<wbr>spot/<wbr>healthy_<wbr>0204.jpg"),
-        ("x" * 30, "xxxxxx…xxxxxxxxx"),
+        ("x" * 30, "xxxxx…\u2060xxxxxxx"),
         (
             "scab/IMG_20210412-orchard_seven_tree.scab_0045_resizedandrotatedtwice.jpg",
-            "scab/<wbr>IMG_<wbr>20210412-<wbr>…<wbr>0045_<wbr>resize…twice.jpg",
+            "scab/<wbr>IMG_<wbr>20210412-<wbr>…<wbr>0045_<wbr>resiz…\u2060ice.jpg",
         ),
         ("a&b<c>", "a&amp;b&lt;c&gt;"),
     ],
