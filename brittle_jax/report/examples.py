@@ -143,6 +143,8 @@ def _card(id: str, sample: dict[str, Any]) -> Card:
 
 def _view(view: dict[str, Any]) -> View:
     height, width = (int(pixels) for pixels in view["size"])
+    if min(height, width) < 1:
+        raise ValueError("no pixels")
     box = view["deciding_box"]
     if box is not None:
         top, left, bottom, right = (int(edge) for edge in box)

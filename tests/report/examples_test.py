@@ -92,7 +92,7 @@ def test_examples_are_read_as_they_were_collected(parcels, tmp_path):
     assert soc.views[0] == View("top", picture, 40, 60, (0, 12, 40, 60))
 
 
-@pytest.mark.parametrize("change", ["missing", "views", "score", "size", "elsewhere"])
+@pytest.mark.parametrize("change", ["missing", "views", "score", "size", "no pixels", "elsewhere"])
 def test_examples_that_are_missing_or_damaged_are_named(parcels, tmp_path, change):
     configuration = Configuration("soc", "all", np.array([]), np.array([]), np.array([1, 0]), np.array([1, 0]))
     scores = {"kd": np.array([9.0, 4.0])}
@@ -105,6 +105,8 @@ def test_examples_that_are_missing_or_damaged_are_named(parcels, tmp_path, chang
         sample["scores"]["kd"] = None
     elif change == "size":
         sample["views"][0]["size"] = [40]
+    elif change == "no pixels":
+        sample["views"][0]["size"] = [40, 0]
     elif change == "elsewhere":
         sample["views"][0]["picture"] = "https://example.org/a.png"
     if change != "missing":

@@ -160,7 +160,7 @@ def test_the_page_needs_nothing_beside_it_and_asks_no_network(tmp_path):
         if name in ("src", "href", "xlink:href", "action", "srcset", "data", "poster")
     ]
     assert targets and all(target.startswith(("#", "data:")) for target in targets)
-    css = (tmp_path / "report" / "index.html").read_text().partition("</style>")[0]
+    css = (tmp_path / "report" / "index.html").read_text(encoding="utf-8").partition("</style>")[0]
     assert "@import" not in css and "url(" not in css and "http" not in css
 
 
@@ -170,7 +170,7 @@ def test_inner_links_and_ids_fit(tmp_path):
     wanted = {
         value[1:] for _, attributes in page.elements for value in attributes.values() if value and value[0] == "#"
     }
-    text = (tmp_path / "report" / "index.html").read_text()
+    text = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     wanted |= set(re.findall(r"url\(#([^)]*)\)", text))
     assert wanted <= set(ids)
     assert "reduced" in wanted
@@ -257,7 +257,7 @@ def test_reconstructions_are_shown_where_there_are_some(tmp_path):
     content = write_run(tmp_path, names=("soc",))
     content["configurations"][0]["teacher"] = {"held_out_squared_error": 0.0123}
     assert not read_page(tmp_path, content).all("img")
-    examples = json.loads((tmp_path / "examples" / "soc.json").read_text())
+    examples = json.loads((tmp_path / "examples" / "soc.json").read_text(encoding="utf-8"))
     results.write_json(tmp_path / "examples" / "soc.json", examples | {"reconstructions": "data:image/png;base64,AA=="})
     page = read_page(tmp_path, content)
     (picture,) = page.all("img")
@@ -300,7 +300,7 @@ def test_the_memory_of_a_device_is_shown_where_there_is_one(tmp_path):
 
 def test_printing_opens_what_is_closed(tmp_path):
     names = tuple(f"unimodal/{number}" for number in range(3))
-    text = write_page(tmp_path, write_run(tmp_path, names=names)).read_text()
+    text = write_page(tmp_path, write_run(tmp_path, names=names)).read_text(encoding="utf-8")
     page = Page(text)
     configurations = page.find("details", class_="configuration")
     assert [("open" in each.attributes) for each in configurations] == [True, False, False]
@@ -375,7 +375,7 @@ def write_own(folder, *, ids=None, kinds=("scab", "rust"), path="/data/orchards/
     (entry,) = content["configurations"]
     entry |= separations(labels, scores, bootstrap_samples=20, seed=0)
     entry["by_kind"] = separations_by_kind(labels, all_kinds, scores, bootstrap_samples=200, seed=0)
-    examples = json.loads((folder / "examples" / "normal.json").read_text()) | {"kinds": all_kinds}
+    examples = json.loads((folder / "examples" / "normal.json").read_text(encoding="utf-8")) | {"kinds": all_kinds}
     results.write_json(folder / "examples" / "normal.json", examples)
     return content | {"summary": results.summarise([entry])} | changes
 
@@ -424,7 +424,8 @@ def test_pictures_of_one_kind_alone_are_called_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "title"), [("/", "/"), (".", "."), ("a/b/list.csv", "list.csv"), (f"x/{_EVIL[8:16]}", "alert(")]
+    ("path", "title"),
+    [("/", "/"), (".", "."), ("a/b/list.csv", "list.csv"), ("x/b\udcffd", "b\\udcffd"), (f"x/{_EVIL[8:16]}", "alert(")],
 )
 def test_any_path_has_a_title(tmp_path, path, title):
     page = read_page(tmp_path, write_own(tmp_path, path=path))
@@ -576,8 +577,8 @@ def test_one_of_something_is_not_several(tmp_path):
     several = (
         r"(?<![.\d])1 (normal |anomalous |labelled |test )*(samples|pictures|images|updates|configurations|ones)\b"
     )
-    assert not re.search(several, path.read_text("utf-8"))
-    page = Page(path.read_text("utf-8"))
+    assert not re.search(several, path.read_text(encoding="utf-8"))
+    page = Page(path.read_text(encoding="utf-8"))
     assert "Trained on 1 normal sample; tested on 30 normal and 1 anomalous one." in page.text
     assert "Without 1 sample that cannot be read" in page.text
     assert "Bit depth: 8 bits (120 pictures), 16 bits (1 picture)." in page.text
@@ -633,7 +634,7 @@ def test_without_its_examples_a_configuration_shows_the_rest(tmp_path, capsys, c
 def test_without_its_scores_a_configuration_shows_the_rest(tmp_path, capsys, damage):
     run = write_own(tmp_path)
     path = tmp_path / "scores" / "normal.csv"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     path.unlink()
     if damage:
         path.write_text(damage(text))
