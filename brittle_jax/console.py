@@ -109,7 +109,7 @@ class Progress:
 
 def count(number: int, what: str) -> str:
     """Returns `1 picture`, `2 pictures`, `1,200 pictures`."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -14,16 +14,20 @@ class DegenerateDataError(ValueError):
     """Numbers that do not vary, or are too few, where their spread is asked for."""
 
 
+MISSING = "missing"
+
+
 class DamagedError(UserError):
     """A file that this project wrote is missing, or not as it was written.
 
     Attributes:
         path: of the file, or of the folder that is one thing, such as a network.
-        reason: what is wrong with it.
+        reason: what is wrong with it; MISSING where it is not there.
     """
 
     def __init__(self, path: pathlib.Path, reason: str, remedy: str = ""):
         """`remedy` says what to do; by default what holds for any file of a run."""
         self.path, self.reason = path, reason
         remedy = remedy or "restore it from a copy, or run the command that wrote it again"
-        super().__init__(f"{path} is damaged ({reason}): {remedy}")
+        state = reason if reason == MISSING else f"damaged ({reason})"
+        super().__init__(f"{path} is {state}: {remedy}")

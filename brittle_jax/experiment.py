@@ -183,6 +183,14 @@ def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, A
             bootstrap_samples=config.evaluate.bootstrap_samples,
             seed=derive_seed(config.seed, "bootstrap", configuration.name),
         )
+        kinds = np.asarray(images.classes)[images.labels[configuration.test]]
+        by_kind = samples.separations_by_kind(
+            configuration.test_labels,
+            kinds,
+            scores,
+            bootstrap_samples=config.evaluate.bootstrap_samples,
+            seed=derive_seed(config.seed, "bootstrap", configuration.name),
+        )
     with measured("examples"):
         examples = collect_examples(images, configuration, test, image_scores, scores)
         examples["reconstructions"] = description.pop("reconstructions", None)
@@ -197,6 +205,7 @@ def _run_configuration(work: _Work, configuration: Configuration) -> dict[str, A
         "num_test_normal": int((configuration.test_labels == 0).sum()),
         "num_test_anomalous": int((configuration.test_labels == 1).sum()),
         **separations,
+        "by_kind": by_kind,
         "brittleness": brittleness(terms.gradient_norm, terms.error_trace),
         "gradient_norm": terms.gradient_norm,
         "error_trace": terms.error_trace,

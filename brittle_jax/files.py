@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from brittle_jax.errors import DamagedError
+from brittle_jax.errors import MISSING, DamagedError
 
 MANIFEST = "manifest.json"
 
@@ -68,6 +68,8 @@ def read_text(path: pathlib.Path) -> str:
     """
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DamagedError(path, MISSING) from error
     except OSError as error:
         raise DamagedError(path, error.strerror or str(error)) from error
     except ValueError as error:
@@ -157,7 +159,7 @@ def _change_of(folder: pathlib.Path, name: str, digest: str) -> str:
         if any(each.is_symlink() for each in (file, *parents[:-1])):
             return "a link"
         if not file.is_file():
-            return "missing"
+            return MISSING
         return "" if sha256_of_file(file) == digest else "changed"
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         return f"unreadable ({getattr(error, 'strerror', None) or error})"

@@ -3,7 +3,9 @@
 import csv
 import datetime
 import importlib.metadata
+import io
 import json
+import math
 import pathlib
 import platform
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from brittle_jax import files
 from brittle_jax.config import flatten
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration, identical_across_splits
+from brittle_jax.errors import DamagedError
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.published import DETECTORS
@@ -153,8 +156,10 @@ class Comparison(NamedTuple):
     """One group's numbers beside the published ones, as text: AUROC in percent with two decimals, as in the paper."""
 
     title: str
-    published_title: str
+    value_title: str  # "ours" beside published numbers, else "value"
+    published_title: str  # empty where there is nothing published
     lines: list[tuple[str, str, str, str]]  # detector or "brittleness", ours, published, difference; "-": none
+    by_kind: Mapping[str, Mapping[str, Any]]  # of one configuration, see `worst_kinds_first`; empty for a mean
 
 
 def compare(results: Mapping[str, Any]) -> list[Comparison]:
@@ -168,11 +173,22 @@ def compare(results: Mapping[str, Any]) -> list[Comparison]:
         else:
             compared = [(f"{group}, mean of {len(members)}", mean, None)]
         for title, ours, theirs in compared:
-            heading = "published"
+            heading = "published" if theirs is not None else ""
             if theirs is None and group in published:
                 heading, theirs = f"published {group} mean", published[group]
-            comparisons.append(Comparison(title, heading, _lines(ours, theirs or {"auroc": {}})))
+            lines = _lines(ours, theirs or {"auroc": {}})
+            comparisons.append(
+                Comparison(title, "ours" if heading else "value", heading, lines, worst_kinds_first(ours))
+            )
     return comparisons
+
+
+def worst_kinds_first(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Returns how well each kind of anomaly is told from normal samples, the kind that KD tells least well first.
+
+    Empty where there are fewer than two kinds, and for runs of versions that did not tell kinds apart.
+    """
+    return dict(sorted(entry.get("by_kind", {}).items(), key=lambda item: item[1]["auroc"]["kd"]))
 
 
 def _lines(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -191,38 +207,86 @@ def _line(
 def table(results: Mapping[str, Any]) -> str:
     """Returns ours beside the published numbers, if there are any, in percent, as lines of text."""
     lines = []
-    width = 0 if results["published"] is None else 28
     for comparison in compare(results):
-        published_title = comparison.published_title if width else ""
-        lines.append(f"{comparison.title:<28}{'ours':>10}{published_title:>{width}}")
+        width = 28 if comparison.published_title else 0
+        lines.append(f"{comparison.title:<28}{comparison.value_title:>10}{comparison.published_title:>{width}}")
         for name, ours, theirs, _ in comparison.lines:
             label = f"AUROC {name}" if name in DETECTORS else name
             lines.append(f"  {label:<26}{ours:>10}{theirs if width else '':>{width}}")
+        lines += _lines_by_kind(comparison.by_kind)
     for reference in results["random_on_same_test"]:
         aurocs = ", ".join(f"{name} {100 * reference['auroc'][name]:.2f}" for name in DETECTORS)
         lines.append(f"  a random teacher on the same test samples: {aurocs}")
     return "\n".join(lines)
 
 
-def read_scores(path: pathlib.Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Reads the labels [S] and each detector's scores [S] that `write_scores` wrote."""
-    with open(path, newline="") as file:
-        header, *rows = csv.reader(file)
-    _, labels, *columns = zip(*rows, strict=True)
-    scores = {name: np.asarray(column, float) for name, column in zip(header[2:], columns, strict=True)}
-    return np.asarray(labels, int), scores
+def _lines_by_kind(by_kind: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns a table of the AUROC of each kind of anomaly and detector; nothing where there are no kinds."""
+    if not by_kind:
+        return []
+    labels = {kind: f"{kind} ({separation['num_test']})" for kind, separation in by_kind.items()}
+    width = max(26, *map(len, labels.values()))
+    lines = [f"  {'AUROC by kind of anomaly':<{width}}" + "".join(f"{name:>{len(name) + 4}}" for name in DETECTORS)]
+    for kind, separation in by_kind.items():
+        aurocs = "".join(f"{100 * separation['auroc'][name]:>{len(name) + 4}.2f}" for name in DETECTORS)
+        lines.append(f"  {labels[kind]:<{width}}{aurocs}")
+    return lines
+
+
+class SampleScores(NamedTuple):
+    """The test samples of a configuration, in the order of scores/CONFIGURATION.csv."""
+
+    ids: list[str]
+    labels: np.ndarray  # [S] int, 0 normal, 1 anomalous
+    scores: dict[str, np.ndarray]  # [S] each, by detector
+
+
+def read_scores(path: pathlib.Path) -> SampleScores:
+    """Reads what `write_scores` wrote.
+
+    Raises:
+        DamagedError: where the file is missing, cannot be read, or does not hold a label and finite scores in each
+            line.
+    """
+    try:
+        header, *rows = csv.reader(io.StringIO(files.read_text(path), newline=""), strict=True)
+        ids, labels, *columns = zip(*rows, strict=True)
+        scores = {name: np.asarray(column, float) for name, column in zip(header[2:], columns, strict=True)}
+        labels = np.asarray(labels, int)
+    except (ValueError, csv.Error) as error:
+        raise DamagedError(path, str(error)) from error
+    if header[:2] != ["id", "label"] or not set(scores) <= set(DETECTORS):
+        raise DamagedError(path, f"unknown columns {', '.join(header)}")
+    if not np.isin(labels, (0, 1)).all() or not np.isfinite([*scores.values()]).all():
+        raise DamagedError(path, "a label that is not 0 or 1, or a score that is not finite")
+    return SampleScores(list(ids), labels, scores)
 
 
 def read_metrics(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
-    """Reads the records of metrics.jsonl by stage; of a stage that was started again, those of the last time."""
+    """Reads the records of metrics.jsonl by stage; of a stage that was started again, those of the last time.
+
+    Lines that are no records are left out: a run that is killed cuts one off, and starts its stage again.
+    """
+    try:
+        text = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return {}
     stages: dict[str, list[dict[str, Any]]] = {}
-    for line in (folder / "metrics.jsonl").read_text().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # cut off where the run was killed; its stage was started again
+    for line in text.splitlines():
+        if (record := _record(line)) is None:
+            continue
         records = stages.setdefault(record["stage"], [])
         if records and record["step"] <= records[-1]["step"]:
             records.clear()
         records.append(record)
     return stages
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """Returns the record that a line of metrics.jsonl holds, or None: a stage, a step and a loss."""
+    try:
+        record = json.loads(line)
+        is_record = isinstance(record["stage"], str) and type(record["step"]) is int and math.isfinite(record["loss"])
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError):
+        return None
+    return record if is_record else None

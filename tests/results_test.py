@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from brittle_jax import results
+from brittle_jax.errors import UserError
 from brittle_jax.published import published_row
 from brittle_jax.recipes import densenet_row, small_resnet_row
 from brittle_jax.train.loop import MetricLog
@@ -91,14 +92,103 @@ def test_the_table_finds_a_configuration_of_its_own():
     assert lines[1] == ["AUROC", "kd", "90.00", "96.41"]
 
 
+def test_a_run_without_published_numbers_has_values_not_ours():
+    entries = [entry("normal", "all", 0.9, 0.1)]
+    content = {"configurations": entries, "summary": results.summarise(entries), "published": None}
+    (comparison,) = results.compare(content)
+    assert (comparison.title, comparison.value_title, comparison.published_title) == ("normal", "value", "")
+    lines = [line.split() for line in results.table({**content, "random_on_same_test": []}).splitlines()]
+    assert lines[0] == ["normal", "value"] and lines[-1] == ["brittleness", "0.10000"]
+
+
+def kind(num_test, kd, mse):
+    return {"num_test": num_test, "auroc": dict(zip(results.DETECTORS, (kd, mse, 0.5, 0.25), strict=True))}
+
+
+def test_the_table_has_each_kind_of_anomaly_the_worst_first():
+    entries = [entry("normal", "all", 0.9, 0.1)]
+    entries[0]["by_kind"] = {"scab": kind(40, 0.764, 0.7), "rust_of_the_leaves_and_of_the_twigs": kind(7, 0.585, 0.6)}
+    content = {"configurations": entries, "summary": results.summarise(entries), "published": None}
+    lines = results.table({**content, "random_on_same_test": []}).splitlines()
+    assert [line.split() for line in lines[-3:]] == [
+        ["AUROC", "by", "kind", "of", "anomaly", *results.DETECTORS],
+        ["rust_of_the_leaves_and_of_the_twigs", "(7)", "58.50", "60.00", "50.00", "25.00"],
+        ["scab", "(40)", "76.40", "70.00", "50.00", "25.00"],
+    ]
+    assert len({len(line) for line in lines[-3:]}) == 1  # in columns
+
+
+def test_the_mean_of_several_configurations_has_no_kinds():
+    entries = [entry(f"unimodal/{name}", "unimodal", 0.9, 0.1) for name in ("cat", "dog")]
+    for each in entries:
+        each["by_kind"] = {"a": kind(4, 0.5, 0.5), "b": kind(4, 0.5, 0.5)}
+    content = {"configurations": entries, "summary": results.summarise(entries), "published": None}
+    assert [comparison.by_kind for comparison in results.compare(content)] == [{}]
+
+
 def test_scores_are_read_as_they_were_written(tmp_path):
     scores = {"kd": np.array([0.1, 1 / 3], np.float32), "mse": np.array([1e-9, 2.0])}
     results.write_scores(tmp_path / "cat.csv", ["a,\nb", '"c'], [0, 1], scores)
-    labels, read = results.read_scores(tmp_path / "cat.csv")
+    ids, labels, read = results.read_scores(tmp_path / "cat.csv")
+    assert ids == ["a,\nb", '"c']
     np.testing.assert_array_equal(labels, [0, 1])
     assert list(read) == ["kd", "mse"]
     for name, values in scores.items():
         np.testing.assert_array_equal(read[name], values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "is missing: restore"),
+        ("", "is damaged (not enough values"),
+        ("id,label,kd\n", "is damaged (not enough values"),
+        ("id,label,kd\na,0,0.5\nb,1\n", "is damaged (zip() argument"),
+        ("id,label,kd\na,0,0.5\nb,1,o.7\n", "is damaged (could not convert string to float"),
+        ("id,label,kd\na,0,0.5\nb,3,0.7\n", "is damaged (a label that is not 0 or 1"),
+        ("id,label,kd\na,0,0.5\nb,1,inf\n", "is damaged (a label that is not 0 or 1, or a score"),
+        ("id,label,ke\na,0,0.5\n", "is damaged (unknown columns id, label, ke)"),
+        ('id,label,kd\n"a,0,0.5\n', "is damaged (unexpected end of data)"),
+    ],
+)
+def test_damaged_scores_are_one_line_that_names_the_file(tmp_path, text, message):
+    path = tmp_path / "soc.csv"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as raised:
+        results.read_scores(path)
+    assert str(raised.value).startswith(f"{path} {message}")
+    assert str(raised.value).endswith("restore it from a copy, or run the command that wrote it again")
+    assert "\n" not in str(raised.value)
+
+
+def test_metrics_that_are_not_there_are_none(tmp_path):
+    assert results.read_metrics(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "7",
+        "null",
+        "[1]",
+        '"stage"',
+        "{}",
+        '{"stage": "a", "step": 2}',
+        '{"stage": 1, "step": 2, "loss": 1}',
+        '{"stage": "a", "step": 2.5, "loss": 1}',
+        '{"stage": "a", "step": true, "loss": 1}',
+        '{"stage": "a", "step": 2, "loss": "1"}',
+        '{"stage": "a", "step": 2, "loss": NaN}',
+        '{"stage": "a", "step": 2, "loss": 1' + 400 * "0" + "}",
+        "[" * 100_000,
+        "\ufffd",
+    ],
+)
+def test_lines_that_are_no_records_are_left_out(tmp_path, line):
+    record = {"stage": "a", "step": 1, "loss": 2.0}
+    (tmp_path / "metrics.jsonl").write_text(f"{json.dumps(record)}\n{line}\n", encoding="utf-8")
+    assert results.read_metrics(tmp_path) == {"a": [record]}
 
 
 def test_a_stage_that_was_started_again_counts_once(tmp_path):

@@ -1,5 +1,6 @@
 """From the scores of images to those of samples, and how well these separate: for parcels, by view too."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,34 @@ def separations(labels: np.ndarray, scores: Scores, *, bootstrap_samples: int, s
         for name, values in scores.items()
     }
     return {**by_metric, "auroc_interval": intervals}
+
+
+def separations_by_kind(
+    labels: np.ndarray, kinds: Sequence[str], scores: Scores, *, bootstrap_samples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Returns how well each kind of anomaly alone is told from all normal samples.
+
+    Args:
+        labels: [S], 0 normal, 1 anomalous.
+        kinds: [S], the class of each sample.
+        scores: [S] each, by detector.
+        bootstrap_samples, seed: as in `separations`.
+
+    Returns:
+        `{"scab": {"num_test": 40, "auroc": {"kd": ...}, ...}, ...}`, with every metric of `separations`, by name;
+        empty where there are fewer than two kinds, which the numbers of all anomalies then say already.
+    """
+    labels, kinds = np.asarray(labels), np.asarray(kinds)
+    names = np.unique(kinds[labels == 1])
+    if len(names) < 2:
+        return {}
+    by_kind = {}
+    for name in names:
+        judged = (labels == 0) | (kinds == name) & (labels == 1)
+        of_kind = {detector: values[judged] for detector, values in scores.items()}
+        separation = separations(labels[judged], of_kind, bootstrap_samples=bootstrap_samples, seed=seed)
+        by_kind[str(name)] = {"num_test": int(labels[judged].sum()), **separation}
+    return by_kind
 
 
 def auroc_by_view(

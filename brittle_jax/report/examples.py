@@ -1,12 +1,15 @@
 """The test samples that say most about a detector: its extremes, and where it is most wrong; as pictures for a page."""
 
-from typing import Any
+import pathlib
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from brittle_jax import files
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.preprocess import data_uri
+from brittle_jax.errors import DamagedError
 from brittle_jax.evaluate.samples import Scores, deciding_images
 
 DETECTOR = "kd"  # the method's own score chooses
@@ -43,9 +46,10 @@ def collect_examples(
         scores: [S] each, by detector: those of the configuration's test samples.
 
     Returns:
-        `{"groups": {title: [id, ...]}, "samples": {id: {"label": 0, "scores": {...}, "views": [...]}}}`; a view has
-        `name`, `picture` (a data URI), `size` (height, width in pixels) and `deciding_box` (where the score comes
-        from: top, left, bottom, right, within the picture; null in views that did not decide, and without patches).
+        `{"groups": {title: [id, ...]}, "samples": {id: {"label": 0, "class": "normal", "scores": {...}, "views":
+        [...]}}, "kinds": [S]}`; a view has `name`, `picture` (a data URI), `size` (height, width in pixels) and
+        `deciding_box` (where the score comes from: top, left, bottom, right, within the picture; null in views that
+        did not decide, and without patches); `kinds` are the classes of all test samples, in their order.
     """
     groups = choose_examples(configuration.test_labels, scores[DETECTOR])
     deciding = deciding_images(images, indices, image_scores[DETECTOR], configuration.test)
@@ -58,7 +62,11 @@ def collect_examples(
             "views": _views(images, configuration.test[position], deciding[position]),
         }
     ids = images.ids[configuration.test]
-    return {"groups": {title: ids[members].tolist() for title, members in groups.items()}, "samples": samples}
+    return {
+        "groups": {title: ids[members].tolist() for title, members in groups.items()},
+        "samples": samples,
+        "kinds": [images.classes[label] for label in images.labels[configuration.test]],
+    }
 
 
 def _views(images: ImageSet, sample: int, deciding: int) -> list[dict[str, Any]]:
@@ -71,3 +79,78 @@ def _views(images: ImageSet, sample: int, deciding: int) -> list[dict[str, Any]]
             box = np.clip(images.box_of_image[deciding], 0, [height, width, height, width]).tolist()
         views.append({"name": name, "picture": data_uri(picture), "size": [height, width], "deciding_box": box})
     return views
+
+
+class View(NamedTuple):
+    """One picture of a sample; `box` is where the score comes from, or None."""
+
+    name: str
+    picture: str
+    height: int
+    width: int
+    box: tuple[int, int, int, int] | None  # top, left, bottom, right
+
+
+class Card(NamedTuple):
+    """A sample as a page shows it."""
+
+    id: str
+    is_anomalous: bool
+    kind: str
+    score: float
+    views: list[View]
+
+
+class Examples(NamedTuple):
+    """What a page shows of one configuration's samples."""
+
+    groups: dict[str, list[Card]]
+    kinds: list[str]  # of all test samples; empty where an earlier version wrote the file
+    reconstructions: str | None  # a data URI
+
+
+def read_examples(path: pathlib.Path) -> Examples:
+    """Reads what `collect_examples` gave.
+
+    Raises:
+        DamagedError: where the file is missing or damaged.
+    """
+    content = files.read_json(path)
+    try:
+        cards = {id: _card(id, sample) for id, sample in content["samples"].items()}
+        groups = {title: [cards[id] for id in members] for title, members in content["groups"].items()}
+        reconstructions = content.get("reconstructions")
+        return Examples(
+            groups=groups,
+            kinds=[str(kind) for kind in content.get("kinds", ())],
+            reconstructions=None if reconstructions is None else _picture(reconstructions),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DamagedError(path, "not the examples of a run") from error
+
+
+def _card(id: str, sample: dict[str, Any]) -> Card:
+    return Card(
+        id=id,
+        is_anomalous=bool(sample["label"]),
+        kind=str(sample["class"]),
+        score=float(sample["scores"][DETECTOR]),
+        views=[_view(view) for view in sample["views"]],
+    )
+
+
+def _view(view: dict[str, Any]) -> View:
+    height, width = (int(pixels) for pixels in view["size"])
+    if min(height, width) < 1:
+        raise ValueError("no pixels")
+    box = view["deciding_box"]
+    if box is not None:
+        top, left, bottom, right = (int(edge) for edge in box)
+        box = (top, left, bottom, right)
+    return View(str(view["name"]), _picture(view["picture"]), height, width, box)
+
+
+def _picture(uri: str) -> str:
+    if not uri.startswith("data:image/"):
+        raise ValueError("not a picture within the page")
+    return uri

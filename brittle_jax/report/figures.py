@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from brittle_jax import console
+
 # Stand for the page's colours until the SVG is written.
 INK, NORMAL, ANOMALOUS = "#010203", "#010204", "#010205"
 _PAGE_COLOURS = {INK: "currentColor", NORMAL: "var(--normal)", ANOMALOUS: "var(--anomalous)"}
@@ -28,7 +30,8 @@ _STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
-_WIDTH, _HEIGHT, _POINTS_PER_INCH = 260, 190, 72
+_WIDTH, _HEIGHT, _POINTS_PER_INCH = 210, 170, 72  # so that two side by side can be read on a phone
+_OVERVIEW_WIDTH = 360
 _MARKERS = "os^D"
 _SHARE_IN_RANGE = 99.5  # percent; a few scores far out would press all others into one bin
 
@@ -51,7 +54,8 @@ def auroc_overview(entries: Sequence[Mapping[str, Any]], detectors: Mapping[str,
     line_height = 16 if len(entries) < 5 else 8
     height = 90 + (len(detectors) + 1) * line_height * len(entries)
     with _style():
-        figure, axes = _figure(_WIDTH + 100, height, left=min(18 + 6 * max(map(len, names)), _WIDTH), top=46)
+        left = min(18 + 6 * max(map(len, names)), _OVERVIEW_WIDTH - 100)
+        figure, axes = _figure(_OVERVIEW_WIDTH, height, left=left, top=46)
         step = 1 / (len(detectors) + 1)
         for line, (name, title) in enumerate(detectors.items()):
             aurocs = np.array([100 * entry["auroc"][name] for entry in entries])
@@ -73,7 +77,7 @@ def auroc_overview(entries: Sequence[Mapping[str, Any]], detectors: Mapping[str,
     best = max(entries, key=lambda entry: entry["auroc"]["kd"])
     return Plot(
         figure,
-        f"AUROC of {len(detectors)} detectors for {len(entries)} configuration(s); highest of KD: "
+        f"AUROC of {len(detectors)} detectors for {console.count(len(entries), 'configuration')}; highest of KD: "
         f"{best['name']}, {100 * best['auroc']['kd']:.1f}%.",
     )
 
@@ -92,18 +96,21 @@ def score_histogram(labels: np.ndarray, scores: np.ndarray, detector: str, confi
     num_bins = np.clip(2 * np.sqrt(np.bincount(labels).min()), 8, 40).astype(int)
     edges = np.linspace(low, high, num_bins + 1)
     with _style():
-        figure, axes = _figure()
+        figure, axes = _figure(top=30)
         for label, name, colour, line in drawn:
             of_class = np.minimum(scores[labels == label], high)
             shares = 100 * np.histogram(of_class, edges)[0] / len(of_class)
             axes.stairs(shares, edges, fill=True, color=colour, alpha=0.25)
             axes.stairs(shares, edges, color=colour, linestyle=line, linewidth=1.5, label=name)
         axes.set(xlabel="score", ylabel="% of the class")
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.legend(frameon=False)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.ticklabel_format(axis="x", scilimits=(-2, 4))
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1.1, 0.98), ncols=2, columnspacing=1, handlelength=1.5, frameon=False
+        )
     described = [
-        f"{np.sum(labels == label)} {words}, median {np.median(scores[labels == label]):.3g}"
-        for (label, *_), words in zip(drawn, ("normal samples", "anomalous ones"), strict=False)
+        f"{console.count(np.sum(labels == label), noun)}, median {np.median(scores[labels == label]):.3g}"
+        for (label, *_), noun in zip(drawn, ("normal sample", "anomalous one"), strict=False)
     ]
     return Plot(figure, f"{configuration}: histogram of the {detector} scores of {', and '.join(described)}.")
 
@@ -140,7 +147,8 @@ def training_curve(records: Sequence[Mapping[str, Any]], stage: str) -> Plot:
         else:
             axes.ticklabel_format(axis="y", scilimits=(-2, 3))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    return Plot(figure, f"Training loss of {stage}: from {losses[0]:.3g} to {losses[-1]:.3g} in {steps[-1]} updates.")
+    extent = f"from {losses[0]:.3g} to {losses[-1]:.3g} in {console.count(steps[-1], 'update')}"
+    return Plot(figure, f"Training loss of {stage}: {extent}.")
 
 
 @contextlib.contextmanager

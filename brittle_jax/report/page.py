@@ -1,18 +1,18 @@
 """The page of a row: one file that needs nothing beside it, made from what the run wrote to its folder."""
 
-import json
 import pathlib
-import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jinja2
-from markupsafe import Markup, escape
+import numpy as np
+from markupsafe import Markup
 
-from brittle_jax import __version__, console, results
-from brittle_jax.errors import UserError
+from brittle_jax import __version__, console, files, results
+from brittle_jax.errors import DamagedError, UserError
 from brittle_jax.evaluate.metrics import roc_band
-from brittle_jax.report import figures
+from brittle_jax.report import figures, words
+from brittle_jax.report.examples import DETECTOR, Examples, read_examples
 from brittle_jax.report.figures import to_svg
 
 _DETECTORS = {
@@ -22,10 +22,17 @@ _DETECTORS = {
     "mahalanobis_full": "Mahalanobis, full",
 }
 _BAND_SAMPLES = 200
+_RANKED_SAMPLES = 2000  # on one page, over all configurations
+_NAMED_KINDS = 4  # in a heading
+
+_Content = TypeVar("_Content")
 
 
 def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path:
     """Writes report/index.html, and returns where it is.
+
+    What a run of an earlier version did not record is left out; so is what is missing or damaged in the folder, with
+    a warning and a line on the page.
 
     Args:
         folder: of a run, with its scores, examples and metrics.
@@ -37,15 +44,20 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
     configurations = []
     with console.track("page", len(own), unit="configuration") as progress:
         for entry in own:
-            configurations.append(_configuration(folder, entry, stages))
+            configurations.append(_configuration(folder, entry, stages, content, _RANKED_SAMPLES // len(own)))
             progress.update(1)
+    comparisons = results.compare(content)
     text = (
         _environment()
         .get_template("page.html")
         .render(
             results=content,
-            comparisons=results.compare(content),
-            is_comparable=not (content["synthetic_data"] or content["reduced"]),
+            title=_title(content),
+            is_own_data=_is_own_data(content),
+            comparisons=comparisons,
+            kinds_are_above={comparison.title for comparison in comparisons if comparison.by_kind},
+            headings={each["entry"]["name"]: each["heading"] for each in configurations},
+            is_comparable=not (content["synthetic_data"] or content["reduced"] or _is_own_data(content)),
             overview=to_svg(figures.auroc_overview(own, _DETECTORS)) if _has_anomalies(own[0]) else None,
             configurations=configurations,
             shared_curves=_curves({stage: records for stage, records in stages.items() if _owner(stage) not in names}),
@@ -55,10 +67,8 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
     )
     path = folder / "report" / "index.html"
     try:
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.rename(path)
+        # A path may have bytes that are no text.
+        files.write_text(path, text.encode(errors="backslashreplace").decode())
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): the results are safe, run again") from error
     return path
@@ -66,46 +76,150 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("brittle_jax", "report"),
+        loader=jinja2.PackageLoader("brittle_jax", "report", encoding="utf-8"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["percent"] = lambda fraction: "-" if fraction is None else f"{100 * fraction:.2f}"
+    environment.filters["score"] = lambda score: f"{score:#.4g}".rstrip(".")
     environment.filters["duration"] = console.duration
     environment.filters["moment"] = lambda text: text.replace("T", " ").replace("+00:00", " UTC")
-    # A name may be broken after each underscore and slash.
-    environment.filters["breakable"] = lambda name: Markup(re.sub("([_/])", r"\1<wbr>", str(escape(name))))
+    environment.filters["breakable"] = words.breakable
+    environment.filters["shortened"] = words.shortened
+    environment.filters["counted"] = console.count
     environment.filters["words"] = lambda name: name.replace("_", " ")
+    environment.globals["worst_kinds_first"] = results.worst_kinds_first
     return environment
 
 
-def _configuration(folder: pathlib.Path, entry: Mapping[str, Any], stages: Mapping[str, list]) -> dict[str, Any]:
+def _is_own_data(content: Mapping[str, Any]) -> bool:
+    """Returns whether the pictures are the user's; Plant Pathology is named by its folder too, and is the paper's."""
+    return bool(content.get("data_path")) and content["dataset"] != "plant_pathology"
+
+
+def _title(content: Mapping[str, Any]) -> str:
+    if not _is_own_data(content):
+        return content["row"]
+    return pathlib.PurePath(content["data_path"]).name or content["data_path"]
+
+
+def _configuration(
+    folder: pathlib.Path,
+    entry: Mapping[str, Any],
+    stages: Mapping[str, list],
+    content: Mapping[str, Any],
+    num_ranked: int,
+) -> dict[str, Any]:
     name = entry["name"]
-    labels, scores = results.read_scores(folder / "scores" / f"{name}.csv")
-    cards = []
-    for detector, title in _DETECTORS.items():
-        auroc, interval = entry["auroc"][detector], entry["auroc_interval"][detector]
-        roc = None
-        if _has_anomalies(entry):
-            band = roc_band(labels, scores[detector], num_samples=_BAND_SAMPLES, seed=0)
-            roc = to_svg(figures.roc_curve(band, title, name, auroc, interval))
-        cards.append(
-            {
-                "title": title,
-                "auroc": auroc,
-                "interval": interval,
-                "histogram": to_svg(figures.score_histogram(labels, scores[detector], title, name)),
-                "roc": roc,
-            }
-        )
+    missing: list[str] = []
+
+    def read(reader: Callable[[pathlib.Path], _Content], file: str) -> _Content | None:
+        try:
+            return reader(folder / file)
+        except UserError as error:
+            console.warn(str(error))
+            missing.append(file)
+            return None
+
+    samples = read(lambda path: _read_samples(path, entry), f"scores/{name}.csv")
+    examples = read(read_examples, f"examples/{name}.json")
+    kinds = _kinds(examples, samples)
     return {
         "entry": entry,
-        "cards": cards,
-        "examples": json.loads((folder / "examples" / f"{name}.json").read_text()),
+        "heading": _heading(entry, content, kinds),
+        "missing": missing,
+        "examples": examples,
+        "view_ratio": _view_ratio(examples),
+        "plots": [] if samples is None else _plots(entry, samples),
+        "ranking": None if samples is None else _ranking(samples, kinds, num_ranked),
         "curves": _curves({stage: records for stage, records in stages.items() if _owner(stage) == name}),
     }
+
+
+def _read_samples(path: pathlib.Path, entry: Mapping[str, Any]) -> results.SampleScores:
+    samples = results.read_scores(path)
+    counts = np.bincount(samples.labels, minlength=2).tolist()
+    if counts != [entry["num_test_normal"], entry["num_test_anomalous"]] or set(samples.scores) != set(_DETECTORS):
+        raise DamagedError(path, "it does not hold the test samples that results.json counts")
+    return samples
+
+
+def _kinds(examples: Examples | None, samples: results.SampleScores | None) -> list[str] | None:
+    """Returns the class of each test sample, or None where the run does not tell."""
+    if examples is None or samples is None or len(examples.kinds) != len(samples.ids):
+        return None
+    return examples.kinds
+
+
+def _heading(entry: Mapping[str, Any], content: Mapping[str, Any], kinds: Sequence[str] | None) -> Markup:
+    """Returns the name of a configuration; of pictures of one's own, what is told from what."""
+    if not (_is_own_data(content) or content["dataset"] == "image_folder"):
+        return words.breakable(entry["name"])
+    normal, _, reference = entry["name"].partition("/")
+    pictures = f"{normal} pictures" if content["dataset"] == "image_folder" else normal
+    against = Markup("against {}").format(_enumerated(entry, normal, kinds)) if _has_anomalies(entry) else "alone"
+    return Markup("{} {}{}").format(pictures, against, ", with a random teacher" if reference else "")
+
+
+def _enumerated(entry: Mapping[str, Any], normal: str, kinds: Sequence[str] | None) -> str:
+    names = list(entry.get("by_kind", {})) or sorted(set(kinds or ()) - {normal, "anomalous"})
+    if len(names) > _NAMED_KINDS:
+        return f"{len(names)} kinds of anomaly"
+    return Markup(", ").join(map(words.shortened, names)) or "anomalous ones"
+
+
+def _view_ratio(examples: Examples | None) -> float:
+    """Returns height by width of the room for a view, at most 1: cards are of one height, whatever the pictures are."""
+    views = [view for cards in examples.groups.values() for card in cards for view in card.views] if examples else []
+    return min(max((view.height / view.width for view in views), default=1), 1)
+
+
+class _Plots(NamedTuple):
+    """How one detector's scores lie, and its ROC curve where there are anomalies."""
+
+    title: str
+    auroc: float | None
+    interval: Sequence[float] | None
+    histogram: str
+    roc: str | None
+
+
+def _plots(entry: Mapping[str, Any], samples: results.SampleScores) -> list[_Plots]:
+    name, labels = entry["name"], samples.labels
+    plots = []
+    for detector, title in _DETECTORS.items():
+        auroc, interval, scores = entry["auroc"][detector], entry["auroc_interval"][detector], samples.scores[detector]
+        roc = None
+        if _has_anomalies(entry):
+            band = roc_band(labels, scores, num_samples=_BAND_SAMPLES, seed=0)
+            roc = to_svg(figures.roc_curve(band, title, name, auroc, interval))
+        histogram = to_svg(figures.score_histogram(labels, scores, title, name))
+        plots.append(_Plots(title, auroc, interval, histogram, roc))
+    return plots
+
+
+class _RankedSample(NamedTuple):
+    """A line of the ranked list."""
+
+    rank: int
+    id: str
+    is_anomalous: bool
+    kind: str
+    scores: list[float]  # in the order of the detectors
+
+
+def _ranking(samples: results.SampleScores, kinds: Sequence[str] | None, num_ranked: int) -> dict[str, Any]:
+    """Returns the test samples, the most anomalous by KD first; of equal ones in the order that the examples have."""
+    positions = np.argsort(samples.scores[DETECTOR], kind="stable")[::-1]
+    ranked = []
+    for rank, position in enumerate(positions[:num_ranked], 1):
+        is_anomalous = bool(samples.labels[position])
+        kind = (kinds[position] if kinds else "anomalous") if is_anomalous else "normal"
+        scores = [float(samples.scores[detector][position]) for detector in _DETECTORS]
+        ranked.append(_RankedSample(rank, samples.ids[position], is_anomalous, kind, scores))
+    return {"samples": ranked, "total": len(positions)}
 
 
 def _has_anomalies(entry: Mapping[str, Any]) -> bool:

@@ -50,3 +50,24 @@ def test_separations_hold_every_metric_of_every_detector():
     assert separations["auroc"]["kd"] == pytest.approx(0.75)
     low, high = separations["auroc_interval"]["kd"]
     assert 0 <= low <= 0.75 <= high <= 1
+
+
+def test_each_kind_of_anomaly_is_told_from_all_normal_samples():
+    labels = np.array([0, 0, 1, 1, 1, 0, 1])
+    kinds = ["cat", "dog", "scab", "rust", "scab", "cat", "rust"]
+    scores = {"kd": np.array([1.0, 2.0, 9.0, 1.5, 8.0, 3.0, 0.5]), "mse": np.array([1.0, 2.0, 1.0, 4.0, 2.0, 3.0, 2.5])}
+    by_kind = samples.separations_by_kind(labels, kinds, scores, bootstrap_samples=20, seed=0)
+    assert list(by_kind) == ["rust", "scab"]
+    assert [each["num_test"] for each in by_kind.values()] == [2, 2]
+    assert by_kind["scab"]["auroc"] == pytest.approx({"kd": 1.0, "mse": 2 / 6})
+    assert by_kind["rust"]["auroc"] == pytest.approx({"kd": 1 / 6, "mse": 5 / 6})
+    alone = np.array([0, 1, 2, 4, 5])
+    of_scab = {name: values[alone] for name, values in scores.items()}
+    expected = samples.separations(labels[alone], of_scab, bootstrap_samples=20, seed=0)
+    assert by_kind["scab"] == {"num_test": 2, **expected}
+
+
+@pytest.mark.parametrize(("labels", "kinds"), [([0, 1, 1], ["a", "b", "b"]), ([0, 0, 0], ["a", "b", "c"])])
+def test_fewer_than_two_kinds_are_not_told_apart(labels, kinds):
+    scores = {"kd": np.arange(3.0)}
+    assert samples.separations_by_kind(np.array(labels), kinds, scores, bootstrap_samples=20, seed=0) == {}

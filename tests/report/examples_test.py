@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from brittle_jax import files
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.preprocess import data_uri
-from brittle_jax.report.examples import choose_examples, collect_examples
+from brittle_jax.errors import UserError
+from brittle_jax.report.examples import View, choose_examples, collect_examples, read_examples
 from tests.conftest import make_image_set
 
 
@@ -71,3 +73,43 @@ def test_the_deciding_patch_is_framed_in_its_own_view_and_inside_the_picture(par
     assert [view["name"] for view in b["views"]] == ["top", "side"]
     assert all(view["size"] == [40, 60] for view in b["views"])
     assert [np.asarray(read(view["picture"])).mean() for view in b["views"]] == [100, 101]
+
+
+def test_examples_are_read_as_they_were_collected(parcels, tmp_path):
+    image_scores = {"kd": np.array([1.0, 4.0, 2.0, 3.0, 1.0, 2.0, 9.0, 3.0])}
+    configuration = Configuration("soc", "all", np.array([]), np.array([]), np.array([1, 0]), np.array([1, 0]))
+    examples = collect_examples(parcels, configuration, np.arange(8), image_scores, {"kd": np.array([9.0, 4.0])})
+    assert examples["kinds"] == ["threat", "soc"]
+    path = tmp_path / "soc.json"
+    files.write_json(path, examples | {"reconstructions": None})
+    read = read_examples(path)
+    assert read.kinds == ["threat", "soc"] and read.reconstructions is None
+    assert {title: [card.id for card in cards] for title, cards in read.groups.items()} == examples["groups"]
+    threat, soc = read.groups["Most anomalous"]
+    assert (threat.id, threat.is_anomalous, threat.kind, threat.score) == ("b", True, "threat", 9.0)
+    assert (soc.id, soc.is_anomalous, soc.kind, soc.score) == ("a", False, "soc", 4.0)
+    picture = examples["samples"]["a"]["views"][0]["picture"]
+    assert soc.views[0] == View("top", picture, 40, 60, (0, 12, 40, 60))
+
+
+@pytest.mark.parametrize("change", ["missing", "views", "score", "size", "no pixels", "elsewhere"])
+def test_examples_that_are_missing_or_damaged_are_named(parcels, tmp_path, change):
+    configuration = Configuration("soc", "all", np.array([]), np.array([]), np.array([1, 0]), np.array([1, 0]))
+    scores = {"kd": np.array([9.0, 4.0])}
+    examples = collect_examples(parcels, configuration, np.arange(8), {"kd": np.arange(8.0)}, scores)
+    sample = examples["samples"]["a"]
+    path = tmp_path / "soc.json"
+    if change == "views":
+        del sample["views"]
+    elif change == "score":
+        sample["scores"]["kd"] = None
+    elif change == "size":
+        sample["views"][0]["size"] = [40]
+    elif change == "no pixels":
+        sample["views"][0]["size"] = [40, 0]
+    elif change == "elsewhere":
+        sample["views"][0]["picture"] = "https://example.org/a.png"
+    if change != "missing":
+        files.write_json(path, examples)
+    with pytest.raises(UserError, match=f"soc.json is {'missing' if change == 'missing' else 'damaged'}"):
+        read_examples(path)

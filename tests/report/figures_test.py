@@ -157,3 +157,18 @@ def test_the_users_matplotlib_settings_change_nothing():
     with matplotlib.rc_context({"axes.grid": True, "lines.linewidth": 9, "text.usetex": True, "font.size": 30}):
         assert svg() == ours
         assert matplotlib.rcParams["font.size"] == 30
+
+
+def test_one_of_something_is_described_as_one():
+    assert "of 2 normal samples, median 0.5, and 1 anomalous one, median 2." in (
+        figures.score_histogram(np.array([0, 0, 1]), np.array([0.0, 1.0, 2.0]), "KD", "soc").description
+    )
+    assert "in 1 update." in figures.training_curve([{"step": 1, "loss": 1.0}], "stage").description
+    assert "for 1 configuration;" in figures.auroc_overview([entry("soc", 0.9, 0.6)], DETECTORS).description
+
+
+def test_the_legend_of_a_histogram_stands_above_its_bars():
+    figure = figures.score_histogram(LABELS, SCORES, "KD", "soc").figure
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1
