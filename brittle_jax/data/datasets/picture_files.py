@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from brittle_jax import console
-from brittle_jax.data.datasets.listing import Entry, Listing, leads_inside
+from brittle_jax.data.datasets.listing import Entry, Listing
 from brittle_jax.data.picture_file import BadPictureError, read_encoded, size_of_encoded
 from brittle_jax.data.preprocess import encode_png
 
@@ -136,8 +136,8 @@ def _read(listing: Listing, entry: Entry, max_pixels: int) -> dict[str, Any]:
         try:
             if file is None:
                 raise BadPictureError("missing")
-            if not leads_inside(file, listing.folder):
-                raise BadPictureError("leads out of the folder, or nowhere")
+            if reason := listing.refusal_of(file):
+                raise BadPictureError(reason)
             pictures[feature_of(view)] = read_encoded(file, max_pixels)
         except BadPictureError as error:
             bad = bad or f"{of_view}{error}"
