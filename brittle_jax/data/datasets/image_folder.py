@@ -94,8 +94,8 @@ def _why_unknown(folder: pathlib.Path) -> str:
     held += [f"{console.count(num_loose, 'picture')} in no folder"] if num_loose else []
     return (
         f"has no folder {NORMAL} (it holds {' and '.join(held) or 'no folders and no pictures'}): put the normal "
-        "pictures into it, and anomalies, if there are any, into folders beside it; or name a CSV table with the columns "
-        "path, label and split, or one object in the layout of MVTec AD (train/good, test/good, test/KIND)"
+        "pictures into it, and anomalies, if there are any, into folders beside it; or name a CSV table with the "
+        "columns path, label and split, or one object in the layout of MVTec AD (train/good, test/good, test/KIND)"
     )
 
 

@@ -35,9 +35,7 @@ def read_table(file: pathlib.Path, columns: Sequence[str]) -> list[tuple[int, di
             lines = csv.reader(content, delimiter=separator, skipinitialspace=separator != "\t")
             rows = list(_rows_of(name, lines, columns))
     except UnicodeError as error:
-        raise UserError(
-            f"{name} is not a table in UTF-8 or UTF-16: save it as CSV in UTF-8 ({error.reason})"
-        ) from error
+        raise UserError(f"{name} is no table in UTF-8 or UTF-16: save it as CSV in UTF-8 ({error.reason})") from error
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{name} cannot be read as a table: {reason}") from error
@@ -82,9 +80,7 @@ def _rows_of(name: str, lines: Iterator[list[str]], columns: Sequence[str]) -> I
             continue
         where = f"{name}, line {lines.line_num}:"
         if any(fields[len(header) :]):
-            raise UserError(
-                f"{where} {len(fields)} fields, but {len(header)} columns: put texts with commas into quotes"
-            )
+            raise UserError(f"{where} {len(fields)} fields, but {len(header)} columns: quote texts that have commas")
         row = {column: field for column, field in zip(header, fields + [""] * len(header), strict=False) if column}
         if lacking := [column for column in columns if not row[column]]:
             raise UserError(f"{where} no {' and no '.join(lacking)}")

@@ -72,7 +72,7 @@ def _refuse_links(files: Sequence[pathlib.Path], folder: pathlib.Path) -> None:
     for file in files:
         if os.path.islink(file) and not file.is_file():
             where = f"a link that leads out of {as_text(folder)}" if file.exists() else "a link to nowhere"
-            raise UserError(f"{as_text(file)} is {where}: put its pictures into that folder, or remove it")
+            raise UserError(f"{as_text(file)} is {where}: put its pictures into it, or remove the link")
 
 
 def _list_parcels(folder: pathlib.Path, suffixes: Sequence[str]) -> Listing:
