@@ -80,6 +80,9 @@ def _why_unknown(folder: pathlib.Path) -> str:
     if objects := inspection_sets.objects_below(folder):
         names = [os.path.relpath(each, folder) for each in objects]
         return f"holds {_some(names)}: name one of them, such as --config.data.path={as_text(objects[0])}"
+    parent = pathlib.Path(os.path.abspath(folder)).parent
+    if layout := inspection_sets.layout_of(parent):
+        return f"is a part of {as_text(parent)}, {inspection_sets.LAYOUTS[layout]}: name that folder"
     names = [each.name for each in subfolders(folder)]
     if {"OK", "NG"} <= set(names):
         return (

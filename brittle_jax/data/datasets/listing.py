@@ -184,15 +184,18 @@ def announce(listing: Listing, layout: str) -> None:
     """Says which layout a folder has, and of each class how many samples there are, and in which folders."""
     what = "picture" if len(listing.views) == 1 else "parcel"
     console.say(f"{listing.title}: {console.count(len(listing.entries), what)}, {layout}")
-    of_class = {name: [entry for entry in listing.entries if entry.label == name] for name in listing.classes}
-    rows = [(name, console.count(len(entries), what), *_where(listing, entries)) for name, entries in of_class.items()]
+    rows = []
+    for name in listing.classes:
+        entries = [entry for entry in listing.entries if entry.label == name]
+        number, unit = console.count(len(entries), what).split()
+        rows.append((name, number, unit, *_where(listing, entries)))
     shown = rows[:_MOST_CLASSES]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    for name, number, splits, folders in shown:
-        columns = (name.ljust(widths[0]), number.rjust(widths[1]), splits.ljust(widths[2]), folders)
-        console.say(f"  {'  '.join(column for column in columns if column)}".rstrip())
+    for name, number, unit, splits, folders in shown:
+        columns = [f"{name:{widths[0]}}", f"{number:>{widths[1]}} {unit:{widths[2]}}", f"{splits:{widths[3]}}", folders]
+        console.say(f"  {'  '.join(filter(None, columns))}".rstrip())
     if len(rows) > len(shown):
-        console.say(f"  and {len(rows) - len(shown)} more")
+        console.say(f"  and {len(rows) - len(shown)} kinds more")
 
 
 def _where(listing: Listing, entries: Sequence[Entry]) -> tuple[str, str]:

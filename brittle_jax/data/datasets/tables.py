@@ -35,7 +35,8 @@ def read_table(file: pathlib.Path, columns: Sequence[str]) -> list[tuple[int, di
             lines = csv.reader(content, delimiter=separator, skipinitialspace=separator != "\t")
             rows = list(_rows_of(name, lines, columns))
     except UnicodeError as error:
-        raise UserError(f"{name} is no table in UTF-8 or UTF-16: save it as CSV in UTF-8 ({error.reason})") from error
+        reason = getattr(error, "reason", error)
+        raise UserError(f"{name} is no table in UTF-8 or UTF-16: save it as CSV in UTF-8 ({reason})") from error
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{name} cannot be read as a table: {reason}") from error
