@@ -8,6 +8,7 @@ import tempfile
 import numpy as np
 import pytest
 
+from brittle_jax.data.datasets.image_folder import list_pictures
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
 from tests.data.folders import save
@@ -56,6 +57,9 @@ def test_a_folder_that_cannot_be_listed_is_refused(config, folder):
                 os.seteuid(_NOBODY)
             with pytest.raises(UserError, match="cannot be listed: Permission denied"):
                 load("image_folder", config)
+            with pytest.raises(PermissionError) as error:
+                list_pictures(own)
+            assert error.value.filename == str(own / "dent")
         finally:
             os.seteuid(user)
             (own / "dent").chmod(0o755)
@@ -117,4 +121,78 @@ def test_no_folder_at_all_is_refused_unless_one_may_be_made_up(config):
     assert load("image_folder", config).synthetic
     config.data.stand_in = False
     with pytest.raises(UserError, match="data.path is empty: name the folder that has your pictures"):
+        load("image_folder", config)
+
+
+def test_what_is_found_is_said_before_it_is_read(config, folder, capsys):
+    for number in range(6, 1200):
+        (folder / "normal" / f"{number}.png").write_bytes((folder / "normal" / "0.png").read_bytes())
+    (folder / "scratch" / "0.jpg").rename(folder / "scratch" / "0.png")
+    list_pictures(folder)
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [
+        f"{folder}: 1,203 pictures, normal beside kinds of anomalies",
+        "  normal   1,200 pictures  normal/",
+        "  dent         2 pictures  dent/",
+        "  scratch      1 picture   scratch/",
+    ]
+    assert output.err == ""
+
+
+def test_few_normal_pictures_are_warned_of(config, folder, capsys):
+    list_pictures(folder)
+    assert "own: 6 normal pictures, fewer than 20: too few to learn what is normal\n" in capsys.readouterr().err
+    for number in range(1, 6):
+        (folder / "normal" / f"{number}.png").unlink()
+    list_pictures(folder)
+    assert "own: 1 normal picture, fewer than 20" in capsys.readouterr().err
+
+
+def test_masks_are_left_out_with_a_warning(config, folder, capsys):
+    for place in ("ground_truth/dent/2.png", "dent/2_mask.tif", "scratch/Ground_Truth/0.png", "normal/0_MASK.png"):
+        save(folder / place)
+    images = load("image_folder", config)
+    assert np.bincount(images.labels).tolist() == [6, 2, 1] and images.classes == ("normal", "dent", "scratch")
+    assert "own: left out, 4 masks, such as dent/2_mask.tif\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ("good/0.png", "good"),
+        ("OK/a/0.png", "OK"),
+        ("Normal/0.png", "Normal"),
+        ("normals/0.png", "normals"),
+        ("dent/Good/0.png", "dent/Good"),
+        ("test/a/normal/0.png", "test/a/normal"),
+    ],
+)
+def test_folders_that_are_called_normal_are_no_anomalies(config, folder, place, named):
+    save(folder / place)
+    save(folder / "Normals" / "0.png")
+    with pytest.raises(UserError, match=f"pictures in .*{named}.*, beside normal, would be anomalies.*CSV table"):
+        load("image_folder", config)
+
+
+def test_inside_normal_folders_may_have_any_name(config, folder):
+    save(folder / "normal" / "good" / "0.png")
+    (folder / "ok").mkdir()  # and one without pictures is none
+    images = load("image_folder", config)
+    assert np.bincount(images.labels).tolist() == [7, 2, 1]
+
+
+def test_a_folder_without_normal_says_what_it_holds_and_what_else_can_be_given(config, folder):
+    (folder / "normal").rename(folder / "fine")
+    save(folder / "loose.png")
+    message = r"has no folder normal \(it holds dent, fine, scratch and 1 picture in no folder\): put .*CSV.*MVTec AD"
+    with pytest.raises(UserError, match=message):
+        load("image_folder", config)
+    (folder / "fine").rename(folder / "Normal")
+    with pytest.raises(UserError, match="has no folder normal, but Normal: rename it to normal"):
+        load("image_folder", config)
+
+
+def test_a_picture_is_no_table(config, folder):
+    config.data.path = str(folder / "normal" / "0.png")
+    with pytest.raises(UserError, match="0.png is a picture: name the folder that holds it"):
         load("image_folder", config)

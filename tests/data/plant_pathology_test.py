@@ -71,3 +71,13 @@ def test_plant_pathology_that_is_not_there_says_how_to_get_it(plant_config, tmp_
     plant_config.data.path = str(tmp_path)
     with pytest.raises(UserError, match="has no train.csv"):
         load("plant_pathology", plant_config)
+
+
+def test_the_images_may_be_a_link_and_are_counted(plant_config, leaves, tmp_path, capsys):
+    (leaves / "images").rename(tmp_path / "elsewhere")
+    (leaves / "images").symlink_to(tmp_path / "elsewhere")
+    assert len(load("plant_pathology", plant_config).ids) == 12
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"{leaves}: 12 pictures, Plant Pathology 2020 as Kaggle has it",
+        "  healthy            3 pictures  images/",
+    ]

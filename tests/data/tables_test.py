@@ -5,6 +5,7 @@ import pytest
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
+from tests.data.folders import save
 
 
 def write_table(folder, text):
@@ -82,3 +83,75 @@ def test_a_table_that_does_not_hold_is_refused(config, folder, text, message):
     config.data.path = write_table(folder, text)
     with pytest.raises(UserError, match=message):
         load("image_folder", config)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_usual_separators_and_encodings_are_read(config, folder, separator, encoding):
+    rows = [("Path ", " LABEL", "Split"), ("normal/0.png", "normal", "train"), ("scratch/0.jpg", "Größe", "test")]
+    text = "\r\n".join(separator.join(row) for row in [*rows, ("", "", "")]) + "\r\n"
+    (folder / "table.csv").write_bytes(text.encode(encoding))
+    config.data.path = str(folder / "table.csv")
+    images = load("image_folder", config)
+    assert images.ids.tolist() == ["normal/0.png", "scratch/0.jpg"]
+    assert images.classes == ("normal", "Größe")
+    assert images.official_split.tolist() == ["train", "test"]
+
+
+def test_quoted_fields_may_have_separators(config, folder):
+    save(folder / "normal" / "a,b.png")
+    config.data.path = write_table(folder, 'path, label\n"normal/a,b.png", "normal"\n')
+    assert load("image_folder", config).ids.tolist() == ["normal/a,b.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n\n", "its first line is empty, and must name columns"),
+        (b"path,label\n", "has a header, but no lines below it"),
+        (b"path,label\n,\n , \n", "has a header, but no lines below it"),
+        (
+            b"File;Kind\na.png;normal\n",
+            "no column label and no path: its header is 'File;Kind', separated by semicolons",
+        ),
+        (b"file\tlabel\n", "no column path: its header is 'file\\\\tlabel', separated by tabs"),
+        (b"a b\n", "no column label and no path: its header is 'a b', one column"),
+        (b"path,label,Path\na,b,c\n", "two columns path"),
+        (b"path,label\nnormal/a,b.png,normal\n", "line 2: 3 fields, but 2 columns"),
+        ("path,label\nä.png,normal\n".encode("latin-1"), "no table in UTF-8 or UTF-16: save it as CSV in UTF-8"),
+        (b"PK\x03\x04\xff\xff", "no table in UTF-8 or UTF-16"),
+        ("path,label".encode("utf-16") + b"\n", "no table in UTF-8 or UTF-16"),
+    ],
+)
+def test_what_is_no_table_says_what_it_is(config, folder, content, message):
+    (folder / "table.csv").write_bytes(content)
+    config.data.path = str(folder / "table.csv")
+    with pytest.raises(UserError, match=message):
+        load("image_folder", config)
+
+
+def test_anomalies_that_are_not_tested_are_counted(config, folder, capsys):
+    config.data.path = write_table(
+        folder,
+        "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,test\nscratch/0.jpg,scratch,train\n"
+        "dent/2.tif,dent,train\ndent/deep/1.bmp,dent,calibration\n",
+    )
+    load("image_folder", config)
+    printed = capsys.readouterr().err
+    marked_train = (
+        "2 anomalous pictures marked train (1 dent, 1 scratch) will not be tested; only the linear probe and "
+    )
+    assert f"table.csv: {marked_train}the supervised baseline learn from them\n" in printed
+    assert "1 anomalous picture marked calibration (1 dent) will not be tested; nothing does" in printed
+
+
+def test_what_a_table_holds_is_said(config, folder, capsys):
+    config.data.path = write_table(
+        folder, "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,test\nscratch/0.jpg,bad,test\n"
+    )
+    load("image_folder", config)
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        f"{folder}: 3 pictures, by a table",
+        "  normal  2 pictures  1 train, 1 test  normal/",
+        "  bad     1 picture   1 test           scratch/",
+    ]

@@ -184,9 +184,12 @@ def announce(listing: Listing, layout: str) -> None:
     """Says which layout a folder has, and of each class how many samples there are, and in which folders."""
     what = "picture" if len(listing.views) == 1 else "parcel"
     console.say(f"{listing.title}: {console.count(len(listing.entries), what)}, {layout}")
+    of_class = collections.defaultdict(list)
+    for entry in listing.entries:
+        of_class[entry.label].append(entry)
     rows = []
     for name in listing.classes:
-        entries = [entry for entry in listing.entries if entry.label == name]
+        entries = of_class[name]
         number, unit = console.count(len(entries), what).split()
         rows.append((name, number, unit, *_where(listing, entries)))
     shown = rows[:_MOST_CLASSES]
