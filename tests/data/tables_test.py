@@ -73,7 +73,8 @@ def test_a_table_without_splits_leaves_them_to_the_draw(config, folder):
         ("path,label\nnormal/0.png,normal\n./normal//0.png,normal\n", "two samples have the id 'normal/0.png'"),
         ("path,label\n\n\nnormal/0.png,Normal\n", "line 4: label is 'Normal', write 'normal'"),
         ("path,label\nnormal/\0.png,normal\n", "cannot be used"),
-        ("path,label\nnormal/0.png,scratch\n", "no pictures of the class normal"),
+        ("path,label\nnormal/0.png,good\n", "line 2: label is 'good', write 'normal'"),
+        ("path,label\nnormal/0.png,scratch\n", "no pictures of the class normal, those it has: scratch"),
         ("path,label\n/etc/passwd,normal\n", "'/etc/passwd' \\(leads out of the folder\\)"),
         ("path,label\n../../x.png,normal\n", "'../../x.png' \\(leads out of the folder\\)"),
         ("path,label\nmissing.png,normal\n", "'missing.png' \\(cannot be read: No such file or directory\\)"),
@@ -142,7 +143,7 @@ def test_anomalies_that_are_not_tested_are_counted(config, folder, capsys):
         "2 anomalous pictures marked train (1 dent, 1 scratch) will not be tested; only the linear probe and "
     )
     assert f"table.csv: {marked_train}the supervised baseline learn from them\n" in printed
-    assert "1 anomalous picture marked calibration (1 dent) will not be tested; nothing does" in printed
+    assert "1 anomalous picture marked calibration (1 dent) will not be tested; nothing uses them" in printed
 
 
 def test_what_a_table_holds_is_said(config, folder, capsys):

@@ -141,7 +141,9 @@ def test_a_link_out_of_the_folder_is_named(config, tmp_path):
     write_parcels(tmp_path / "scans")
     write_parcels(tmp_path / "elsewhere")
     (tmp_path / "scans" / "soc" / "more").symlink_to(tmp_path / "elsewhere" / "soc")
-    with pytest.raises(UserError, match="soc/more is a link that leads out of .*scans: put its pictures into it"):
+    with pytest.raises(
+        UserError, match="soc/more is a link that leads out of .*scans: put a folder of pictures there instead"
+    ):
         load("xray", config)
 
 
@@ -306,9 +308,26 @@ def test_links_below_that_lead_elsewhere_are_named(config, tmp_path, kind, place
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "scans" / place / "more"
     link.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=f"{place}/more is a link that leads out of .*scans: put its pictures into it"):
+    with pytest.raises(
+        UserError, match=f"{place}/more is a link that leads out of .*scans: put a folder of pictures there instead"
+    ):
         load("xray", config)
     (tmp_path / "elsewhere").rmdir()
-    if kind != "dvxray in one folder":
-        with pytest.raises(UserError, match=f"{place}/more is a link to nowhere"):
-            load("xray", config)
+    with pytest.raises(UserError, match=f"{place}/more is a link to nowhere"):
+        load("xray", config)
+
+
+def test_a_picture_that_is_a_link_to_nowhere_is_a_bad_sample(config, tmp_path):
+    write_parcels(tmp_path / "scans")
+    (tmp_path / "scans" / "soc" / "p3_side.png").unlink()
+    (tmp_path / "scans" / "soc" / "p3_side.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UserError, match=r"1 of 13 samples cannot be used: 'soc/p3' \(side view: a link to nowhere\)"):
+        load("xray", config)
+
+
+def test_a_class_that_is_a_link_to_nowhere_is_named(config, tmp_path):
+    write_parcels(tmp_path / "scans")
+    (tmp_path / "scans" / "soc").rename(tmp_path / "elsewhere")
+    (tmp_path / "scans" / "soc").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="scans/soc is a link to nowhere"):
+        load("xray", config)

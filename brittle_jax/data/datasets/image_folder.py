@@ -23,7 +23,12 @@ from brittle_jax.data.picture_file import SUFFIXES
 from brittle_jax.errors import UserError
 
 HOW_TO_NAME = "--config.data.path is empty: name the folder that has your pictures"
-_CALLED_NORMAL = ("good", "normal", "normals", "ok")  # as folders of normal pictures are often called, in any case
+_CALLED_NORMAL = (
+    "good",
+    "normal",
+    "normals",
+    "ok",
+)  # as normal pictures and their folders are often called, in any case
 _MASKS = "ground_truth"  # folders of masks, as they are often called
 _FEW_NORMAL = 20
 _MOST_NAMED = 20  # folders in a message
@@ -49,7 +54,10 @@ def list_pictures(path: pathlib.Path) -> Listing:
     classes = (NORMAL, *sorted({entry.label for entry in entries} - {NORMAL}))
     num_normal = sum(entry.label == NORMAL for entry in entries)
     if not num_normal:
-        raise UserError(f"--config.data.path={as_text(path)} has no pictures of the class {NORMAL}")
+        held = _some(classes[1:]) or "none"
+        raise UserError(
+            f"--config.data.path={as_text(path)} has no pictures of the class {NORMAL}, those it has: {held}"
+        )
     listing = Listing(name, path if path.is_dir() else path.parent, classes, ("",), tuple(entries))
     announce(listing, layout)
     if num_normal < _FEW_NORMAL:
@@ -152,7 +160,7 @@ def _of_table(file: pathlib.Path) -> list[Entry]:
     for number, row in rows:
         where = f"{as_text(file)}, line {number}:"
         label, split = row["label"], row.get("split", "")
-        if label.lower() == NORMAL and label != NORMAL:
+        if label.lower() in _CALLED_NORMAL and label != NORMAL:
             raise UserError(f"{where} label is {label!r}, write {NORMAL!r}")
         if has_splits and split not in SPLITS:
             raise UserError(f"{where} split is {split!r}, not one of {', '.join(SPLITS)}; give all lines one, or none")
@@ -163,7 +171,10 @@ def _of_table(file: pathlib.Path) -> list[Entry]:
 
 def _warn_of_untested(path: pathlib.Path, entries: Sequence[Entry]) -> None:
     """Says which anomalies are no part of the test, because the split that is given says so."""
-    uses = {"train": "only the linear probe and the supervised baseline learn from them", "calibration": "nothing does"}
+    uses = {
+        "train": "only the linear probe and the supervised baseline learn from them",
+        "calibration": "nothing uses them",
+    }
     for split, use in uses.items():
         kinds = collections.Counter(entry.label for entry in entries if entry.label != NORMAL and entry.split == split)
         if kinds:

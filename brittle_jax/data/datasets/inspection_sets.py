@@ -32,11 +32,11 @@ _OBJECT_OF_REAL_IAD = re.compile(r"S\d+")
 def layout_of(folder: pathlib.Path) -> str:
     """Returns a key of LAYOUTS where a folder holds one object as one of them is published; empty otherwise."""
     folder = _absolute(folder)
-    if (folder / "train" / _MVTEC_NORMAL).is_dir():
+    if os.path.isdir(folder / "train" / _MVTEC_NORMAL):
         return "mvtec_ad"
-    if (folder / "Data").is_dir() and _visa_table(folder).is_file():
+    if os.path.isdir(folder / "Data") and os.path.isfile(_visa_table(folder)):
         return "visa"
-    if ((folder / "OK").is_dir() or (folder / "NG").is_dir()) and _real_iad_json(folder):
+    if any(os.path.isdir(folder / kinds) for kinds in ("OK", "NG")) and _real_iad_json(folder):
         return "real_iad"
     return ""
 
@@ -120,7 +120,7 @@ def _real_iad_json(folder: pathlib.Path) -> pathlib.Path | None:
     around = (folder.parent, folder.parent.parent)
     unpacked = [beside / name for beside in around for name in ("realiad_jsons", "realiad_jsons/realiad_jsons")]
     files = [place / f"{folder.name}.json" for place in (folder, folder.parent, *unpacked)]
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if os.path.isfile(file)), None)
 
 
 def _real_iad_entries(folder: pathlib.Path) -> Iterator[Entry]:

@@ -91,7 +91,7 @@ def find_pictures(folder: pathlib.Path, root: pathlib.Path) -> list[pathlib.Path
     """
     found, others = [], []
     for file in find_files(folder, root):
-        is_picture = file.suffix.lower() in SUFFIXES or _links_to_folder(file)
+        is_picture = file.suffix.lower() in SUFFIXES or links_to_folder(file)
         (found if is_picture else others).append(file)
     if others:
         example = as_text(min(others).relative_to(root))
@@ -132,11 +132,11 @@ def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
         OSError: where the folder cannot be listed; its `filename` is that folder.
     """
     visible = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    is_folder = [entry.is_dir(follow_symlinks=False) or _links_to_folder(entry.path) for entry in visible]
+    is_folder = [entry.is_dir(follow_symlinks=False) or links_to_folder(entry.path) for entry in visible]
     return sorted(folder / entry.name for entry in itertools.compress(visible, is_folder))
 
 
-def _links_to_folder(path: str | pathlib.Path) -> bool:
+def links_to_folder(path: str | pathlib.Path) -> bool:
     """Returns whether a path is a link to a folder, or to nowhere and called as folders are."""
     is_lost = not pathlib.Path(path).suffix and not os.path.exists(path)
     return os.path.islink(path) and (is_lost or os.path.isdir(path))

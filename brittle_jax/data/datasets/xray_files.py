@@ -1,7 +1,6 @@
 """X-ray sets as files: parcels of one's own, DvXray and COMPASS-XP, told apart by what their folder holds."""
 
 import json
-import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from brittle_jax.data.datasets.listing import (
     find_files,
     find_pictures,
     id_of,
+    links_to_folder,
     subfolders,
 )
 from brittle_jax.data.datasets.tables import read_table
@@ -69,10 +69,9 @@ def _list_known(folder: pathlib.Path, view_suffixes: str, compass_kind: str) -> 
 
 def _refuse_links(files: Sequence[pathlib.Path], folder: pathlib.Path) -> None:
     """Raises UserError where links to folders are among the files: they lead elsewhere."""
-    for file in files:
-        if os.path.islink(file) and not file.is_file():
-            where = f"a link that leads out of {as_text(folder)}" if file.exists() else "a link to nowhere"
-            raise UserError(f"{as_text(file)} is {where}: put its pictures into it, or remove the link")
+    for link in filter(links_to_folder, files):
+        where = f"a link that leads out of {as_text(folder)}" if link.exists() else "a link to nowhere"
+        raise UserError(f"{as_text(link)} is {where}: put a folder of pictures there instead, or remove it")
 
 
 def _list_parcels(folder: pathlib.Path, suffixes: Sequence[str]) -> Listing:
