@@ -8,6 +8,7 @@ import tempfile
 import numpy as np
 import pytest
 
+from brittle_jax.data import one_class
 from brittle_jax.data.datasets.image_folder import list_pictures
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
@@ -196,3 +197,21 @@ def test_a_picture_is_no_table(config, folder):
     config.data.path = str(folder / "normal" / "0.png")
     with pytest.raises(UserError, match="0.png is a picture: name the folder that holds it"):
         load("image_folder", config)
+
+
+def test_a_class_of_mvtec_that_was_moved_by_hand_is_read_once_its_normal_pictures_are_together(
+    config, tmp_path, capsys
+):
+    folder = tmp_path / "moved"
+    parts = {"normal": 12, "Normal": 3, "test/good": 4, "test/broken": 4, "ground_truth/broken": 4}
+    for part, count in parts.items():
+        for number in range(count):
+            save(folder / part / f"{number:03d}{'_mask' * part.startswith('ground')}.png", number)
+    config.data.path = str(folder)
+    with pytest.raises(UserError, match="pictures in Normal, test/good, beside normal, would be anomalies"):
+        load("image_folder", config)
+    (folder / "Normal").rename(folder / "normal" / "more")
+    (folder / "test" / "good").rename(folder / "normal" / "good")
+    (configuration,) = one_class.configurations(load("image_folder", config), config)
+    assert configuration.test_labels.sum() == 4
+    assert "left out, 4 masks, such as ground_truth/broken/000_mask.png" in capsys.readouterr().err

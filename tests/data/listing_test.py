@@ -94,3 +94,32 @@ def test_hidden_files_and_folders_are_not_found(folder, elsewhere):
 def test_two_samples_of_one_id_are_refused(tmp_path):
     with pytest.raises(UserError, match="two samples have the id 'a'"):
         Listing("image_folder", tmp_path, ("normal",), ("",), (Entry("a", "normal", ()), Entry("a", "normal", ())))
+
+
+def test_links_to_what_is_found_anyway_are_not_followed(folder, elsewhere):
+    before = len(list(find_files(folder, folder)))
+    (folder / "alias").symlink_to(folder / "dent")
+    (folder / "top").symlink_to(elsewhere)
+    (folder / "dent" / "again").symlink_to(elsewhere)
+    assert len(list(find_files(folder, folder))) == before + 30
+
+
+def test_of_very_many_kinds_the_first_are_said(config, folder, capsys):
+    for number in range(40):
+        save(folder / f"kind{number:02d}" / "0.png")
+    load("image_folder", config)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[30:32] == ["  kind27  1 picture   kind27/", "  and 13 kinds more"]
+
+
+def test_a_table_of_scattered_pictures_says_the_first_folders(config, folder, capsys):
+    for name in "abcd":
+        save(folder / name / "x" / "0.png")
+    lines = [f"{name}/x/0.png,normal" for name in "abcd"] + ["normal/0.png,bad"]
+    (folder / "table.csv").write_text("\n".join(["path,label", *lines]))
+    config.data.path = str(folder / "table.csv")
+    load("image_folder", config)
+    assert capsys.readouterr().out.splitlines()[1:3] == [
+        "  normal  4 pictures  a/, b/, c/, and 1 more",
+        "  bad     1 picture   normal/",
+    ]

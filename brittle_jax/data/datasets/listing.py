@@ -102,8 +102,8 @@ def find_pictures(folder: pathlib.Path, root: pathlib.Path) -> list[pathlib.Path
 def find_files(folder: pathlib.Path, root: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields the files below a folder, which lies in `root` or is it; what is hidden does not count.
 
-    Links to folders are followed directly in `root`, where a user put them, and nowhere else: inside of `root` their
-    files are found anyway. Those that lead out of it are yielded as if they were files.
+    Links to folders elsewhere are followed directly in `root`, where a user put them; further below they are yielded
+    as if they were files. Other links to folders are left alone: what they lead to is found anyway.
 
     Raises:
         OSError: where a folder cannot be listed; its `filename` is that folder.
@@ -117,7 +117,8 @@ def find_files(folder: pathlib.Path, root: pathlib.Path) -> Iterator[pathlib.Pat
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (here / name for name in names if not name.startswith("."))
         for link in (here / name for name in folders if os.path.islink(here / name)):
-            if here == root or _refusal(link, root, roots):
+            is_outside = not link.resolve().is_relative_to(roots[0])
+            if _refusal(link, root, roots) or (is_outside and here == root):
                 yield from find_files(link, root)
 
 
@@ -161,6 +162,7 @@ def _roots_of(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
 
 
 def _refusal(file: pathlib.Path, folder: pathlib.Path, roots: Sequence[pathlib.Path]) -> str | None:
+    """Returns why a file of a folder must not be read, where only what lies in `roots` may be; None where it may."""
     try:
         os.stat(file)
     except FileNotFoundError:
