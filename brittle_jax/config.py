@@ -50,7 +50,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     data.name = ""  # anomaly-detection data set, one of DATASETS; every row names its own
     data.dir = ""  # tfds data_dir; empty: tfds's own default (TFDS_DATA_DIR or ~/tensorflow_datasets)
     data.path = ""  # folder of files of one's own, or as published: image_folder, plant_pathology, xray
-    data.view_suffixes = "_top,_side"  # of X-ray parcels of one's own: how the names of the files of each view end
+    data.view_suffixes = "_top,_side"  # of one's own X-ray parcels: how file names of each view end; empty: one view
     data.compass_kind = "Colour"  # of COMPASS-XP: which of its kinds of image
     data.on_bad_image = "fail"  # pictures that cannot be read end the run before any training; or `skip` them
     data.max_image_pixels = 100_000_000  # larger pictures are refused before they are decoded

@@ -75,14 +75,14 @@ def test_12_bits_in_16_are_warned_of_and_scaled_as_is_asked(config, save, capsys
     for number in range(3):
         save(f"normal/deep{number}.png", RAMP // (number + 1))
     images = load("image_folder", config)
-    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "bits" in line]
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "come out nearly all alike" in line]
     assert "16 bits have values from 0 to 4095 of 65535 alone" in warning
     assert warning.endswith("set --config.data.intensity_range=0,4095")
     deep = images.ids.tolist().index("normal/deep0.png")
     assert images.read_view(deep, 0).max() == 16
     config.data.intensity_range = "0,4095"
     images = load("image_folder", config)
-    assert capsys.readouterr().err == ""
+    assert "bits" not in capsys.readouterr().err.replace("12_bits", "")
     assert [images.read_view(deep + number, 0).max() for number in range(3)] == [255, 127, 85]  # one scale for all
     np.testing.assert_array_equal(images.read_view(deep, 0)[0, :, 0], np.arange(256))
     assert images.intensity["range"] == (0, 4095)

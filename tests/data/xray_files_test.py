@@ -141,7 +141,9 @@ def test_a_link_out_of_the_folder_is_named(config, tmp_path):
     write_parcels(tmp_path / "scans")
     write_parcels(tmp_path / "elsewhere")
     (tmp_path / "scans" / "soc" / "more").symlink_to(tmp_path / "elsewhere" / "soc")
-    with pytest.raises(UserError, match="soc/more leads out of .*scans: put its pictures into that folder"):
+    with pytest.raises(
+        UserError, match="soc/more is a link that leads out of .*scans: put a folder of pictures there instead"
+    ):
         load("xray", config)
 
 
@@ -246,5 +248,86 @@ def test_a_folder_of_neither_kind_is_refused(config, tmp_path):
         load("xray", config)
     (tmp_path / "scans" / "soc").rmdir()
     (tmp_path / "scans" / "meta.txt").write_text("a\tb\n")
-    with pytest.raises(UserError, match="has no column basename and no dangerous and no instance, or no lines"):
+    with pytest.raises(UserError, match="has no column basename and no dangerous and no instance"):
+        load("xray", config)
+
+
+def test_parcels_of_one_view_need_no_suffix(config, tmp_path):
+    write_parcels(tmp_path / "scans", views=("",))
+    config.data.view_suffixes = ""
+    images = load("xray", config)
+    assert images.views == ("",)
+    assert np.bincount(images.labels).tolist() == [10, 3]
+    assert images.ids.tolist()[0] == "soc/p0"
+
+
+def test_what_is_found_is_said(config, tmp_path, capsys):
+    write_parcels(tmp_path / "scans")
+    load("xray", config)
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        f"{tmp_path / 'scans'}: 13 parcels, soc/ and threat/",
+        "  soc     10 parcels  soc/",
+        "  threat   3 parcels  threat/",
+    ]
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_hidden_files_count_in_no_layout(config, tmp_path, kind):
+    WRITERS[kind](tmp_path / "scans")
+    expected = len(load("xray", config).ids)
+    for folder in [folder for folder in (tmp_path / "scans").rglob("*") if folder.is_dir()]:
+        for name in ("00000_OL.png", "00000_top.png", "0001.png"):
+            scan(folder / f"._{name}", 0)
+            scan(folder / ".hidden" / name, 0)
+        for name in ("._00000.json", ".hidden/00000.json"):
+            (folder / name).write_bytes(b"\0\5\x16\7")
+    (tmp_path / "scans" / ".Grey").mkdir()
+    assert len(load("xray", config).ids) == expected
+    config.data.compass_kind = ".Grey"
+    if kind == "compass_xp":
+        with pytest.raises(UserError, match="has Colour, Low$"):
+            load("xray", config)
+
+
+@pytest.mark.parametrize("kind", ["parcels", "dvxray in two folders", "compass_xp"])
+def test_folders_may_be_links(config, tmp_path, kind):
+    WRITERS[kind](tmp_path / "scans")
+    expected = len(load("xray", config).ids)
+    for number, folder in enumerate([folder for folder in (tmp_path / "scans").iterdir() if folder.is_dir()]):
+        folder.rename(tmp_path / f"elsewhere{number}")
+        folder.symlink_to(tmp_path / f"elsewhere{number}")
+    images = load("xray", config)
+    assert len(images.ids) == expected and images.skipped == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"), [("parcels", "soc"), ("dvxray in one folder", "DvXray"), ("compass_xp", "Colour")]
+)
+def test_links_below_that_lead_elsewhere_are_named(config, tmp_path, kind, place):
+    WRITERS[kind](tmp_path / "scans")
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "scans" / place / "more"
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(
+        UserError, match=f"{place}/more is a link that leads out of .*scans: put a folder of pictures there instead"
+    ):
+        load("xray", config)
+    (tmp_path / "elsewhere").rmdir()
+    with pytest.raises(UserError, match=f"{place}/more is a link to nowhere"):
+        load("xray", config)
+
+
+def test_a_picture_that_is_a_link_to_nowhere_is_a_bad_sample(config, tmp_path):
+    write_parcels(tmp_path / "scans")
+    (tmp_path / "scans" / "soc" / "p3_side.png").unlink()
+    (tmp_path / "scans" / "soc" / "p3_side.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UserError, match=r"1 of 13 samples cannot be used: 'soc/p3' \(side view: a link to nowhere\)"):
+        load("xray", config)
+
+
+def test_a_class_that_is_a_link_to_nowhere_is_named(config, tmp_path):
+    write_parcels(tmp_path / "scans")
+    (tmp_path / "scans" / "soc").rename(tmp_path / "elsewhere")
+    (tmp_path / "scans" / "soc").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="scans/soc is a link to nowhere"):
         load("xray", config)

@@ -1,13 +1,20 @@
 """What folders of picture files hold, before any file is opened: which files make which sample, of which class."""
 
+import collections
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
+from collections.abc import Iterator, Sequence
 
 from brittle_jax import console
 from brittle_jax.data.picture_file import SUFFIXES
 from brittle_jax.errors import UserError
+
+NORMAL = "normal"  # name of the class of normal pictures
+SPLITS = ("train", "calibration", "test")
+_MOST_FOLDERS, _MOST_CLASSES = 3, 30  # that are shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +44,8 @@ class Listing:
     """What a folder holds, before any file is opened.
 
     Attributes:
-        name: of the data set.
-        folder: out of which no file may lead.
+        name: of the data set, or of the layout that it has.
+        folder: out of which no file may lead, but through links to folders that lie directly in it.
         classes: names of the labels.
         views: names of the views of a sample; one empty name where it has no views.
         entries: the samples, sorted by id, whatever order they were listed in.
@@ -65,32 +72,75 @@ class Listing:
         """The folder as text that can be printed, whatever bytes its name has."""
         return as_text(self.folder)
 
+    def refusal_of(self, file: pathlib.Path) -> str | None:
+        """Returns why a file must not be read: it leads out of the folder, or nowhere; None where it may be."""
+        return _refusal(file, self.folder, self._roots)
+
+    @functools.cached_property
+    def _roots(self) -> tuple[pathlib.Path, ...]:
+        return _roots_of(self.folder)
+
 
 def find_pictures(folder: pathlib.Path, root: pathlib.Path) -> list[pathlib.Path]:
     """Returns the picture files below a folder, by their suffix, sorted; what is hidden does not count.
 
-    Links to folders are not followed. Those that lead out of `root` are returned as if they were files, so that they
-    are refused by name; inside of it the pictures are found anyway.
+    Links that `find_files` gives as if they were files are among them, so that each is refused by name.
 
     Raises:
-        OSError: where a folder cannot be listed.
+        OSError: where a folder cannot be listed; its `filename` is that folder.
     """
     found, others = [], []
-    for parent, folders, names in os.walk(folder, onerror=_raise):
-        visible = [pathlib.Path(parent, name) for name in names if not name.startswith(".")]
-        found += [file for file in visible if file.suffix.lower() in SUFFIXES]
-        others += [file for file in visible if file.suffix.lower() not in SUFFIXES]
-        links = [pathlib.Path(parent, name) for name in folders if os.path.islink(os.path.join(parent, name))]
-        found += [link for link in links if not leads_inside(link, root)]
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for file in find_files(folder, root):
+        is_picture = file.suffix.lower() in SUFFIXES or links_to_folder(file)
+        (found if is_picture else others).append(file)
     if others:
         example = as_text(min(others).relative_to(root))
         console.warn(f"{as_text(folder)}: left out, {len(others)} whose names are not pictures', such as {example}")
     return sorted(found)
 
 
+def find_files(folder: pathlib.Path, root: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields the files below a folder, which lies in `root` or is it; what is hidden does not count.
+
+    Links to folders elsewhere are followed directly in `root`, where a user put them; further below they are yielded
+    as if they were files. Other links to folders are left alone: what they lead to is found anyway.
+
+    Raises:
+        OSError: where a folder cannot be listed; its `filename` is that folder.
+    """
+    roots = _roots_of(root)
+    if _refusal(folder, root, roots):
+        yield folder
+        return
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        here = pathlib.Path(parent)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (here / name for name in names if not name.startswith("."))
+        for link in (here / name for name in folders if os.path.islink(here / name)):
+            is_outside = not link.resolve().is_relative_to(roots[0])
+            if _refusal(link, root, roots) or (is_outside and here == root):
+                yield from find_files(link, root)
+
+
 def _raise(error: OSError) -> None:
     raise error
+
+
+def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folders directly in a folder, and its links to folders or nowhere, sorted, without hidden ones.
+
+    Raises:
+        OSError: where the folder cannot be listed; its `filename` is that folder.
+    """
+    visible = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    is_folder = [entry.is_dir(follow_symlinks=False) or links_to_folder(entry.path) for entry in visible]
+    return sorted(folder / entry.name for entry in itertools.compress(visible, is_folder))
+
+
+def links_to_folder(path: str | pathlib.Path) -> bool:
+    """Returns whether a path is a link to a folder, or to nowhere and called as folders are."""
+    is_lost = not pathlib.Path(path).suffix and not os.path.exists(path)
+    return os.path.islink(path) and (is_lost or os.path.isdir(path))
 
 
 def as_text(path: str | pathlib.Path) -> str:
@@ -103,11 +153,73 @@ def id_of(file: pathlib.Path, folder: pathlib.Path) -> str:
     return as_text(file.relative_to(folder).as_posix())
 
 
-def leads_inside(file: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Returns whether a file, links followed, lies below a folder."""
+def _roots_of(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """Returns the folders that files may lie in: `folder`, and those elsewhere that links directly in it lead to."""
+    here = folder.resolve()
+    links = [entry.path for entry in os.scandir(folder) if entry.is_symlink() and os.path.isdir(entry.path)]
+    targets = [pathlib.Path(link).resolve() for link in links]
+    return (here, *(target for target in targets if not here.is_relative_to(target)))
+
+
+def _refusal(file: pathlib.Path, folder: pathlib.Path, roots: Sequence[pathlib.Path]) -> str | None:
+    """Returns why a file of a folder must not be read, where only what lies in `roots` may be; None where it may."""
     try:
-        return file.resolve().is_relative_to(folder.resolve())
+        os.stat(file)
+    except FileNotFoundError:
+        if os.path.islink(file):
+            return "a link to nowhere"
+    except (OSError, ValueError):  # reading it will say so
+        pass
+    try:
+        target = file.resolve()
     except RuntimeError:  # a link to itself, before Python 3.13; reading it will say so
-        return True
-    except (OSError, ValueError):  # a name that no file can have
-        return False
+        return None
+    except (OSError, ValueError):
+        return "a name that no file can have"
+    if any(target.is_relative_to(root) for root in roots):
+        return None
+    is_inside = pathlib.Path(os.path.abspath(file)).is_relative_to(os.path.abspath(folder))
+    return "a link that leads out of the folder" if is_inside else "leads out of the folder"
+
+
+def announce(listing: Listing, layout: str) -> None:
+    """Says which layout a folder has, and of each class how many samples there are, and in which folders."""
+    what = "picture" if len(listing.views) == 1 else "parcel"
+    console.say(f"{listing.title}: {console.count(len(listing.entries), what)}, {layout}")
+    of_class = collections.defaultdict(list)
+    for entry in listing.entries:
+        of_class[entry.label].append(entry)
+    rows = []
+    for name in listing.classes:
+        entries = of_class[name]
+        number, unit = console.count(len(entries), what).split()
+        rows.append((name, number, unit, *_where(listing, entries)))
+    shown = rows[:_MOST_CLASSES]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for name, number, unit, splits, folders in shown:
+        columns = [f"{name:{widths[0]}}", f"{number:>{widths[1]}} {unit:{widths[2]}}", f"{splits:{widths[3]}}", folders]
+        console.say(f"  {'  '.join(filter(None, columns))}".rstrip())
+    if len(rows) > len(shown):
+        console.say(f"  and {len(rows) - len(shown)} kinds more")
+
+
+def _where(listing: Listing, entries: Sequence[Entry]) -> tuple[str, str]:
+    """Returns how many samples each split has, where they are given, and the folders that hold the samples."""
+    of_split = collections.defaultdict(list)
+    for entry in entries:
+        of_split[entry.split].append(entry)
+    splits = [f"{len(of_split[split])} {split}" for split in SPLITS if split in of_split]
+    folders = [folder for split in ("", *SPLITS) for folder in _folders_of(listing, of_split.get(split, ()))]
+    folders = list(dict.fromkeys(folders))
+    more = [f"and {len(folders) - _MOST_FOLDERS} more"] if len(folders) > _MOST_FOLDERS else []
+    return ", ".join(splits), ", ".join(folders[:_MOST_FOLDERS] + more)
+
+
+def _folders_of(listing: Listing, entries: Sequence[Entry]) -> list[str]:
+    """Returns the deepest folder that holds all files of some samples; where that is `folder`, those in it."""
+    parents = {file.parent for entry in entries for file in entry.files if file}
+    below = {os.path.relpath(parent, listing.folder) for parent in parents}
+    together = os.path.commonpath(below) if below else ""
+    if together in ("", os.curdir):
+        return [f"{as_text(folder)}/" for folder in sorted({folder.split(os.sep)[0] for folder in below})]
+    return [f"{as_text(together)}/"]

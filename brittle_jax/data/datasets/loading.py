@@ -86,7 +86,6 @@ _LISTINGS = {
 
 
 def _load_listing(name: str, listing: Listing, config: ml_collections.ConfigDict) -> ImageSet:
-    console.say(f"{listing.title}: {console.count(len(listing.entries), 'sample')}, read as {listing.name}")
     intensity_range = parse_range(config.data.intensity_range)
     builder_config = picture_files_config(listing, config.data.max_image_pixels, intensity_range)
     builder = _prepared(lambda: PictureFiles(data_dir=_data_dir(config), config=builder_config))

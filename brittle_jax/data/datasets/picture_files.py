@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from brittle_jax import console
-from brittle_jax.data.datasets.listing import Entry, Listing, leads_inside
+from brittle_jax.data.datasets.listing import Entry, Listing
 from brittle_jax.data.picture_file import BadPictureError, Picture, decoders_silenced, read_picture
 from brittle_jax.data.preprocess import encode_png
 
@@ -147,8 +147,8 @@ def _read(config: PictureFilesConfig, entry: Entry) -> dict[str, Any]:
         try:
             if file is None:
                 raise BadPictureError("missing")
-            if not leads_inside(file, listing.folder):
-                raise BadPictureError("leads out of the folder, or nowhere")
+            if reason := listing.refusal_of(file):
+                raise BadPictureError(reason)
             pictures.append(read_picture(file, config.max_pixels, config.intensity_range))
         except BadPictureError as error:
             bad = bad or f"{of_view}{error}"

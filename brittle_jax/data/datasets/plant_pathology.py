@@ -2,7 +2,7 @@
 
 import pathlib
 
-from brittle_jax.data.datasets.listing import Entry, Listing
+from brittle_jax.data.datasets.listing import Entry, Listing, announce
 from brittle_jax.data.datasets.tables import read_table
 from brittle_jax.errors import UserError
 
@@ -19,7 +19,7 @@ def how_to_get(folder: pathlib.Path) -> str:
 
 
 def list_leaves(folder: pathlib.Path) -> Listing:
-    """Lists the labelled photographs of `train.csv` and `images/`, as Kaggle has them.
+    """Lists the labelled photographs of `train.csv` and `images/`, as Kaggle has them, and says how many there are.
 
     Raises:
         UserError: where the table is not there, or is another one.
@@ -33,4 +33,6 @@ def list_leaves(folder: pathlib.Path) -> Listing:
         if len(marked) != 1:
             raise UserError(f"{table}, line {number}: one of {', '.join(CLASSES)} must be 1, {len(marked)} are")
         entries.append(Entry(row["image_id"], marked[0], (folder / "images" / f"{row['image_id']}.jpg",)))
-    return Listing("plant_pathology", folder, CLASSES, ("",), tuple(entries))
+    listing = Listing("plant_pathology", folder, CLASSES, ("",), tuple(entries))
+    announce(listing, "Plant Pathology 2020 as Kaggle has it")
+    return listing

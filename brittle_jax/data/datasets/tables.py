@@ -1,32 +1,88 @@
 """Tables that come with data sets, checked before they are believed."""
 
+import codecs
 import csv
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from brittle_jax.data.datasets.listing import as_text
 from brittle_jax.errors import UserError
 
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "|"}
+_MOST_SHOWN = 200  # characters of a header
 
-def read_table(file: pathlib.Path, columns: Sequence[str], delimiter: str = ",") -> list[tuple[int, dict[str, str]]]:
-    """Reads a table in UTF-8 whose first line names its columns.
+
+def read_table(file: pathlib.Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """Reads a table whose first line names its columns, in any case and with spaces around them.
+
+    Commas, semicolons, tabs or | separate the columns. The text is UTF-8, or UTF-16 that begins with a byte order mark.
+
+    Args:
+        columns: that every line must have, in small letters.
 
     Returns:
-        Each line's number in the file, and its fields by column, without spaces around them.
+        Each line's number in the file, and its fields by column, in small letters, without spaces around either; lines
+        without any text are left out.
 
     Raises:
-        UserError: where the file cannot be read, lacks a column, or a line lacks a field.
+        UserError: where the file cannot be read, lacks a column, or a line lacks a field or has too many.
     """
+    name = as_text(file)
     try:
-        with open(file, newline="", encoding="utf-8-sig") as content:
-            reader = csv.DictReader(content, delimiter=delimiter)
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read as a table: {error}") from error
-    missing = set(columns) - set(rows[0][1] if rows else ())
-    if missing:
-        raise UserError(f"{file} has no column {' and no '.join(sorted(missing))}, or no lines")
-    for number, row in rows:
-        lacking = [column for column in columns if not (row[column] or "").strip()]
-        if lacking:
-            raise UserError(f"{file}, line {number}: no {' and no '.join(lacking)}")
-    return [(number, {name: (value or "").strip() for name, value in row.items() if name}) for number, row in rows]
+        with open(file, newline="", encoding=_encoding_of(file)) as content:
+            separator = _separator_of(name, content.readline(), columns)
+            content.seek(0)
+            lines = csv.reader(content, delimiter=separator, skipinitialspace=separator != "\t")
+            rows = list(_rows_of(name, lines, columns))
+    except UnicodeError as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(f"{name} is no table in UTF-8 or UTF-16: save it as CSV in UTF-8 ({reason})") from error
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{name} cannot be read as a table: {reason}") from error
+    if not rows:
+        raise UserError(f"{name} has a header, but no lines below it")
+    return rows
+
+
+def _encoding_of(file: pathlib.Path) -> str:
+    with open(file, "rb") as content:
+        begin = content.read(2)
+    return "utf-16" if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def _separator_of(name: str, header: str, columns: Sequence[str]) -> str:
+    """Returns what separates the columns of a header that has those that are asked for."""
+    if not header.strip():
+        raise UserError(f"{name} is empty" if not header else f"{name}: its first line is empty, and must name columns")
+    for separator in _SEPARATORS:
+        if set(columns) <= set(_fields(header, separator)):
+            return separator
+    likely = max(_SEPARATORS, key=header.count)
+    missing = sorted(set(columns) - set(_fields(header, likely)))
+    seems = f"separated by {_SEPARATORS[likely]}" if likely in header else "one column"
+    shown = header.strip()[:_MOST_SHOWN]
+    raise UserError(f"{name} has no column {' and no '.join(missing)}: its header is {shown!r}, {seems}")
+
+
+def _fields(header: str, separator: str) -> list[str]:
+    row = next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])
+    return [field.strip().lower() for field in row]
+
+
+def _rows_of(name: str, lines: Iterator[list[str]], columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    header = [field.strip().lower() for field in next(lines)]
+    named = [field for field in header if field]
+    if twice := sorted({field for field in named if named.count(field) > 1}):
+        raise UserError(f"{name} has two columns {' and two '.join(twice)}")
+    for fields in lines:
+        fields = [field.strip() for field in fields]
+        if not any(fields):
+            continue
+        where = f"{name}, line {lines.line_num}:"
+        if any(fields[len(header) :]):
+            raise UserError(f"{where} {len(fields)} fields, but {len(header)} columns: quote texts that have commas")
+        row = {column: field for column, field in zip(header, fields + [""] * len(header), strict=False) if column}
+        if lacking := [column for column in columns if not row[column]]:
+            raise UserError(f"{where} no {' and no '.join(lacking)}")
+        yield lines.line_num, row

@@ -9,7 +9,17 @@ import numpy as np
 
 from brittle_jax import console
 from brittle_jax.config import split_list
-from brittle_jax.data.datasets.listing import Entry, Listing, as_text, find_pictures, id_of
+from brittle_jax.data.datasets.listing import (
+    Entry,
+    Listing,
+    announce,
+    as_text,
+    find_files,
+    find_pictures,
+    id_of,
+    links_to_folder,
+    subfolders,
+)
 from brittle_jax.data.datasets.tables import read_table
 from brittle_jax.data.datasets.xray_parcels import CLASSES
 from brittle_jax.errors import UserError
@@ -20,30 +30,48 @@ _IS_DANGEROUS = {"true": True, "1": True, "yes": True, "false": False, "0": Fals
 
 
 def list_xray(folder: pathlib.Path, view_suffixes: str, compass_kind: str) -> Listing:
-    """Lists the scans of a folder.
+    """Lists the scans of a folder, and says of which kind it is and how many there are of each class.
 
     Args:
         folder: with `soc/` and `threat/` (parcels of one's own), the files of DvXray, or those of COMPASS-XP.
-        view_suffixes: of one's own parcels: how the names of the files of each view end, comma-separated.
+        view_suffixes: of one's own parcels: how the names of the files of each view end, comma-separated; empty where
+            there is one view, and names end as they like.
         compass_kind: of COMPASS-XP: which of its kinds of image.
 
     Raises:
-        UserError: where there is no such folder, or it is of neither kind.
+        UserError: where there is no such folder, it is of neither kind, or a link in it leads elsewhere.
+        OSError: where a folder cannot be listed; its `filename` is that folder.
     """
     if not folder.is_dir():
         raise UserError(f"--config.data.path={as_text(folder)}: no such folder")
-    if (folder / "soc").is_dir():
-        return _list_parcels(folder, split_list(view_suffixes))
+    listing, layout = _list_known(folder, view_suffixes, compass_kind)
+    announce(listing, layout)
+    return listing
+
+
+def _list_known(folder: pathlib.Path, view_suffixes: str, compass_kind: str) -> tuple[Listing, str]:
+    """Returns what a folder holds, and what kind that is."""
+    if folder / "soc" in subfolders(folder):
+        return _list_parcels(folder, split_list(view_suffixes) if view_suffixes.strip() else [""]), "soc/ and threat/"
     for root in (folder, folder / "COMPASS-XP"):
         if (root / "meta.txt").is_file():
-            return _list_compass(root, compass_kind)
-    if entries := list(_dvxray_entries(folder)):
-        _warn_of_unlisted(folder, entries)
-        return Listing("dvxray", folder, CLASSES, _DVXRAY_VIEWS, tuple(entries))
+            return _list_compass(root, compass_kind), f"COMPASS-XP, {compass_kind}"
+    files = sorted(find_files(folder, folder))
+    _refuse_links(files, folder)
+    if entries := list(_dvxray_entries(folder, files)):
+        _warn_of_unlisted(folder, files, entries)
+        return Listing("dvxray", folder, CLASSES, _DVXRAY_VIEWS, tuple(entries)), "DvXray"
     raise UserError(
         f"--config.data.path={as_text(folder)} has no scans that are known: soc/ and threat/ (parcels of one's own), "
         "NAME_OL.png beside NAME.json (DvXray), or meta.txt (COMPASS-XP)"
     )
+
+
+def _refuse_links(files: Sequence[pathlib.Path], folder: pathlib.Path) -> None:
+    """Raises UserError where links to folders are among the files: they lead elsewhere."""
+    for link in filter(links_to_folder, files):
+        where = f"a link that leads out of {as_text(folder)}" if link.exists() else "a link to nowhere"
+        raise UserError(f"{as_text(link)} is {where}: put a folder of pictures there instead, or remove it")
 
 
 def _list_parcels(folder: pathlib.Path, suffixes: Sequence[str]) -> Listing:
@@ -51,18 +79,19 @@ def _list_parcels(folder: pathlib.Path, suffixes: Sequence[str]) -> Listing:
     views = tuple(suffix.strip("_-. ") or suffix for suffix in suffixes)
     if not views or len(set(views)) < len(views):
         raise UserError(
-            f"--config.data.view_suffixes={','.join(suffixes)!r}: say how names of each view end, such as _top,_side"
+            f"--config.data.view_suffixes={','.join(suffixes)!r}: say how names of each view end, such as _top,_side, "
+            "or nothing where there is one view"
         )
     parcels: dict[tuple[str, str], dict[str, pathlib.Path]] = {}
     for label in CLASSES:
-        for file in find_pictures(folder / label, folder) if (folder / label).is_dir() else ():
+        files = find_pictures(folder / label, folder) if folder / label in subfolders(folder) else []
+        _refuse_links(files, folder)
+        for file in files:
             suffix = next((suffix for suffix in suffixes if file.stem.endswith(suffix)), None)
-            if suffix is None and file.is_dir():
-                raise UserError(f"{as_text(file)} leads out of {as_text(folder)}: put its pictures into that folder")
             if suffix is None:
                 raise UserError(
                     f"{as_text(file)}: before its type the name ends in none of {', '.join(suffixes)}: set "
-                    "--config.data.view_suffixes to how the names of each view end"
+                    "--config.data.view_suffixes to how the names of each view end, or to nothing if there is one view"
                 )
             parcel = id_of(file.with_name(file.stem.removesuffix(suffix)), folder)
             if parcels.setdefault((label, parcel), {}).setdefault(suffix, file) is not file:
@@ -73,9 +102,9 @@ def _list_parcels(folder: pathlib.Path, suffixes: Sequence[str]) -> Listing:
     return Listing("xray", folder, CLASSES, views, tuple(entries))
 
 
-def _dvxray_entries(folder: pathlib.Path) -> Iterator[Entry]:
+def _dvxray_entries(folder: pathlib.Path, files: Sequence[pathlib.Path]) -> Iterator[Entry]:
     """Lists `NAME.json` beside `NAME_OL.png` and `NAME_SD.png`, in one folder or in several."""
-    for file in sorted(folder.rglob("*.json")):
+    for file in (file for file in files if file.suffix == ".json"):
         pictures = [file.with_name(f"{file.stem}_{view}.png") for view in _DVXRAY_VIEWS]
         if not any(picture.exists() for picture in pictures):
             continue
@@ -88,13 +117,14 @@ def _dvxray_entries(folder: pathlib.Path) -> Iterator[Entry]:
         )
 
 
-def _warn_of_unlisted(folder: pathlib.Path, entries: Sequence[Entry]) -> None:
+def _warn_of_unlisted(folder: pathlib.Path, files: Sequence[pathlib.Path], entries: Sequence[Entry]) -> None:
     """Says how many scans of DvXray have no annotation: whether they are threats is not known."""
     listed = {file for entry in entries for file in entry.files}
-    scans = {file for view in _DVXRAY_VIEWS for file in folder.rglob(f"*_{view}.png")}
+    scans = {file for view in _DVXRAY_VIEWS for file in files if file.name.endswith(f"_{view}.png")}
     if unlisted := sorted(scans - listed):
         example = id_of(unlisted[0], folder)
-        console.warn(f"{as_text(folder)}: left out, {len(unlisted)} pictures without NAME.json, such as {example}")
+        many = console.count(len(unlisted), "picture")
+        console.warn(f"{as_text(folder)}: left out, {many} without NAME.json, such as {example}")
 
 
 def _objects_of(file: pathlib.Path) -> list[dict[str, Any]]:
@@ -130,11 +160,13 @@ def _box(file: pathlib.Path, corners: Any) -> tuple[int, int, int, int]:
 def _list_compass(folder: pathlib.Path, kind: str) -> Listing:
     """Lists the images of one kind, by `meta.txt`; all scans of one object are one group."""
     table = folder / "meta.txt"
-    rows = read_table(table, ("basename", "dangerous", "instance"), delimiter="\t")
-    kinds = sorted(each.name for each in folder.iterdir() if each.is_dir())
+    rows = read_table(table, ("basename", "dangerous", "instance"))
+    kinds = [each.name for each in subfolders(folder)]
     if kind not in kinds:
         raise UserError(f"--config.data.compass_kind={kind!r}: {folder} has {', '.join(kinds) or 'no folders'}")
-    files = {file.stem: file for file in find_pictures(folder / kind, folder)}
+    pictures = find_pictures(folder / kind, folder)
+    _refuse_links(pictures, folder)
+    files = {file.stem: file for file in pictures}
     entries = []
     for number, row in rows:
         if row["dangerous"].lower() not in _IS_DANGEROUS:

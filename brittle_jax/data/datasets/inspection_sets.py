@@ -1,0 +1,161 @@
+"""Sets of industrial anomalies in the layouts they are published in, with their own splits.
+
+MVTec AD (Bergmann et al., https://doi.org/10.1109/CVPR.2019.00982) and MVTec LOCO AD
+(https://doi.org/10.1007/s11263-022-01578-9), VisA (Zou et al., https://arxiv.org/abs/2207.14315) and Real-IAD
+(Wang et al., https://arxiv.org/abs/2403.12580). Masks are not read.
+"""
+
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from brittle_jax import console
+from brittle_jax.data.datasets.listing import NORMAL, Entry, as_text, find_pictures, id_of, subfolders
+from brittle_jax.data.datasets.tables import read_table
+from brittle_jax.errors import UserError
+
+LAYOUTS = {
+    "mvtec_ad": "in the layout of MVTec AD",
+    "visa": "in the layout of VisA, split as its 1cls.csv says",
+    "real_iad": "in the layout of Real-IAD, split as its JSON says",
+}
+_MVTEC_SPLITS = {"train": "train", "validation": "calibration", "test": "test"}
+_MVTEC_NORMAL = "good"
+_VISA_LABELS = {"normal": NORMAL, "anomaly": "anomaly"}
+_PUBLISHED_SPLITS = ("train", "test")
+_OBJECT_OF_REAL_IAD = re.compile(r"S\d+")
+
+
+def layout_of(folder: pathlib.Path) -> str:
+    """Returns a key of LAYOUTS where a folder holds one object as one of them is published; empty otherwise."""
+    folder = _absolute(folder)
+    if os.path.isdir(folder / "train" / _MVTEC_NORMAL):
+        return "mvtec_ad"
+    if os.path.isdir(folder / "Data") and os.path.isfile(_visa_table(folder)):
+        return "visa"
+    if any(os.path.isdir(folder / kinds) for kinds in ("OK", "NG")) and _real_iad_json(folder):
+        return "real_iad"
+    return ""
+
+
+def _absolute(folder: pathlib.Path) -> pathlib.Path:
+    """Returns the path of a folder by which its name and what lies beside it are known."""
+    return pathlib.Path(os.path.abspath(folder))
+
+
+def objects_below(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folders of the objects that a published set consists of, where a folder is its root.
+
+    Raises:
+        OSError: where a folder cannot be listed; its `filename` is that folder.
+    """
+    beside = subfolders(folder)
+    deeper = [each for sizes in beside if sizes.name.startswith("realiad_") for each in _folders_in(sizes)]
+    return [each for each in beside + deeper if layout_of(each)]
+
+
+def _folders_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    return subfolders(folder) if folder.is_dir() else []
+
+
+def list_object(folder: pathlib.Path, layout: str) -> list[Entry]:
+    """Returns the pictures of one object, labelled `normal` or by the kind of anomaly, with their published split.
+
+    Args:
+        folder: of the object.
+        layout: what `layout_of` says of it.
+
+    Raises:
+        UserError: where the file that gives the split is damaged, or does not have the object.
+        OSError: where a folder cannot be listed; its `filename` is that folder.
+    """
+    read = {"mvtec_ad": _mvtec_entries, "visa": _visa_entries, "real_iad": _real_iad_entries}[layout]
+    return list(read(_absolute(folder)))
+
+
+def _mvtec_entries(folder: pathlib.Path) -> Iterator[Entry]:
+    """Lists `train/good`, `validation/good` (MVTec LOCO), `test/good` and `test/KIND`."""
+    left_out = [each.name for each in subfolders(folder) if each.name not in (*_MVTEC_SPLITS, "ground_truth")]
+    if left_out:
+        console.warn(f"{as_text(folder)}: left out, no part of MVTec AD's layout: {', '.join(map(as_text, left_out))}")
+    for name, split in _MVTEC_SPLITS.items():
+        for kind in _folders_in(folder / name):
+            label = NORMAL if kind.name == _MVTEC_NORMAL else as_text(kind.name)
+            for file in find_pictures(kind, folder):
+                yield Entry(id_of(file, folder), label, (file,), split=split)
+
+
+def _visa_table(folder: pathlib.Path) -> pathlib.Path:
+    return folder.parent / "split_csv" / "1cls.csv"
+
+
+def _visa_entries(folder: pathlib.Path) -> Iterator[Entry]:
+    """Lists the lines of an object in `split_csv/1cls.csv`; its paths begin at the folder that holds the objects."""
+    table = _visa_table(folder)
+    rows = read_table(table, ("object", "split", "label", "image"))
+    of_object = [(number, row) for number, row in rows if row["object"] == folder.name]
+    if not of_object:
+        known = ", ".join(sorted({row["object"] for _, row in rows}))
+        raise UserError(f"{as_text(table)} has no object {as_text(folder.name)!r}: it has {known}")
+    for number, row in of_object:
+        for column, allowed in (("split", _PUBLISHED_SPLITS), ("label", tuple(_VISA_LABELS))):
+            if row[column] not in allowed:
+                where = f"{as_text(table)}, line {number}:"
+                raise UserError(f"{where} {column} is {row[column]!r}, not one of {', '.join(allowed)}")
+        file = folder.parent / os.path.normpath(row["image"])
+        label = _VISA_LABELS[row["label"]]
+        yield Entry(_id_wherever(file, folder), label, (file,), split=row["split"])
+
+
+def _id_wherever(file: pathlib.Path, folder: pathlib.Path) -> str:
+    """Returns the path of a file as seen from a folder, which it may lead out of: reading will refuse it then."""
+    return as_text(os.path.relpath(file, folder))
+
+
+def _real_iad_json(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the file that gives an object's split, which is where it was unpacked."""
+    around = (folder.parent, folder.parent.parent)
+    unpacked = [beside / name for beside in around for name in ("realiad_jsons", "realiad_jsons/realiad_jsons")]
+    files = [place / f"{folder.name}.json" for place in (folder, folder.parent, *unpacked)]
+    return next((file for file in files if os.path.isfile(file)), None)
+
+
+def _real_iad_entries(folder: pathlib.Path) -> Iterator[Entry]:
+    """Lists `train` and `test` of an object's JSON; views of one thing in which no anomaly shows are normal there."""
+    file = _real_iad_json(folder)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{as_text(file)} is not a split of Real-IAD ({type(error).__name__}: {error})") from error
+    normal = _field(file, content, "meta", dict, "the whole file").get("normal_class")
+    if not isinstance(normal, str) or not normal:
+        raise UserError(f"{as_text(file)}: meta.normal_class is {str(normal)[:60]!r}, not the name of a class")
+    prefix = content["meta"].get("prefix", folder.name)
+    if pathlib.PurePosixPath(str(prefix)).name != folder.name:
+        raise UserError(f"{as_text(file)}: meta.prefix is {str(prefix)[:60]!r}, another object than {folder.name!r}")
+    for split in _PUBLISHED_SPLITS:
+        for number, item in enumerate(_field(file, content, split, list, "the whole file")):
+            where = f"{split}[{number}]"
+            kind = _field(file, item, "anomaly_class", str, where)
+            path = _field(file, item, "image_path", str, where)
+            thing = pathlib.PurePosixPath(path).parent
+            group = str(thing) if _OBJECT_OF_REAL_IAD.fullmatch(thing.name) else ""
+            picture = folder / os.path.normpath(path)
+            label = NORMAL if kind == normal else kind
+            yield Entry(_id_wherever(picture, folder), label, (picture,), split=split, group=group)
+
+
+def _field(file: pathlib.Path, content: Any, name: str, kind: type, where: str) -> Any:
+    """Returns a field of an object of JSON.
+
+    Raises:
+        UserError: where there is none of that kind, or it is empty text.
+    """
+    value = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(value, kind) or value == "":
+        wanted = {dict: "an object", list: "a list", str: "text"}[kind]
+        raise UserError(f"{as_text(file)} is not a split of Real-IAD: {where} has no {name} that is {wanted}")
+    return value

@@ -1,0 +1,217 @@
+"""Folders of pictures of one's own."""
+
+import os
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+import pytest
+
+from brittle_jax.data import one_class
+from brittle_jax.data.datasets.image_folder import list_pictures
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.errors import UserError
+from tests.data.folders import save
+
+_NOBODY = 65534
+
+
+def test_a_folder_is_read_with_its_kinds_of_anomalies(config):
+    images = load("image_folder", config)
+    assert images.classes == ("normal", "dent", "scratch")
+    assert images.synthetic is False and images.official_split is None
+    assert images.ids.tolist()[:2] == ["dent/2.tif", "dent/deep/1.bmp"]
+    assert np.bincount(images.labels).tolist() == [6, 2, 1]
+    assert images.read_image(3).shape == images.image_shape == (32, 32, 3)
+    assert images.read_view(3, 0).shape == (20, 30, 3)
+    assert images.skipped == ()
+
+
+def test_hidden_and_other_files_do_not_count(config, folder):
+    for name in ("normal/.hidden.png", "normal/notes.txt", "normal/Thumbs.db", "normal/.cache/0.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    assert len(load("image_folder", config).ids) == 9
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.png", "ü.png", "a,b\"c'.png", "line\nbreak.png", "<b>.png", os.fsdecode(b"\xff.png")]
+)
+def test_odd_names_are_read(config, folder, name):
+    save(folder / "normal" / name)
+    images = load("image_folder", config)
+    assert sum(str(sample).startswith("normal/") for sample in images.ids) == 7
+    for sample in images.ids:
+        str(sample).encode()  # can be written to any file
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(config, folder):
+    with tempfile.TemporaryDirectory() as root:  # unlike pytest's own, one that others may enter
+        os.chmod(root, 0o755)
+        own = pathlib.Path(shutil.copytree(folder, f"{root}/own"))
+        (own / "dent").chmod(0)
+        config.data.path = str(own)
+        user = os.geteuid()
+        try:
+            if user == 0:  # who may list everything
+                os.seteuid(_NOBODY)
+            with pytest.raises(UserError, match="cannot be listed: Permission denied"):
+                load("image_folder", config)
+            with pytest.raises(PermissionError) as error:
+                list_pictures(own)
+            assert error.value.filename == str(own / "dent")
+        finally:
+            os.seteuid(user)
+            (own / "dent").chmod(0o755)
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/x", "x" * 300, os.fsdecode(b"/\xff"), "a\0b"])
+def test_a_path_that_cannot_be_is_refused(config, path):
+    config.data.path = path
+    with pytest.raises(UserError, match="data.path=.*(cannot be listed|no such folder)"):
+        load("image_folder", config)
+
+
+def test_a_folder_of_anomalies_may_have_any_name(config, folder):
+    (folder / "dent").rename(folder / os.fsdecode(b"d\xff"))
+    images = load("image_folder", config)
+    assert images.classes == ("normal", "d\\xff", "scratch")
+    assert len(images.ids) == 9
+
+
+def test_pictures_that_do_not_count_are_mentioned(config, folder, capsys):
+    (folder / "normal" / "photo.psd").write_bytes(b"x")
+    save(folder / "loose.png")
+    assert len(load("image_folder", config).ids) == 9
+    printed = capsys.readouterr().err
+    assert "left out, 1 whose names are not pictures', such as normal/photo.psd" in printed
+    assert "left out, 1 that lie in no folder, such as loose.png" in printed
+
+
+def test_a_link_between_folders_of_classes_is_not_followed(config, folder):
+    os.symlink(folder / "scratch", folder / "normal" / "scratch")
+    assert len(load("image_folder", config).ids) == 9
+
+
+def test_a_link_inside_the_folder_is_followed(config, folder):
+    os.symlink(folder / "normal" / "0.png", folder / "normal" / "again.png")
+    images = load("image_folder", config)
+    assert "normal/again.png" in images.ids and images.skipped == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: folder.rename(folder.parent / "moved"), "no such folder or file"),
+        (
+            lambda folder: (folder / "normal").rename(folder / "good"),
+            "but good: rename it to normal",
+        ),
+        (lambda folder: [file.unlink() for file in (folder / "normal").iterdir()], "no pictures of the class normal"),
+    ],
+)
+def test_a_folder_without_normal_pictures_is_refused(config, folder, change, message):
+    change(folder)
+    with pytest.raises(UserError, match=message):
+        load("image_folder", config)
+
+
+def test_no_folder_at_all_is_refused_unless_one_may_be_made_up(config):
+    config.data.path = ""
+    assert load("image_folder", config).synthetic
+    config.data.stand_in = False
+    with pytest.raises(UserError, match="data.path is empty: name the folder that has your pictures"):
+        load("image_folder", config)
+
+
+def test_what_is_found_is_said_before_it_is_read(config, folder, capsys):
+    for number in range(6, 1200):
+        (folder / "normal" / f"{number}.png").write_bytes((folder / "normal" / "0.png").read_bytes())
+    (folder / "scratch" / "0.jpg").rename(folder / "scratch" / "0.png")
+    list_pictures(folder)
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [
+        f"{folder}: 1,203 pictures, normal beside kinds of anomalies",
+        "  normal   1,200 pictures  normal/",
+        "  dent         2 pictures  dent/",
+        "  scratch      1 picture   scratch/",
+    ]
+    assert output.err == ""
+
+
+def test_few_normal_pictures_are_warned_of(config, folder, capsys):
+    list_pictures(folder)
+    assert "own: 6 normal pictures, fewer than 20: too few to learn what is normal\n" in capsys.readouterr().err
+    for number in range(1, 6):
+        (folder / "normal" / f"{number}.png").unlink()
+    list_pictures(folder)
+    assert "own: 1 normal picture, fewer than 20" in capsys.readouterr().err
+
+
+def test_masks_are_left_out_with_a_warning(config, folder, capsys):
+    for place in ("ground_truth/dent/2.png", "dent/2_mask.tif", "scratch/Ground_Truth/0.png", "normal/0_MASK.png"):
+        save(folder / place)
+    images = load("image_folder", config)
+    assert np.bincount(images.labels).tolist() == [6, 2, 1] and images.classes == ("normal", "dent", "scratch")
+    assert "own: left out, 4 masks, such as dent/2_mask.tif\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ("good/0.png", "good"),
+        ("OK/a/0.png", "OK"),
+        ("Normal/0.png", "Normal"),
+        ("normals/0.png", "normals"),
+        ("dent/Good/0.png", "dent/Good"),
+        ("test/a/normal/0.png", "test/a/normal"),
+    ],
+)
+def test_folders_that_are_called_normal_are_no_anomalies(config, folder, place, named):
+    save(folder / place)
+    save(folder / "Normals" / "0.png")
+    with pytest.raises(UserError, match=f"pictures in .*{named}.*, beside normal, would be anomalies.*CSV table"):
+        load("image_folder", config)
+
+
+def test_inside_normal_folders_may_have_any_name(config, folder):
+    save(folder / "normal" / "good" / "0.png")
+    (folder / "ok").mkdir()  # and one without pictures is none
+    images = load("image_folder", config)
+    assert np.bincount(images.labels).tolist() == [7, 2, 1]
+
+
+def test_a_folder_without_normal_says_what_it_holds_and_what_else_can_be_given(config, folder):
+    (folder / "normal").rename(folder / "fine")
+    save(folder / "loose.png")
+    message = r"has no folder normal \(it holds dent, fine, scratch and 1 picture in no folder\): put .*CSV.*MVTec AD"
+    with pytest.raises(UserError, match=message):
+        load("image_folder", config)
+    (folder / "fine").rename(folder / "Normal")
+    with pytest.raises(UserError, match="has no folder normal, but Normal: rename it to normal"):
+        load("image_folder", config)
+
+
+def test_a_picture_is_no_table(config, folder):
+    config.data.path = str(folder / "normal" / "0.png")
+    with pytest.raises(UserError, match="0.png is a picture: name the folder that holds it"):
+        load("image_folder", config)
+
+
+def test_a_class_of_mvtec_that_was_moved_by_hand_is_read_once_its_normal_pictures_are_together(
+    config, tmp_path, capsys
+):
+    folder = tmp_path / "moved"
+    parts = {"normal": 12, "Normal": 3, "test/good": 4, "test/broken": 4, "ground_truth/broken": 4}
+    for part, count in parts.items():
+        for number in range(count):
+            save(folder / part / f"{number:03d}{'_mask' * part.startswith('ground')}.png", number)
+    config.data.path = str(folder)
+    with pytest.raises(UserError, match="pictures in Normal, test/good, beside normal, would be anomalies"):
+        load("image_folder", config)
+    (folder / "Normal").rename(folder / "normal" / "more")
+    (folder / "test" / "good").rename(folder / "normal" / "good")
+    (configuration,) = one_class.configurations(load("image_folder", config), config)
+    assert configuration.test_labels.sum() == 4
+    assert "left out, 4 masks, such as ground_truth/broken/000_mask.png" in capsys.readouterr().err

@@ -1,0 +1,291 @@
+"""Sets of industrial anomalies in the layouts they are published in, written here file by file."""
+
+import collections
+import itertools
+import json
+
+import pytest
+
+from brittle_jax import experiment
+from brittle_jax.data import one_class
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.errors import UserError
+from tests.data.folders import save
+from tests.small_runs import read, shrink
+
+
+def write_mvtec(folder, parts):
+    """Saves so many pictures in each folder of an object."""
+    for part, count in parts.items():
+        for number in range(count):
+            save(folder / part / f"{number:03d}.png", 10 * number)
+
+
+BOTTLE = {"train/good": 22, "test/good": 4, "test/broken": 3, "test/scratch": 2, "ground_truth/broken": 3}
+
+
+def write_visa(folder, objects=("candle", "pcb1")):
+    lines = ["object,split,label,image,mask"]
+    for name in objects:
+        for number in range(24):
+            image = f"{name}/Data/Images/Normal/{number:04d}.JPG"
+            save(folder / image, 10 * number)
+            lines.append(f"{name},{'train' if number < 20 else 'test'},normal,{image},")
+        for number in range(3):
+            image = f"{name}/Data/Images/Anomaly/{number:03d}.JPG"
+            save(folder / image, 10 * number)
+            lines.append(f"{name},test,anomaly,{image},{name}/Data/Masks/Anomaly/{number:03d}.png")
+    (folder / "split_csv").mkdir()
+    (folder / "split_csv" / "1cls.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def real_iad_content(name):
+    """Returns the JSON of an object: five things that train, one that tests, and one whose dent shows in one view."""
+    content = {"meta": {"normal_class": "OK", "prefix": f"{name}/"}, "train": [], "test": []}
+    for number in range(6):
+        for view in range(1, 6):
+            picture = f"OK/S{number:04d}/{name}_{number:04d}_OK_C{view}_20230922.jpg"
+            item = {"category": name, "anomaly_class": "OK", "image_path": picture, "mask_path": None}
+            content["train" if number < 5 else "test"].append(item)
+    for view in range(1, 6):
+        picture = f"NG/BX/S0001/{name}_0001_NG_BX_C{view}_20230922.jpg"
+        kind, mask = ("BX", picture.replace("jpg", "png")) if view == 1 else ("OK", None)
+        content["test"].append({"category": name, "anomaly_class": kind, "image_path": picture, "mask_path": mask})
+    return content
+
+
+def write_real_iad(folder, sizes="realiad_1024", jsons="realiad_jsons/realiad_jsons", objects=("audiojack", "mint")):
+    for name in objects:
+        content = real_iad_content(name)
+        for item in content["train"] + content["test"]:
+            save(folder / sizes / name / item["image_path"], len(item["image_path"]))
+        (folder / jsons).mkdir(parents=True, exist_ok=True)
+        (folder / jsons / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def counts(images):
+    """Returns how many samples there are of each class and split."""
+    labels = [images.classes[label] for label in images.labels]
+    return dict(collections.Counter(zip(labels, images.official_split.tolist(), strict=True)))
+
+
+def said_of_kinds(capsys):
+    lines = capsys.readouterr().out.splitlines()
+    return list(itertools.takewhile(lambda line: line.startswith("  "), lines[1:]))
+
+
+def test_mvtec_is_read_as_published(config, tmp_path, capsys):
+    write_mvtec(tmp_path / "bottle", BOTTLE)
+    (tmp_path / "bottle" / "license.txt").write_text("free")
+    config.data.path = str(tmp_path / "bottle")
+    images = load("image_folder", config)
+    assert images.name == "image_folder" and images.classes == ("normal", "broken", "scratch")
+    assert counts(images) == {
+        ("normal", "train"): 22,
+        ("normal", "test"): 4,
+        ("broken", "test"): 3,
+        ("scratch", "test"): 2,
+    }
+    assert images.ids.tolist()[:4] == ["test/broken/000.png", "test/broken/001.png", "test/broken/002.png"] + [
+        "test/good/000.png"
+    ]
+    output = capsys.readouterr()
+    assert "bottle: 31 pictures, in the layout of MVTec AD\n" in output.out
+    assert output.out.splitlines()[1:4] == [
+        "  normal   26 pictures  22 train, 4 test  train/good/, test/good/",
+        "  broken    3 pictures  3 test            test/broken/",
+        "  scratch   2 pictures  2 test            test/scratch/",
+    ]
+    assert output.err == ""
+
+
+def test_the_validation_pictures_of_mvtec_loco_calibrate(config, tmp_path):
+    parts = {"train/good": 20, "validation/good": 3, "test/good": 2, "test/logical_anomalies": 2}
+    write_mvtec(tmp_path / "juice_bottle", parts)
+    save(tmp_path / "juice_bottle" / "ground_truth" / "logical_anomalies" / "000" / "000.png")
+    config.data.path = str(tmp_path / "juice_bottle")
+    images = load("image_folder", config)
+    (configuration,) = one_class.configurations(images, config)
+    assert len(configuration.train) == 20
+    assert images.ids[configuration.calibration].tolist() == [
+        f"validation/good/{number:03d}.png" for number in range(3)
+    ]
+    assert configuration.test_labels.tolist() == [0, 0, 1, 1]
+
+
+def test_what_is_no_part_of_mvtecs_layout_is_left_out_with_a_warning(config, tmp_path, capsys):
+    write_mvtec(tmp_path / "bottle", {**BOTTLE, "extra": 2, ".cache": 1, "train/rusty": 2})
+    config.data.path = str(tmp_path / "bottle")
+    images = load("image_folder", config)
+    assert counts(images)["rusty", "train"] == 2 and len(images.ids) == 33
+    warnings = capsys.readouterr().err
+    assert "left out, no part of MVTec AD's layout: extra\n" in warnings
+    assert "2 anomalous pictures marked train (2 rusty) will not be tested; only the linear probe" in warnings
+
+
+def test_a_run_on_mvtec_tests_what_is_published(config, data_dir, tmp_path):
+    write_mvtec(tmp_path / "bottle", BOTTLE)
+    config = shrink(config)
+    config.network.name, config.teacher.task, config.teacher.data = "mini", "random", ""
+    config.data.dir, config.data.path = data_dir, str(tmp_path / "bottle")
+    experiment.run(config, tmp_path / "run")
+    (results,) = read(tmp_path / "run", "results.json")["configurations"]
+    assert results["num_test_normal"] == 4 and results["num_test_anomalous"] == 5
+
+
+def test_visa_is_read_by_its_split_file(config, tmp_path, capsys):
+    write_visa(tmp_path / "VisA")
+    config.data.path = str(tmp_path / "VisA" / "candle")
+    images = load("image_folder", config)
+    assert images.classes == ("normal", "anomaly")
+    assert counts(images) == {("normal", "train"): 20, ("normal", "test"): 4, ("anomaly", "test"): 3}
+    assert images.ids.tolist()[0] == "Data/Images/Anomaly/000.JPG"
+    assert said_of_kinds(capsys) == [
+        "  normal   24 pictures  20 train, 4 test  Data/Images/Normal/",
+        "  anomaly   3 pictures  3 test            Data/Images/Anomaly/",
+    ]
+
+
+def test_an_object_may_be_the_working_folder(config, tmp_path, monkeypatch):
+    write_visa(tmp_path / "VisA")
+    monkeypatch.chdir(tmp_path / "VisA" / "candle")
+    config.data.path = "."
+    assert len(load("image_folder", config).ids) == 27
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("candle,train,normal,", "candle,training,normal,", "line 2: split is 'training', not one of train, test"),
+        ("candle,train,normal,", "candle,train,good,", "line 2: label is 'good', not one of normal, anomaly"),
+        ("candle,train,normal,", "candle,train,,", "line 2: no label"),
+        ("object,split", "thing,split", "has no column object: its header is 'thing,split,label,image,mask'"),
+        ("candle,", "candles,", "has no object 'candle': it has candles, pcb1"),
+        ("Normal/0001.JPG", "Normal/0000.JPG", "two samples have the id 'Data/Images/Normal/0000.JPG'"),
+        ("candle/Data/Images/Normal/0000", "pcb1/Data/Images/Normal/0000", "0000.JPG' \\(leads out of the folder\\)"),
+        ("Normal/0000.JPG", "Normal/x.JPG", "x.JPG' \\(cannot be read: No such file"),
+    ],
+)
+def test_a_split_of_visa_that_does_not_hold_is_refused(config, tmp_path, old, new, message):
+    write_visa(tmp_path / "VisA")
+    table = tmp_path / "VisA" / "split_csv" / "1cls.csv"
+    count = -1 if old == "candle," else 1
+    table.write_text(table.read_text().replace(old, new, count))
+    config.data.path = str(tmp_path / "VisA" / "candle")
+    with pytest.raises(UserError, match=message):
+        load("image_folder", config)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "jsons"),
+    [
+        ("realiad_1024", "realiad_jsons/realiad_jsons"),
+        ("realiad_256", "realiad_jsons"),
+        ("realiad_raw", "realiad_raw"),
+        ("realiad_512", "realiad_512/audiojack"),
+    ],
+)
+def test_real_iad_is_read_by_the_json_of_its_object(config, tmp_path, capsys, sizes, jsons):
+    write_real_iad(tmp_path, sizes, jsons, ["audiojack"])
+    config.data.path = str(tmp_path / sizes / "audiojack")
+    images = load("image_folder", config)
+    assert images.classes == ("normal", "BX")
+    assert counts(images) == {("normal", "train"): 25, ("normal", "test"): 9, ("BX", "test"): 1}
+    assert images.ids.tolist()[0] == "NG/BX/S0001/audiojack_0001_NG_BX_C1_20230922.jpg"
+    assert images.groups.tolist() == ["NG/BX/S0001"] * 5 + [f"OK/S{number:04d}" for number in range(6) for _ in "12345"]
+    assert said_of_kinds(capsys) == [
+        "  normal  34 pictures  25 train, 9 test  OK/, NG/",
+        "  BX       1 picture   1 test            NG/BX/S0001/",
+    ]
+
+
+def change(content, path, value):
+    *parents, last = path
+    for key in parents:
+        content = content[key]
+    content[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["meta"], None, "the whole file has no meta that is an object"),
+        (["meta", "normal_class"], 3, "meta.normal_class is '3', not the name of a class"),
+        (["meta", "prefix"], "mint/", "meta.prefix is 'mint/', another object than 'audiojack'"),
+        (["test"], {}, "the whole file has no test that is a list"),
+        (["train", 2], "x.jpg", r"train\[2\] has no anomaly_class that is text"),
+        (["test", 4, "image_path"], 7, r"test\[4\] has no image_path that is text"),
+        (["test", 4, "anomaly_class"], "", r"test\[4\] has no anomaly_class that is text"),
+        (["test", 0, "image_path"], "../../x.jpg", r"'../../x.jpg' \(leads out of the folder\)"),
+    ],
+)
+def test_a_split_of_real_iad_that_does_not_hold_is_refused(config, tmp_path, path, value, message):
+    write_real_iad(tmp_path, objects=["audiojack"])
+    file = tmp_path / "realiad_jsons" / "realiad_jsons" / "audiojack.json"
+    content = json.loads(file.read_text())
+    change(content, path, value)
+    file.write_text(json.dumps(content))
+    config.data.path = str(tmp_path / "realiad_1024" / "audiojack")
+    with pytest.raises(UserError, match=message):
+        load("image_folder", config)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\x80"])
+def test_a_file_that_is_no_json_is_named(config, tmp_path, text):
+    write_real_iad(tmp_path, objects=["audiojack"])
+    (tmp_path / "realiad_jsons" / "realiad_jsons" / "audiojack.json").write_text(text, encoding="latin-1")
+    config.data.path = str(tmp_path / "realiad_1024" / "audiojack")
+    with pytest.raises(UserError, match="audiojack.json is not a split of Real-IAD"):
+        load("image_folder", config)
+
+
+def test_pictures_of_real_iad_without_its_json_say_what_is_missing(config, tmp_path):
+    write_real_iad(tmp_path, objects=["audiojack"])
+    (tmp_path / "realiad_jsons" / "realiad_jsons" / "audiojack.json").unlink()
+    config.data.path = str(tmp_path / "realiad_1024" / "audiojack")
+    with pytest.raises(UserError, match="but OK and NG, as Real-IAD has them: put audiojack.json beside it, or"):
+        load("image_folder", config)
+
+
+def test_the_root_of_a_set_names_its_objects(config, tmp_path):
+    write_mvtec(tmp_path / "mvtec" / "bottle", {"train/good": 1})
+    write_mvtec(tmp_path / "mvtec" / "cable", {"train/good": 1})
+    write_visa(tmp_path / "visa")
+    write_real_iad(tmp_path / "iad")
+    for root, objects, example in (
+        ("mvtec", "bottle, cable", "mvtec/bottle"),
+        ("visa", "candle, pcb1", "visa/candle"),
+        ("iad", "realiad_1024/audiojack, realiad_1024/mint", "iad/realiad_1024/audiojack"),
+        ("iad/realiad_1024", "audiojack, mint", "iad/realiad_1024/audiojack"),
+    ):
+        config.data.path = str(tmp_path / root)
+        with pytest.raises(UserError, match=f"holds {objects}: name one of them, such as .*data.path=.*/{example}$"):
+            load("image_folder", config)
+
+
+def test_a_part_of_an_object_names_the_object(config, tmp_path):
+    write_mvtec(tmp_path / "bottle", BOTTLE)
+    config.data.path = str(tmp_path / "bottle" / "test")
+    with pytest.raises(UserError, match="is a part of .*/bottle, in the layout of MVTec AD: name that folder"):
+        load("image_folder", config)
+
+
+def test_links_that_were_put_at_the_top_of_an_object_are_followed_and_others_named(config, tmp_path):
+    write_mvtec(tmp_path / "bottle", BOTTLE)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "bottle" / "train").rename(tmp_path / "elsewhere" / "train")
+    (tmp_path / "bottle" / "train").symlink_to(tmp_path / "elsewhere" / "train")
+    config.data.path = str(tmp_path / "bottle")
+    assert counts(load("image_folder", config))["normal", "train"] == 22
+    (tmp_path / "bottle" / "test" / "broken").rename(tmp_path / "elsewhere" / "broken")
+    (tmp_path / "bottle" / "test" / "broken").symlink_to(tmp_path / "elsewhere" / "broken")
+    with pytest.raises(UserError, match=r"1 of 29 .*'test/broken' \(a link that leads out of the folder\)"):
+        load("image_folder", config)
+
+
+def test_an_object_of_visa_may_be_a_link(config, tmp_path):
+    write_visa(tmp_path / "VisA", objects=["candle"])
+    (tmp_path / "VisA" / "candle").rename(tmp_path / "elsewhere")
+    (tmp_path / "VisA" / "candle").symlink_to(tmp_path / "elsewhere")
+    config.data.path = str(tmp_path / "VisA" / "candle")
+    assert len(load("image_folder", config).ids) == 27

@@ -1,0 +1,83 @@
+"""Plant Pathology as Kaggle has it."""
+
+import pytest
+
+from brittle_jax.data.datasets import plant_pathology
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.errors import UserError
+from brittle_jax.recipes import image_folder_row
+from tests.data.folders import save
+
+
+@pytest.fixture
+def leaves(tmp_path):
+    """Plant Pathology's files, as Kaggle has them."""
+    folder = tmp_path / "leaves"
+    lines = ["image_id,healthy,multiple_diseases,rust,scab"]
+    for number in range(12):
+        columns = ["0"] * 4
+        columns[number % 4] = "1"
+        lines.append(f"Train_{number},{','.join(columns)}")
+        save(folder / "images" / f"Train_{number}.jpg", 10 * number, (32, 48))
+    (folder / "train.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def plant_config(leaves, tmp_path):
+    config = image_folder_row("smoke")
+    config.data.name, config.data.dir, config.data.path = "plant_pathology", str(tmp_path / "data"), str(leaves)
+    return config
+
+
+def test_plant_pathology_is_read_as_published(plant_config):
+    images = load("plant_pathology", plant_config)
+    assert images.classes == ("healthy", "multiple_diseases", "rust", "scab")
+    numbers = [int(sample.removeprefix("Train_")) for sample in images.ids]
+    assert images.labels.tolist() == [number % 4 for number in numbers]
+    assert 50 <= images.read_image(numbers.index(5)).mean() <= 70
+
+
+def test_plant_pathology_is_found_in_the_manual_folder(plant_config, leaves, tmp_path):
+    manual = tmp_path / "data" / plant_pathology.FOLDER
+    manual.parent.mkdir(parents=True)
+    leaves.rename(manual)
+    plant_config.data.path = ""
+    assert load("plant_pathology", plant_config).synthetic is False
+    (manual / "train.csv").write_text("image_id,healthy\nTrain_0,1\n")
+    with pytest.raises(UserError, match="no column multiple_diseases and no rust and no scab"):
+        load("plant_pathology", plant_config)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("Train_0,0,0,0,0", "line 2: one of healthy, .* must be 1, 0 are"),
+        ("Train_0,1,0,1,0", "line 2: one of healthy, .* must be 1, 2 are"),
+        ("Train_0,1,0", "line 2: no rust and no scab"),
+        ("Train_0,1,0,0,0\nTrain_0,0,0,0,1", "two samples have the id 'Train_0'"),
+    ],
+)
+def test_a_label_that_does_not_hold_is_refused(plant_config, leaves, line, message):
+    (leaves / "train.csv").write_text(f"image_id,healthy,multiple_diseases,rust,scab\n{line}\n")
+    with pytest.raises(UserError, match=message):
+        load("plant_pathology", plant_config)
+
+
+def test_plant_pathology_that_is_not_there_says_how_to_get_it(plant_config, tmp_path):
+    plant_config.data.path, plant_config.data.stand_in = "", False
+    with pytest.raises(UserError, match="plant-pathology-2020-fgvc7 from Kaggle, unpack"):
+        load("plant_pathology", plant_config)
+    plant_config.data.path = str(tmp_path)
+    with pytest.raises(UserError, match="has no train.csv"):
+        load("plant_pathology", plant_config)
+
+
+def test_the_images_may_be_a_link_and_are_counted(plant_config, leaves, tmp_path, capsys):
+    (leaves / "images").rename(tmp_path / "elsewhere")
+    (leaves / "images").symlink_to(tmp_path / "elsewhere")
+    assert len(load("plant_pathology", plant_config).ids) == 12
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"{leaves}: 12 pictures, Plant Pathology 2020 as Kaggle has it",
+        "  healthy            3 pictures  images/",
+    ]

@@ -1,0 +1,158 @@
+"""Tables of pictures of one's own."""
+
+import pytest
+
+from brittle_jax.data import one_class
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.errors import UserError
+from tests.data.folders import save
+
+
+def write_table(folder, text):
+    table = folder / "table.csv"
+    table.write_text(text)
+    return str(table)
+
+
+def test_a_table_without_test_pictures_keeps_its_splits(config, folder):
+    config.data.path = write_table(
+        folder, "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,calibration\n"
+    )
+    images = load("image_folder", config)
+    assert images.official_split.tolist() == ["train", "calibration"]
+    with pytest.raises(UserError, match="has no normal test samples"):
+        one_class.configurations(images, config)
+
+
+def test_the_order_of_a_table_changes_nothing(config, folder):
+    lines = [f"normal/{number}.png,normal" for number in range(6)] + ["scratch/0.jpg,scratch"]
+    config.data.max_train_samples = 2
+    chosen = []
+    for ordered in (lines, lines[::-1]):
+        config.data.path = write_table(folder, "\n".join(["path,label", *ordered]) + "\n")
+        images = load("image_folder", config)
+        (configuration,) = one_class.configurations(images, config)
+        chosen.append(images.ids[configuration.train].tolist())
+    assert chosen[0] == chosen[1]
+
+
+def test_other_labels_are_another_data_set(config, folder):
+    keys = []
+    for label in ("normal", "scratch"):
+        config.data.path = write_table(folder, f"path,label\nnormal/0.png,normal\nnormal/1.png,{label}\n")
+        keys.append(load("image_folder", config).identity()["sha256"])
+    assert keys[0] != keys[1]
+
+
+def test_a_table_gives_labels_and_splits(config, folder):
+    config.data.path = write_table(
+        folder,
+        "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,calibration\nnormal/2.png,normal,test\n"
+        "scratch/0.jpg,scratch,test\n",
+    )
+    images = load("image_folder", config)
+    assert images.ids.tolist() == ["normal/0.png", "normal/1.png", "normal/2.png", "scratch/0.jpg"]
+    assert images.classes == ("normal", "scratch")
+    assert images.official_split.tolist() == ["train", "calibration", "test", "test"]
+
+
+def test_a_table_without_splits_leaves_them_to_the_draw(config, folder):
+    config.data.path = write_table(folder, "\ufeffpath,label\nnormal/0.png,normal\nnormal/1.png,normal\n")
+    assert load("image_folder", config).official_split is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "table.csv is empty"),
+        ("file,label\na.png,normal\n", "no column path"),
+        ("path,label\nnormal/0.png,\n", "line 2: no label"),
+        ("path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,\n", "line 3: split is ''"),
+        ("path,label,split\nnormal/0.png,normal,training\n", "line 2: split is 'training', not one of train"),
+        ("path,label\nnormal/0.png,normal\nnormal/0.png,normal\n", "two samples have the id 'normal/0.png'"),
+        ("path,label\nnormal/0.png,normal\n./normal//0.png,normal\n", "two samples have the id 'normal/0.png'"),
+        ("path,label\n\n\nnormal/0.png,Normal\n", "line 4: label is 'Normal', write 'normal'"),
+        ("path,label\nnormal/\0.png,normal\n", "cannot be used"),
+        ("path,label\nnormal/0.png,good\n", "line 2: label is 'good', write 'normal'"),
+        ("path,label\nnormal/0.png,scratch\n", "no pictures of the class normal, those it has: scratch"),
+        ("path,label\n/etc/passwd,normal\n", "'/etc/passwd' \\(leads out of the folder\\)"),
+        ("path,label\n../../x.png,normal\n", "'../../x.png' \\(leads out of the folder\\)"),
+        ("path,label\nmissing.png,normal\n", "'missing.png' \\(cannot be read: No such file or directory\\)"),
+    ],
+)
+def test_a_table_that_does_not_hold_is_refused(config, folder, text, message):
+    config.data.path = write_table(folder, text)
+    with pytest.raises(UserError, match=message):
+        load("image_folder", config)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_usual_separators_and_encodings_are_read(config, folder, separator, encoding):
+    rows = [("Path ", " LABEL", "Split"), ("normal/0.png", "normal", "train"), ("scratch/0.jpg", "Größe", "test")]
+    text = "\r\n".join(separator.join(row) for row in [*rows, ("", "", "")]) + "\r\n"
+    (folder / "table.csv").write_bytes(text.encode(encoding))
+    config.data.path = str(folder / "table.csv")
+    images = load("image_folder", config)
+    assert images.ids.tolist() == ["normal/0.png", "scratch/0.jpg"]
+    assert images.classes == ("normal", "Größe")
+    assert images.official_split.tolist() == ["train", "test"]
+
+
+def test_quoted_fields_may_have_separators(config, folder):
+    save(folder / "normal" / "a,b.png")
+    config.data.path = write_table(folder, 'path, label\n"normal/a,b.png", "normal"\n')
+    assert load("image_folder", config).ids.tolist() == ["normal/a,b.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n\n", "its first line is empty, and must name columns"),
+        (b"path,label\n", "has a header, but no lines below it"),
+        (b"path,label\n,\n , \n", "has a header, but no lines below it"),
+        (
+            b"File;Kind\na.png;normal\n",
+            "no column label and no path: its header is 'File;Kind', separated by semicolons",
+        ),
+        (b"file\tlabel\n", "no column path: its header is 'file\\\\tlabel', separated by tabs"),
+        (b"a b\n", "no column label and no path: its header is 'a b', one column"),
+        (b"path,label,Path\na,b,c\n", "two columns path"),
+        (b"path,label\nnormal/a,b.png,normal\n", "line 2: 3 fields, but 2 columns"),
+        ("path,label\nä.png,normal\n".encode("latin-1"), "no table in UTF-8 or UTF-16: save it as CSV in UTF-8"),
+        (b"PK\x03\x04\xff\xff", "no table in UTF-8 or UTF-16"),
+        ("path,label".encode("utf-16") + b"\n", "no table in UTF-8 or UTF-16"),
+    ],
+)
+def test_what_is_no_table_says_what_it_is(config, folder, content, message):
+    (folder / "table.csv").write_bytes(content)
+    config.data.path = str(folder / "table.csv")
+    with pytest.raises(UserError, match=message):
+        load("image_folder", config)
+
+
+def test_anomalies_that_are_not_tested_are_counted(config, folder, capsys):
+    config.data.path = write_table(
+        folder,
+        "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,test\nscratch/0.jpg,scratch,train\n"
+        "dent/2.tif,dent,train\ndent/deep/1.bmp,dent,calibration\n",
+    )
+    load("image_folder", config)
+    printed = capsys.readouterr().err
+    marked_train = (
+        "2 anomalous pictures marked train (1 dent, 1 scratch) will not be tested; only the linear probe and "
+    )
+    assert f"table.csv: {marked_train}the supervised baseline learn from them\n" in printed
+    assert "1 anomalous picture marked calibration (1 dent) will not be tested; nothing uses them" in printed
+
+
+def test_what_a_table_holds_is_said(config, folder, capsys):
+    config.data.path = write_table(
+        folder, "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,test\nscratch/0.jpg,bad,test\n"
+    )
+    load("image_folder", config)
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        f"{folder}: 3 pictures, by a table",
+        "  normal  2 pictures  1 train, 1 test  normal/",
+        "  bad     1 picture   1 test           scratch/",
+    ]
