@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 from sklearn.covariance import ledoit_wolf_shrinkage
 
-from brittle_jax import __version__, checkpoint, console, files, results, workdir
+from brittle_jax import announcements, checkpoint, console, files, results, workdir
 from brittle_jax.auxiliary import TASKS, build_task, check_teacher
 from brittle_jax.config import completed, validate
 from brittle_jax.data import one_class
@@ -67,7 +67,7 @@ def run(
     is_finished = not overwrite and _is_finished(folder)
     if is_finished and workdir.names_same_folder(folder, config):
         return _finished(folder)
-    _say_what_runs(config, devices)
+    announcements.say_what_runs(config, devices)
     stages = Stages(devices)
     with stages.measured("data"):
         images = load(config.data.name, config)
@@ -95,7 +95,7 @@ def run(
         content = _results(work, entries, references, recipe)
         workdir.finish(folder, content)
         write_page(folder, content)
-    _say_results(content, folder)
+    announcements.say_results(content, folder)
     return content
 
 
@@ -388,16 +388,6 @@ def _results(
     }
 
 
-def _say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> None:
-    word = f" ({config.word})" if config.word else ""
-    kinds = sorted(set(devices.kinds))
-    console.say(f"brittle_jax {__version__}: {config.row}{word}, seed {config.seed}")
-    console.say(f"devices: {devices.size} x {', '.join(kinds)} ({devices.platform})")
-    is_parcels = config.data.name == "xray"
-    side = config.data.patches.size_pixels if is_parcels else config.data.image_size_pixels
-    console.say(f"teacher: {config.teacher.task}; network: {config.network.name}, on images of {side} x {side} pixels")
-
-
 def _is_finished(folder: pathlib.Path) -> bool:
     """Returns whether the run in a folder is finished, and its files are as it wrote them; warns where they are not."""
     if not workdir.is_finished(folder):
@@ -413,28 +403,9 @@ def _is_finished(folder: pathlib.Path) -> bool:
 
 def _finished(folder: pathlib.Path) -> dict[str, Any]:
     content = files.read_json(folder / "results.json")
-    page = folder / "report" / "index.html"
-    if not page.is_file():
+    if not (folder / "report" / "index.html").is_file():
         write_page(folder, content)
     if workdir.is_unverified(folder):
         console.warn(f"{folder} is unverified: a version that kept no digests of its files wrote it")
-    console.say(f"{folder} is finished: see {page} and results.json, or start anew with --overwrite")
-    if content["synthetic_data"]:
-        console.say("  on SYNTHETIC data: not comparable with the published numbers")
+    announcements.say_finished(folder, content)
     return content
-
-
-def _say_results(content: dict[str, Any], folder: pathlib.Path) -> None:
-    console.say("")
-    console.say(results.table(content))
-    if content["synthetic_data"]:
-        console.say("  on SYNTHETIC data: not comparable with the published numbers")
-    if content["skipped_inputs"]:
-        left_out = console.count(len(content["skipped_inputs"]), "sample")
-        console.say(f"  WITHOUT {left_out} that cannot be read, see results.json")
-    if content["reduced"]:
-        console.say(f"  REDUCED against the row's recipe: {', '.join(content['reduced'])}")
-    times = ", ".join(f"{stage} {console.duration(value)}" for stage, value in content["seconds"].items())
-    console.say(f"time: {times}")
-    console.say(f"page: {folder / 'report' / 'index.html'}")
-    console.say(f"results: {folder / 'results.json'}; scores: {folder / 'scores'}; log: tensorboard --logdir={folder}")
