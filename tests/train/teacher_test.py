@@ -25,7 +25,9 @@ def log(tmp_path):
 
 def obtain(config, images, folder, devices, log):
     configuration = one_class.configurations(images, config)[0]
-    return teacher_lib.obtain_teacher(config, images, None, configuration, folder, devices=devices, log=log)[0]
+    return teacher_lib.obtain_teacher(
+        config, images, None, configuration, folder, made_from={}, devices=devices, log=log
+    )[0]
 
 
 def test_measured_averages_make_the_outputs_vary(cifar10_config, images, tmp_path, four_devices, log):
