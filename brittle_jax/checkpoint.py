@@ -15,7 +15,8 @@ from brittle_jax import console, files
 from brittle_jax.errors import DamagedError
 
 _VARIABLES = "variables"
-_DESCRIPTION, _MADE_FROM = "description.json", "made_from.json"
+_DESCRIPTION, _MADE_FROM = "network.json", "made_from.json"
+_EARLIER_DESCRIPTION = "description.json"  # of versions that kept no digests
 _MOST_OVERHEAD_BYTES = 2**20  # of Orbax's own files beside the weights
 
 
@@ -52,8 +53,8 @@ def exists(folder: pathlib.Path) -> bool:
 
 def is_unverified(folder: pathlib.Path) -> bool:
     """Returns whether a folder holds a network of a version that kept no digests."""
-    return (folder / _DESCRIPTION).is_file() and not any(
-        os.path.lexists(folder / name) for name in (files.MANIFEST, _MADE_FROM)
+    return (folder / _EARLIER_DESCRIPTION).is_file() and not any(
+        os.path.lexists(folder / name) for name in (files.MANIFEST, _MADE_FROM, _DESCRIPTION)
     )
 
 
@@ -88,7 +89,8 @@ def restore(
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             variables = checkpointer.restore(folder.resolve() / _VARIABLES, like)
-        return variables, json.loads(files.read_text(folder / _DESCRIPTION))
+        name = _EARLIER_DESCRIPTION if is_unverified(folder) else _DESCRIPTION
+        return variables, json.loads(files.read_text(folder / name))
     except Exception as error:  # of Orbax, of what it reads with, of JSON: there is no common class
         reason = " ".join(str(error).split())[:120]
         raise DamagedError(folder, f"or of another network; {type(error).__name__}: {reason}") from error
@@ -102,6 +104,8 @@ def recover(
     A damaged network is warned of, by name.
     """
     if not exists(folder):
+        if (folder / _DESCRIPTION).exists():
+            console.warn(f"{folder} has no {files.MANIFEST}: it was never finished, or is damaged, and is made anew")
         return None
     if is_unverified(folder):
         console.warn(f"{folder} is unverified: it was saved by a version that kept no digests")
@@ -113,15 +117,11 @@ def recover(
 
 
 def made_from(folder: pathlib.Path) -> dict[str, Any] | None:
-    """Returns the settings and images that a network was made from; None where it is not known, or damaged."""
-    try:
-        check(folder)
-        return files.read_json(folder / _MADE_FROM)
-    except DamagedError:
-        return None
+    """Returns the settings and images that a network was made from; None where that is not known, or damaged."""
+    return files.read_json(folder / _MADE_FROM) if files.is_as_listed(folder, _MADE_FROM) else None
 
 
 def find_networks(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the folders of all networks below a folder, sorted."""
-    found = {file.parent for name in (files.MANIFEST, _DESCRIPTION) for file in folder.rglob(name)}
+    found = {file.parent for name in (files.MANIFEST, _EARLIER_DESCRIPTION) for file in folder.rglob(name)}
     return sorted(each for each in found if exists(each))

@@ -25,8 +25,8 @@ from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
 from brittle_jax.models.network import Network, check_architecture, digest_of
 from brittle_jax.parallel import DeviceGroup
 from brittle_jax.published import published_row
+from brittle_jax.report import page
 from brittle_jax.report.examples import collect_examples
-from brittle_jax.report.page import write_page
 from brittle_jax.seeding import derive_seed
 from brittle_jax.stages import Stages
 from brittle_jax.train.distill import num_updates, prepare_distillation
@@ -94,7 +94,7 @@ def run(
             entries, references = _run_configurations(work, configurations)
         content = _results(work, entries, references, recipe)
         workdir.finish(folder, content)
-        write_page(folder, content)
+        page.write_page(folder, content)
     announcements.say_results(content, folder)
     return content
 
@@ -396,15 +396,17 @@ def _is_finished(folder: pathlib.Path) -> bool:
     if damage:
         console.warn(
             f"{folder} was finished, but has changed since: {workdir.describe_damage(damage)}. "
-            "The run goes on, and makes anew what is missing or changed"
+            "The run goes on, and makes anew what it can"
         )
+        if lost := workdir.not_made_again(damage):
+            console.warn(f"what was lost of {', '.join(lost)} is not made again: restore it from a copy if you need it")
     return not damage
 
 
 def _finished(folder: pathlib.Path) -> dict[str, Any]:
     content = files.read_json(folder / "results.json")
-    if not (folder / "report" / "index.html").is_file():
-        write_page(folder, content)
+    if not page.is_sound(folder):
+        page.write_page(folder, content)
     if workdir.is_unverified(folder):
         console.warn(f"{folder} is unverified: a version that kept no digests of its files wrote it")
     announcements.say_finished(folder, content)

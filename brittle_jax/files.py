@@ -5,6 +5,7 @@ file on purpose can change the manifest too.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -16,20 +17,33 @@ from typing import Any
 
 import numpy as np
 
-from brittle_jax.errors import MISSING, DamagedError
+from brittle_jax.errors import MISSING, DamagedError, UserError
 
 MANIFEST = "manifest.json"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a temporary path to write to, which takes the place of `path` once the block has ended without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Gives a temporary path to write to, which takes the place of `path` once the block has ended without an error.
+
+    Raises:
+        UserError: where something else is in the place of the file, or of the folder that it is in.
+        OSError: where the disk is full.
+    """
     partial = path.with_name(f"{path.name}.partial")
-    yield partial
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if error.errno in DISK_FULL:
+            raise
+        raise UserError(f"{path} cannot be written ({error.strerror}): move away what is in its place") from error
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -99,17 +113,20 @@ def sha256_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def digests_of(folder: pathlib.Path, leaving_out: Collection[str] = ()) -> dict[str, str]:
-    """Returns the SHA-256 of every file below a folder, by its path there, sorted; links are passed over.
+def digests_of(folder: pathlib.Path, only: Collection[str] | None = None) -> dict[str, str]:
+    """Returns the SHA-256 of every file below a folder, by its path there, sorted; links and hidden files do not count.
 
     Args:
-        leaving_out: names of files and folders directly inside the folder.
+        only: names of the files and folders directly inside the folder that count; None: all but a manifest.
     """
     found = {}
     for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names = [name for name in names if not name.startswith(".")]
         if pathlib.Path(parent) == folder:
-            folders[:] = [name for name in folders if name not in leaving_out]
-            names = [name for name in names if name not in leaving_out]
+            folders[:] = [name for name in folders if only is None or name in only]
+            names = [name for name in names if name in only] if only is not None else names
+            names = [name for name in names if name != MANIFEST]
         for name in names:
             file = pathlib.Path(parent, name)
             if not file.is_symlink():
@@ -135,6 +152,21 @@ def changes_since_manifest(folder: pathlib.Path) -> dict[str, str]:
     Raises:
         DamagedError: where the manifest itself is missing or has changed.
     """
+    changes = {name: _change_of(folder, name, digest) for name, digest in _listed(folder).items()}
+    return {name: change for name, change in changes.items() if change}
+
+
+def is_as_listed(folder: pathlib.Path, name: str) -> bool:
+    """Returns whether one file is as its folder's manifest lists it; False where the manifest is damaged, too."""
+    try:
+        listed = _listed(folder)
+    except DamagedError:
+        return False
+    return name in listed and not _change_of(folder, name, listed[name])
+
+
+def _listed(folder: pathlib.Path) -> dict[str, str]:
+    """Returns the digests in a folder's manifest; raises DamagedError where it is missing or has changed."""
     manifest = folder / MANIFEST
     if manifest.is_symlink():
         raise DamagedError(manifest, "a link")
@@ -144,8 +176,7 @@ def changes_since_manifest(folder: pathlib.Path) -> dict[str, str]:
     # Written again it must be the same to the letter: a flipped bit anywhere in it is noticed too.
     if not isinstance(listed, dict) or _manifest_text(listed) != text:
         raise DamagedError(manifest, "not as it was written")
-    changes = {name: _change_of(folder, name, digest) for name, digest in listed.items()}
-    return {name: change for name, change in changes.items() if change}
+    return listed
 
 
 def _change_of(folder: pathlib.Path, name: str, digest: str) -> str:
@@ -165,9 +196,9 @@ def _change_of(folder: pathlib.Path, name: str, digest: str) -> str:
         return f"unreadable ({getattr(error, 'strerror', None) or error})"
 
 
-def drop(folder: pathlib.Path) -> None:
-    """Deletes a folder with all that is in it; of a link the link alone."""
-    if folder.is_symlink():
-        folder.unlink()
+def drop(path: pathlib.Path) -> None:
+    """Deletes a file, or a folder with all that is in it, if it is there; of a link the link alone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        shutil.rmtree(folder, ignore_errors=True)
+        path.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """What each stage of a run takes: seconds, and memory at its highest."""
 
 import contextlib
+import math
 import pathlib
 import re
 import resource
@@ -78,8 +79,14 @@ def _read(file: pathlib.Path) -> dict[str, dict[str, Any]]:
     if not file.is_file():
         return {}
     try:
-        records = files.read_json(file)
-        return {stage: {"seconds": float(record["seconds"])} | dict(record) for stage, record in records.items()}
-    except (DamagedError, AttributeError, KeyError, TypeError, ValueError):
+        return {stage: _record(**record) for stage, record in files.read_json(file).items()}
+    except (DamagedError, AttributeError, TypeError, ValueError):
         console.warn(f"{file} is damaged: what the earlier part of the run took is not counted")
         return {}
+
+
+def _record(seconds: float, **peaks: int | None) -> dict[str, Any]:
+    """Returns a record of a stage; raises TypeError or ValueError where it is none."""
+    if not math.isfinite(seconds) or not all(peak is None or isinstance(peak, int) for peak in peaks.values()):
+        raise ValueError("not what a stage took")
+    return {"seconds": seconds, **peaks}

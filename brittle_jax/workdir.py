@@ -20,8 +20,9 @@ _NOT_COMPARED = {"data.dir", "data.path", "teacher.store", "row", "word"}
 # What a run writes: nothing else is ever deleted.
 _FILES = (files.MANIFEST, "results.json", "splits.json", "metrics.jsonl", "stages.json", "config.json")
 _FOLDERS = ("scores", "checkpoints", "tensorboard", "examples", "report")
-# What the manifest of a finished run does not list: it is made again at will, or is not the run's.
-_NOT_LISTED = (files.MANIFEST, "results.json", "report", ".lock")
+# What the manifest of a finished run lists beside results.json: all but the page, which has a manifest of its own.
+_LISTED = set(_FILES + _FOLDERS) - {files.MANIFEST, "results.json", "report"}
+_NOT_MADE_AGAIN = ("metrics.jsonl", "tensorboard")  # written by trainings, which are not made again for them
 # By these keys a file is known to be a run's.
 _KEYS = {
     "config.json": {"row", "seed", "data.name", "teacher.task", "network.name"},
@@ -41,7 +42,7 @@ def is_finished(folder: pathlib.Path) -> bool:
 def finish(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
     """Writes results.json, with which a run is finished, and before it the manifest, which lists all files."""
     text = files.to_json({**content, "manifest": files.MANIFEST})
-    digests = files.digests_of(folder, leaving_out=_NOT_LISTED)
+    digests = files.digests_of(folder, only=_LISTED)
     files.write_manifest(folder, {**digests, "results.json": files.sha256_of_text(text)})
     files.write_text(folder / "results.json", text)
 
@@ -74,6 +75,11 @@ def describe_damage(damage: Mapping[str, str], most: int = 5) -> str:
     """Returns `damage` as text for a message."""
     shown = [f"{name} ({what})" for name, what in list(damage.items())[:most]]
     return ", ".join([*shown, *([f"and {len(damage) - most} more"] if len(damage) > most else [])])
+
+
+def not_made_again(damage: Mapping[str, str]) -> list[str]:
+    """Returns what of a finished run's damage the run cannot mend."""
+    return sorted({name.split("/")[0] for name in damage} & set(_NOT_MADE_AGAIN))
 
 
 def names_same_folder(folder: pathlib.Path, config: ml_collections.ConfigDict) -> bool:
@@ -112,16 +118,28 @@ def check(folder: pathlib.Path, config: ml_collections.ConfigDict, *, overwrite:
             raise UserError(f"--workdir={folder} cannot be written: no permission in {existing}")
         if not folder.exists() or {entry.name for entry in folder.iterdir()} <= {".lock"}:
             return
-        theirs = _read(folder, "config.json")
-        if theirs is None and all(_read(folder, name) is None for name in _KEYS):
+        written = _read(folder, "config.json")
+        if written is None and all(_read(folder, name) is None for name in _KEYS):
             raise UserError(f"--workdir={folder} is not empty, and has no config.json of a run: name another")
+        if links := [name for name in _FILES + _FOLDERS if (folder / name).is_symlink()]:
+            raise UserError(
+                f"--workdir={folder}: {links[0]} is a link, but a run keeps its files in its own folder: put what it "
+                "leads to in its place"
+            )
     if overwrite:
         return
-    if theirs is None:
-        console.warn(f"{folder / 'config.json'} is missing or damaged: it is written again")
-        return
-    if (difference := _difference(theirs, _settings(config))) is not None:
+    # What the networks say is safe from damage; config.json tells where there are none yet.
+    theirs = next((origin["settings"] for origin in _origins(folder)), written)
+    if theirs is not None and (difference := _difference(theirs, _settings(config))) is not None:
         raise UserError(f"--workdir={folder} belongs to a run with {difference}: {_ANOTHER}")
+    if written is None or _difference(written, _settings(config)) is not None:
+        console.warn(f"{folder / 'config.json'} is missing or damaged: it is written again")
+
+
+def _origins(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns what the networks in a run's folder were made from, as far as that is known and undamaged."""
+    found = map(checkpoint.made_from, checkpoint.find_networks(folder / "checkpoints"))
+    return [origin for origin in found if origin is not None]
 
 
 def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -149,31 +167,23 @@ def made_from(config: ml_collections.ConfigDict, splits: Mapping[str, Any]) -> d
 def check_splits(folder: pathlib.Path, config: ml_collections.ConfigDict, splits: Mapping[str, Any]) -> None:
     """Raises UserError where the run in a folder began with other images, or split them otherwise.
 
-    Where its splits.json or config.json is damaged, its networks tell what they were made from.
+    Its networks tell what they were made from, and where there are none yet, its splits.json.
     """
-    theirs = _read(folder, "splits.json")
-    if theirs is not None and theirs != splits:
-        kind = "made-up" if theirs["images"].get("synthetic") and not splits["images"].get("synthetic") else "other"
+    ours, theirs = made_from(config, splits), _read(folder, "splits.json")
+    origins = _origins(folder)
+    if any(_difference(origin["settings"], ours["settings"]) is not None for origin in origins):
+        raise UserError(f"--workdir={folder} has networks of several runs: {_ANOTHER}")
+    is_other = any(origin["splits_sha256"] != ours["splits_sha256"] for origin in origins)
+    if is_other or (not origins and theirs is not None and theirs != splits):
+        was_made_up = theirs is not None and theirs["images"].get("synthetic") and not splits["images"].get("synthetic")
         raise UserError(
-            f"--workdir={folder} belongs to a run on {kind} images, not on those that --config.data.path or .dir has: "
-            f"{_ANOTHER}"
+            f"--workdir={folder} belongs to a run on {'made-up' if was_made_up else 'other'} images, not on those that "
+            f"--config.data.path or .dir has: {_ANOTHER}"
         )
     if theirs is None or _read(folder, "config.json") is None:
-        _check_networks(folder, made_from(config, splits))
-
-
-def _check_networks(folder: pathlib.Path, ours: Mapping[str, Any]) -> None:
-    """Raises UserError where a network in a run's folder may be of other settings or images; damaged ones pass."""
-    for network in checkpoint.find_networks(folder / "checkpoints"):
-        if checkpoint.is_unverified(network):
-            raise UserError(f"{network} cannot be told to be of these settings and images: {_ANOTHER}")
-        theirs = checkpoint.made_from(network)
-        if theirs is None:
-            continue  # it will be made anew
-        difference = _difference(theirs["settings"], ours["settings"])
-        if difference is not None or theirs["splits_sha256"] != ours["splits_sha256"]:
-            what = f"with {difference}" if difference else "on other images"
-            raise UserError(f"--workdir={folder} belongs to a run {what}, {network.name} says: {_ANOTHER}")
+        for network in checkpoint.find_networks(folder / "checkpoints"):
+            if checkpoint.is_unverified(network):
+                raise UserError(f"{network} cannot be told to be of these settings and images: {_ANOTHER}")
 
 
 @contextlib.contextmanager
@@ -210,10 +220,8 @@ def opened(
 
 
 def _drop_run(folder: pathlib.Path) -> None:
-    for name in _FOLDERS:
+    for name in _FOLDERS + _FILES:
         files.drop(folder / name)
-    for name in _FILES:
-        (folder / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pytest
 from brittle_jax import checkpoint
 from brittle_jax.errors import DamagedError
 from brittle_jax.models.network import ARCHITECTURES, init_variables
-from tests.damage import NUM_FLIPS, flipped_bit
+from tests.damage import NUM_FLIPS, as_earlier_versions_saved, flipped_bit
 
 MODULE = ARCHITECTURES["small_resnet_tiny"].with_output(16)
 
@@ -85,11 +85,11 @@ def test_a_network_that_is_cut_short_is_told_before_orbax_reads_it(saved, capfd)
 
 def test_links_in_a_network_are_not_followed(saved, tmp_path):
     like = init_variables(MODULE, 1, (32, 32, 3))
-    os.rename(saved / "description.json", tmp_path / "elsewhere.json")
-    os.symlink(tmp_path / "elsewhere.json", saved / "description.json")
-    with pytest.raises(DamagedError, match="description.json: a link"):
+    os.rename(saved / "network.json", tmp_path / "elsewhere.json")
+    os.symlink(tmp_path / "elsewhere.json", saved / "network.json")
+    with pytest.raises(DamagedError, match="network.json: a link"):
         checkpoint.restore(saved, like)
-    os.rename(tmp_path / "elsewhere.json", saved / "description.json")
+    os.rename(tmp_path / "elsewhere.json", saved / "network.json")
     os.rename(saved, tmp_path / "moved")
     os.symlink(tmp_path / "moved", saved)
     with pytest.raises(DamagedError, match="teacher is damaged .a link"):
@@ -100,14 +100,22 @@ def test_links_in_a_network_are_not_followed(saved, tmp_path):
 
 def test_networks_without_digests_are_read_and_called_unverified(saved, capsys):
     like = init_variables(MODULE, 1, (32, 32, 3))
-    for name in ("manifest.json", "made_from.json"):  # which earlier versions did not write
-        (saved / name).unlink()
+    as_earlier_versions_saved(saved)
     _, description = checkpoint.recover(saved, like)
     assert description == {"held_out_accuracy": 0.5}
     assert "teacher is unverified" in capsys.readouterr().err
 
 
-def test_what_was_killed_before_its_manifest_does_not_count(saved):
+def test_what_was_killed_before_its_manifest_does_not_count(saved, capsys):
     (saved / "manifest.json").unlink()
     assert not checkpoint.exists(saved)
-    assert checkpoint.recover(saved, init_variables(MODULE, 1, (32, 32, 3))) is None
+    for name in ("manifest.json", "made_from.json"):  # nor does it pass for one that an earlier version saved
+        (saved / name).unlink(missing_ok=True)
+        assert checkpoint.recover(saved, init_variables(MODULE, 1, (32, 32, 3))) is None
+        assert "teacher has no manifest.json: it was never finished, or is damaged" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_a_network_is_replaced(tmp_path):
+    (tmp_path / "teacher").write_text("no folder")
+    checkpoint.save(tmp_path / "teacher", init_variables(MODULE, 0, (32, 32, 3)), {}, {})
+    checkpoint.check(tmp_path / "teacher")

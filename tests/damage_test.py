@@ -8,7 +8,7 @@ import pytest
 
 from brittle_jax import experiment, files
 from brittle_jax.errors import UserError
-from tests.damage import NUM_FLIPS, flip_bit
+from tests.damage import NUM_FLIPS, as_earlier_versions_saved, flip_bit
 from tests.small_runs import read, without_times
 
 
@@ -60,11 +60,12 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_missing_from_a_finished_run_is_named_and_made_again(run, finished, capsys, name):
+def test_what_is_missing_from_a_finished_run_is_named_and_made_again_where_it_can_be(run, finished, capsys, name):
     path = run[0] / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     warned = again(run, finished[0], capsys)
     assert "was finished, but has changed since: " in warned
+    assert ("is not made again" in warned) == (name == "metrics.jsonl")
     assert name in warned and "missing" in warned
 
 
@@ -108,18 +109,73 @@ def test_a_flipped_bit_in_an_unfinished_run_is_named_and_the_results_stay(run, f
     assert "student is damaged" in again(run, finished[0], capsys)
 
 
-def test_the_page_can_be_deleted_at_will(run, finished, capsys):
-    shutil.rmtree(run[0] / "report")
+@pytest.mark.parametrize("damage", ["deleted", "cut off", "a folder"])
+def test_the_page_is_made_again_whatever_happened_to_it(run, finished, capsys, damage):
+    page = run[0] / "report" / "index.html"
+    sound = page.read_bytes()
+    if damage == "deleted":
+        shutil.rmtree(run[0] / "report")
+    elif damage == "cut off":
+        os.truncate(page, 1000)
+    else:
+        page.unlink()
+        page.mkdir()
+        with pytest.raises(UserError, match="the results are safe, but not their page: .*index.html cannot be written"):
+            experiment.run(run[1], run[0])
+        page.rmdir()
     assert again(run, finished[0], capsys) == ""
-    assert (run[0] / "report" / "index.html").is_file()
+    assert page.read_bytes() == sound
+
+
+@pytest.mark.parametrize("name", ["results.json", "manifest.json", "scores/unimodal/airplane.csv"])
+def test_a_folder_in_the_place_of_a_file_is_named(run, name):
+    (run[0] / name).unlink()
+    (run[0] / name).mkdir()
+    with pytest.raises(UserError, match=f"{name} cannot be written .*: move away what is in its place"):
+        experiment.run(run[1], run[0])
+
+
+def test_what_others_write_into_the_folder_changes_nothing(run, finished, capsys):
+    for content in ("one", "two"):
+        (run[0] / "log.txt").write_text(content)
+        (run[0] / "scores" / ".DS_Store").write_text(content)
+        assert again(run, finished[0], capsys) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"), [("config.json", '"seed": 0', '"seed": 1'), ("splits.json", "test_", "tast_")]
+)
+def test_an_edited_file_of_a_finished_run_is_named_and_written_again(run, finished, capsys, name, before, after):
+    sound = (run[0] / name).read_text()
+    assert before in sound
+    (run[0] / name).write_text(sound.replace(before, after, 1))
+    assert f"{name} (changed)" in again(run, finished[0], capsys)
+    assert (run[0] / name).read_text() == sound
+
+
+def test_a_damaged_network_never_passes_for_one_that_an_earlier_version_saved(run, finished, capsys):
+    student = run[0] / "checkpoints" / "unimodal" / "airplane" / "student"
+    flip_bit(student, 0)
+    for name in ("manifest.json", "made_from.json"):
+        (student / name).unlink()
+    assert "student has no manifest.json" in again(run, finished[0], capsys)
+
+
+def test_damaged_times_are_not_counted(run, capsys):
+    folder, config = run
+    for content in ('{"data": {"seconds": "nan", "x": []}}', '{"data": {"seconds": 1, "peak_memory_mib": "x"}}', "[]"):
+        (folder / "results.json").unlink()
+        (folder / "stages.json").write_text(content)
+        experiment.run(config, folder)
+        assert "stages.json is damaged: what the earlier part of the run took is not counted" in capsys.readouterr().err
 
 
 def test_the_student_of_another_teacher_is_distilled_anew(run, finished, capsys):
     folder, config = run
     student = folder / "checkpoints" / "unimodal" / "airplane" / "student"
-    description = json.loads((student / "description.json").read_text())
-    files.write_json(student / "description.json", description | {"teacher_sha256": "0" * 64})
-    files.write_manifest(student, files.digests_of(student, leaving_out={"manifest.json"}))
+    description = json.loads((student / "network.json").read_text())
+    files.write_json(student / "network.json", description | {"teacher_sha256": "0" * 64})
+    files.write_manifest(student, files.digests_of(student))
     assert "is the student of another teacher: it is distilled anew" in again(run, finished[0], capsys)
 
 
@@ -128,8 +184,9 @@ def test_a_run_of_an_earlier_version_is_shown_as_unverified(run, capsys):
     content = read(folder, "results.json")
     del content["manifest"]
     files.write_json(folder / "results.json", content)
-    for file in [*folder.rglob("manifest.json"), *folder.rglob("made_from.json")]:
-        file.unlink()
+    for network in ("teacher", "student"):
+        as_earlier_versions_saved(folder / "checkpoints" / "unimodal" / "airplane" / network)
+    (folder / "manifest.json").unlink()
     experiment.run(config, folder)
     captured = capsys.readouterr()
     assert "is finished" in captured.out and "run is unverified" in captured.err

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from brittle_jax import files
-from brittle_jax.errors import DamagedError
+from brittle_jax.errors import DamagedError, UserError
 
 
 def test_json_holds_null_for_what_is_not_a_number(tmp_path):
@@ -22,6 +22,15 @@ def test_a_file_whose_writing_fails_stays_as_it_was(tmp_path):
         partial.write_text("half")
         raise RuntimeError
     assert path.read_bytes() == "before, ü\r\n".encode()
+
+
+@pytest.mark.parametrize("name", ["taken", "taken/inner", "lost/inner"])
+def test_what_is_in_the_place_of_a_file_is_named(tmp_path, name):
+    (tmp_path / "taken" / "inner").mkdir(parents=True)
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=f"{name} cannot be written .*: move away what is in its place"):
+        files.write_text(tmp_path / name, "text")
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +55,7 @@ def folder(tmp_path):
     for name in ("a.txt", "deep/b.bin", "deep/er/ü.txt", "left out"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    files.write_manifest(tmp_path, files.digests_of(tmp_path, leaving_out={"left out"}))
+    files.write_manifest(tmp_path, files.digests_of(tmp_path, only={"a.txt", "deep"}))
     return tmp_path
 
 
@@ -86,6 +95,14 @@ def test_every_flipped_bit_of_the_manifest_is_noticed(folder):
     manifest.unlink()
     with pytest.raises(DamagedError, match="manifest.json is missing: restore it from a copy"):
         files.changes_since_manifest(folder)
+
+
+def test_one_file_can_be_compared_by_itself(folder):
+    (folder / "a.txt").write_text("A.txt")
+    assert files.is_as_listed(folder, "deep/b.bin")
+    assert not files.is_as_listed(folder, "a.txt") and not files.is_as_listed(folder, "left out")
+    (folder / files.MANIFEST).unlink()
+    assert not files.is_as_listed(folder, "deep/b.bin")
 
 
 def test_a_manifest_never_leads_out_of_its_folder(folder):

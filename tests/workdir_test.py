@@ -7,6 +7,7 @@ import pytest
 
 from brittle_jax import checkpoint, workdir
 from brittle_jax.errors import UserError
+from tests.damage import as_earlier_versions_saved
 
 SPLITS = {"images": {"name": "cifar10", "synthetic": True}}
 
@@ -110,20 +111,44 @@ def test_a_damaged_file_is_written_again_where_the_networks_tell_that_it_is_the_
     assert (run / name).read_text() == sound
 
 
+def test_what_the_networks_say_counts_more_than_an_edited_file(run, cifar10_config, capsys):
+    sound = {name: (run / name).read_text() for name in ("config.json", "splits.json")}
+    (run / "config.json").write_text(sound["config.json"].replace('"seed": 0', '"seed": 1'))
+    (run / "splits.json").write_text(sound["splits.json"].replace("true", "false"))
+    begin(run, cifar10_config)
+    assert "config.json is missing or damaged: it is written again" in capsys.readouterr().err
+    assert {name: (run / name).read_text() for name in sound} == sound
+
+
+def test_links_in_the_place_of_a_runs_files_are_refused(run, cifar10_config, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for target in (elsewhere, run / "nowhere"):
+        (run / "scores").symlink_to(target)
+        with pytest.raises(UserError, match="scores is a link, but a run keeps its files in its own folder"):
+            begin(run, cifar10_config)
+        (run / "scores").unlink()
+
+
+def test_overwrite_drops_whatever_is_in_the_place_of_a_runs_files(run, cifar10_config):
+    (run / "results.json" / "inner").mkdir(parents=True)
+    (run / "scores").write_text("a file")
+    begin(run, cifar10_config, overwrite=True)
+    assert not (run / "results.json").exists() and not (run / "scores").exists()
+
+
 def test_a_damaged_file_lets_no_other_run_in(run, cifar10_config):
     (run / "splits.json").write_text("{")
-    with pytest.raises(UserError, match="belongs to a run on other images, teacher says"):
+    with pytest.raises(UserError, match="belongs to a run on other images"):
         begin(run, cifar10_config, splits={"images": {"name": "cifar10", "synthetic": False}})
     begin(run, cifar10_config)
     (run / "config.json").write_text("{")
     cifar10_config.seed = 3
-    with pytest.raises(UserError, match="belongs to a run with seed=0, not 3, teacher says"):
+    with pytest.raises(UserError, match="belongs to a run with seed=0, not 3"):
         begin(run, cifar10_config)
 
 
 def test_a_network_of_an_earlier_version_cannot_tell(run, cifar10_config):
-    for name in ("manifest.json", "made_from.json"):
-        (run / "checkpoints" / "teacher" / name).unlink()
+    as_earlier_versions_saved(run / "checkpoints" / "teacher")
     begin(run, cifar10_config)
     (run / "splits.json").unlink()
     with pytest.raises(UserError, match="teacher cannot be told to be of these settings and images"):
@@ -168,6 +193,9 @@ def test_a_finished_run_that_is_as_it_was_has_no_damage(finished):
     assert workdir.is_finished(finished) and not workdir.is_unverified(finished)
     (finished / "report" / "index.html").unlink()  # which is made again at will
     (finished / "notes.txt").write_text("mine")
+    workdir.finish(finished, CONTENT)
+    for name in ("notes.txt", "scores/.DS_Store", ".hidden"):  # what others put there is not the run's
+        (finished / name).write_text("changed")
     assert workdir.damage(finished) == {}
 
 

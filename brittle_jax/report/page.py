@@ -69,9 +69,16 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
     try:
         # A path may have bytes that are no text.
         files.write_text(path, text.encode(errors="backslashreplace").decode())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): the results are safe, run again") from error
+    except (OSError, UserError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"the results are safe, but not their page: {reason}; then run again") from error
+    files.write_manifest(path.parent, files.digests_of(path.parent))
     return path
+
+
+def is_sound(folder: pathlib.Path) -> bool:
+    """Returns whether the page of the run in a folder is there, and as it was written."""
+    return files.is_as_listed(folder / "report", "index.html")
 
 
 def _environment() -> jinja2.Environment:

@@ -160,3 +160,21 @@ def test_damage_that_comes_after_loading_is_named_too(noise, tmp_path):
     with pytest.raises(UserError, match="is damaged: delete .*picture_files.*, and the next run makes it again"):
         for batch in evaluation_batches(images, np.arange(4), 2):  # as training and evaluation read them
             assert len(batch["image"])
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "label.labels.txt", "manifest.json"])
+def test_a_flipped_bit_beside_the_pictures_is_named(config, tmp_path, name):
+    load("image_folder", config)
+    (file,) = [each for each in (tmp_path / "data").rglob(f"*{name}")]
+    sound = file.read_bytes()
+    rng = np.random.default_rng(SEED)
+    for _ in range(10):
+        damaged = bytearray(sound)
+        damaged[rng.integers(len(sound))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(damaged)
+        with pytest.raises(
+            UserError, match="picture_files in .* is damaged: delete .*, and the next run makes it again"
+        ):
+            load("image_folder", config)
+    file.write_bytes(sound)
+    load("image_folder", config)

@@ -152,7 +152,7 @@ def read_page(folder, content):
 
 def test_the_page_needs_nothing_beside_it_and_asks_no_network(tmp_path):
     page = read_page(tmp_path, write_run(tmp_path))
-    assert sorted(file.name for file in (tmp_path / "report").iterdir()) == ["index.html"]
+    assert sorted(file.name for file in (tmp_path / "report").iterdir()) == ["index.html", "manifest.json"]
     targets = [
         value
         for _, attributes in page.elements
@@ -310,7 +310,7 @@ def test_printing_opens_what_is_closed(tmp_path):
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
     content = write_run(tmp_path)
     (tmp_path / "report").write_text("in the way")
-    with pytest.raises(UserError, match="report.* cannot be written .*the results are safe"):
+    with pytest.raises(UserError, match="the results are safe, but not their page: .*report.* cannot be written"):
         write_page(tmp_path, content)
 
 

@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 import tensorflow_datasets as tfds
 
-from brittle_jax import console
+from brittle_jax import console, files
 from brittle_jax.config import OF_FILES, parse_range
 from brittle_jax.data import preprocess
 from brittle_jax.data.datasets import fashion_mnist, image_folder, picture_files, plant_pathology, xray_files
@@ -27,7 +27,7 @@ from brittle_jax.data.datasets.stand_in import FORMATS, StandIn
 from brittle_jax.data.datasets.xray_parcels import CLASSES, VIEWS, XrayParcels, parcels_config
 from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.picture_file import CANNOT_BE_READ, NOT_SUPPORTED
-from brittle_jax.errors import UserError
+from brittle_jax.errors import DamagedError, UserError
 
 _AS_BYTES = tfds.decode.SkipDecoding()  # `preprocess.decode` decodes every image of every data set
 _ARRAY_RECORD = tfds.core.FileFormat.ARRAY_RECORD  # the one format that is read without TensorFlow
@@ -88,7 +88,7 @@ _LISTINGS = {
 def _load_listing(name: str, listing: Listing, config: ml_collections.ConfigDict) -> ImageSet:
     intensity_range = parse_range(config.data.intensity_range)
     builder_config = picture_files_config(listing, config.data.max_image_pixels, intensity_range)
-    builder = _prepared(lambda: PictureFiles(data_dir=_data_dir(config), config=builder_config))
+    builder = _prepared(lambda: _own_builder(PictureFiles, config, builder_config, builder_config.name))
     features = {view: feature_of(view) for view in listing.views}
     source = _source(builder, "all", features.values())
     if name == "xray":
@@ -114,7 +114,8 @@ def _report_skipped(listing: Listing, skipped: Sequence[tuple[str, str]], *, may
     what = f"{listing.title}: {len(skipped)} of {len(listing.entries)} samples cannot be used: {', '.join(shown)}"
     if any(NOT_SUPPORTED in reason for _, reason in skipped):
         what += (
-            "; convert what is not supported to PNG, for example with ImageMagick: magick mogrify -format png *.heic"
+            "; convert what is not supported to PNG, for example by ImageMagick's `magick mogrify -format png FILES`, and "
+            "move the originals away"
         )
     if not may_skip:
         raise UserError(f"{what}; mend or remove them, or leave them out with --config.data.on_bad_image=skip")
@@ -126,7 +127,7 @@ def _load_stock(name: str, config: ml_collections.ConfigDict) -> ImageSet:
     is_stand_in = config.data.stand_in and (name in OF_FILES or not _stock_builder(name, config).is_prepared())
     if is_stand_in:
         # Made up at the size of the originals, so that they take the same path.
-        builder = _prepared(lambda: StandIn(data_dir=_data_dir(config), config=name))
+        builder = _prepared(lambda: _own_builder(StandIn, config, name, name))
     else:
         builder = _prepared(lambda: _stock_builder(name, config))
     # What is called validation is what held-out accuracies are measured on: ImageNet's test images have no labels.
@@ -187,12 +188,12 @@ def _source(builder: tfds.core.DatasetBuilder, split: str, images: Iterable[str]
 
 
 @contextlib.contextmanager
-def _reporting_damage(what: str, folder: str, again: str) -> Iterator[None]:
+def _reporting_damage(what: str, folder: str | pathlib.Path, again: str) -> Iterator[None]:
     """Turns whatever tfds, its readers and decoders raise on broken files into one line."""
     try:
         yield
     except Exception as error:  # AssertionError, ParseError, RuntimeError, ...: there is no common class
-        reason = " ".join(str(error).split())[:200]
+        reason = error.reason if isinstance(error, DamagedError) else " ".join(str(error).split())[:200]
         raise UserError(
             f"{what} is damaged: delete {folder}, and {again} ({type(error).__name__}: {reason})"
         ) from error
@@ -224,12 +225,35 @@ def _prepared(make_builder: Callable[[], tfds.core.DatasetBuilder]) -> tfds.core
     return builder
 
 
+def _own_builder(
+    builder_class: type[tfds.core.DatasetBuilder],
+    config: ml_collections.ConfigDict,
+    builder_config: tfds.core.BuilderConfig | str,
+    name: str,
+) -> tfds.core.DatasetBuilder:
+    """Returns a builder of this project's, after looking for damage in what it has prepared.
+
+    array_record notices damage by itself; the files beside it, such as dataset_info.json, do not, and have digests.
+    """
+    folder = pathlib.Path(_data_dir(config), builder_class.name, name)
+    with _reporting_damage(f"{builder_class.name} in {_data_dir(config)}", folder, "the next run makes it again"):
+        builder = builder_class(data_dir=_data_dir(config), config=builder_config)
+        prepared = pathlib.Path(builder.data_dir)
+        if builder.is_prepared() and os.path.lexists(prepared / files.MANIFEST):  # earlier versions wrote none
+            if changes := files.changes_since_manifest(prepared):
+                raise DamagedError(prepared, ", ".join(f"{file}: {change}" for file, change in changes.items()))
+    return builder
+
+
 def _prepare_own(builder: tfds.core.DatasetBuilder, name: str) -> None:
     console.say(f"preparing {name}, once, in {builder.data_dir_root}")
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     with console.libraries_silenced():
         builder.download_and_prepare(file_format=_ARRAY_RECORD)
+    folder = pathlib.Path(builder.data_dir)
+    beside = {file.name for file in folder.iterdir() if ".array_record" not in file.name}
+    files.write_manifest(folder, files.digests_of(folder, only=beside))
 
 
 def _download_and_prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
@@ -260,6 +284,7 @@ def _download_and_prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
 
 
 def _load_embedded_parcels(config: ml_collections.ConfigDict) -> ImageSet:
-    builder = _prepared(lambda: XrayParcels(data_dir=_data_dir(config), config=parcels_config(**config.data.parcels)))
+    builder_config = parcels_config(**config.data.parcels)
+    builder = _prepared(lambda: _own_builder(XrayParcels, config, builder_config, builder_config.name))
     source = _source(builder, "all", VIEWS)
     return patch_set(CLASSES, source, {view: view for view in VIEWS}, config.data.patches, synthetic=True)
