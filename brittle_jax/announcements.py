@@ -9,6 +9,8 @@ import ml_collections
 from brittle_jax import __version__, console, results
 from brittle_jax.parallel import DeviceGroup
 
+_MOST_FIELDS = 4  # that are named
+
 
 def say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> None:
     """Says which row runs, on which devices, with which teacher and network."""
@@ -30,14 +32,16 @@ def say_finished(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
 
 def say_results(content: Mapping[str, Any], folder: pathlib.Path) -> None:
     """Says how well anomalies are told apart, what qualifies that, and where everything is."""
-    console.say("")
+    console.say("\nAUROC in percent: how often an anomalous test sample scores higher than a normal one; 50 is chance.")
     console.say(results.table(content))
     _say_synthetic(content)
     if content["skipped_inputs"]:
         left_out = console.count(len(content["skipped_inputs"]), "sample")
         console.say(f"  WITHOUT {left_out} that cannot be read, see results.json")
     if content["reduced"]:
-        console.say(f"  REDUCED against the row's recipe: {', '.join(content['reduced'])}")
+        fields = list(content["reduced"])
+        more = f", and {len(fields) - _MOST_FIELDS} more" if len(fields) > _MOST_FIELDS else ""
+        console.say(f"  REDUCED against the recipe: {', '.join(fields[:_MOST_FIELDS])}{more}")
     times = ", ".join(f"{stage} {console.duration(value)}" for stage, value in content["seconds"].items())
     console.say(f"time: {times}")
     console.say(f"page: {folder / 'report' / 'index.html'}")

@@ -205,7 +205,7 @@ def _line(
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Returns ours beside the published numbers, if there are any, in percent, as lines of text."""
+    """Returns the results, beside the published numbers if there are any, as lines of text; AUROC in percent."""
     lines = []
     for comparison in compare(results):
         width = 28 if comparison.published_title else 0

@@ -90,6 +90,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["percent"] = lambda fraction: "-" if fraction is None else f"{100 * fraction:.2f}"
+    environment.filters["plain"] = lambda number: f"{number:.10g}"
     environment.filters["score"] = lambda score: f"{score:#.4g}".rstrip(".")
     environment.filters["duration"] = console.duration
     environment.filters["moment"] = lambda text: text.replace("T", " ").replace("+00:00", " UTC")

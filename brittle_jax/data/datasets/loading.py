@@ -114,8 +114,8 @@ def _report_skipped(listing: Listing, skipped: Sequence[tuple[str, str]], *, may
     what = f"{listing.title}: {len(skipped)} of {len(listing.entries)} samples cannot be used: {', '.join(shown)}"
     if any(NOT_SUPPORTED in reason for _, reason in skipped):
         what += (
-            "; convert what is not supported to PNG, for example by ImageMagick's `magick mogrify -format png FILES`, and "
-            "move the originals away"
+            "; convert what is not supported to PNG, for example by `magick mogrify -format png FILES` (ImageMagick), "
+            "and move the originals away"
         )
     if not may_skip:
         raise UserError(f"{what}; mend or remove them, or leave them out with --config.data.on_bad_image=skip")
