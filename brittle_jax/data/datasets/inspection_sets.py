@@ -124,18 +124,16 @@ def _mvtec_entries(folder: pathlib.Path) -> list[Entry]:
         console.warn(f"{as_text(folder)}: left out {shorten(left_out)}, {what} part of MVTec AD's layout")
     kinds = [kind for split in _MVTEC_SPLITS for kind in _folders_in(folder / split)]
     files = without_masks([file for kind in kinds for file in find_pictures(kind, folder)], folder)
-    parts = [file.relative_to(folder).parts for file in files]
-    anomalies = [file for file, (_, kind, *_) in zip(files, parts, strict=True) if kind != _MVTEC_NORMAL]
-    if called_normal := folders_called_normal(anomalies, folder):
+    placed = [(file, *file.relative_to(folder).parts[:2]) for file in files]
+    if called_normal := folders_called_normal((file for file, _, kind in placed if kind != _MVTEC_NORMAL), folder):
         raise UserError(
             f"{as_text(folder)}: pictures in {shorten(called_normal)} would be anomalies, though the name says "
             f"otherwise: rename that folder to {_MVTEC_NORMAL}, or move the pictures"
         )
+    labels = {_MVTEC_NORMAL: NORMAL}
     return [
-        Entry(
-            id_of(file, folder), NORMAL if kind == _MVTEC_NORMAL else as_text(kind), (file,), split=_MVTEC_SPLITS[split]
-        )
-        for file, (split, kind, *_) in zip(files, parts, strict=True)
+        Entry(id_of(file, folder), labels.get(kind, as_text(kind)), (file,), split=_MVTEC_SPLITS[split])
+        for file, split, kind in placed
     ]
 
 

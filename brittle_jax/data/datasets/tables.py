@@ -105,7 +105,7 @@ def _rows_of(name: str, lines: Iterator[list[str]], columns: Sequence[str]) -> I
     header = [field.strip().lower() for field in next(lines)]
     named = [field for field in header if field]
     if twice := sorted({field for field in named if named.count(field) > 1}):
-        raise UserError(f"{name} has more than one column {_either(twice)}: rename or remove the others")
+        raise UserError(f"{name}: its header names {' and '.join(twice)} more than once: rename or remove the others")
     for fields in lines:
         fields = [field.strip() for field in fields]
         if not any(fields):
