@@ -66,9 +66,12 @@ def _check_baseline(images: ImageSet, roles: np.ndarray) -> None:
     """Raises UserError where the supervised baseline lacks normal or anomalous samples to learn from or to test."""
     for role, purpose in (("train", "learn from"), ("test", "be tested on")):
         if len(np.unique(images.labels[roles == role])) < 2:
+            remedy = "give more anomalous samples, or another --config.data.baseline_fraction"
+            if images.official_split is not None:
+                remedy = f"mark some of both kinds as {role} in the split that is given"
             raise UserError(
-                f"the supervised baseline has no two classes of {images.name} to {purpose}: give more anomalous "
-                "samples, or another --config.data.baseline_fraction, or another --config.teacher.task"
+                f"the supervised baseline has no two classes of {images.name} to {purpose}: {remedy}, or choose "
+                "another --config.teacher.task"
             )
 
 
@@ -297,16 +300,24 @@ def _configuration(images, config, name, normal_classes, roles) -> Configuration
         # Whoever has none of their own can still train and score; nothing is separated then.
         may_be_missing = kind == "anomalous test" and images.name in ("image_folder", "xray")
         if not len(members) and not may_be_missing:
-            raise UserError(
-                f"configuration {name} of {images.name} has no {kind} samples: give more, or see "
-                "--config.data.train_fraction and --config.data.calibration_fraction"
-            )
+            members = is_normal if kind.startswith("normal") else ~is_normal
+            remedy = _remedy(images, members, "train" if kind.endswith("training") else "test")
+            raise UserError(f"configuration {name} of {images.name} has no {kind} samples: {remedy}")
     if len(samples["normal training"]) < 2:
         raise UserError(f"configuration {name} of {images.name} has 1 normal training sample: give at least 2")
     train, normal, anomalous = samples.values()
     calibration = np.flatnonzero(is_normal & (roles == "calibration"))
     labels = np.repeat([0, 1], [len(normal), len(anomalous)])
     return Configuration(name, _group(name), train, calibration, np.concatenate([normal, anomalous]), labels)
+
+
+def _remedy(images: ImageSet, members: np.ndarray, role: str) -> str:
+    """Returns what to do where none of some samples, [S] bool, trains or tests, as the role says."""
+    if images.official_split is None:
+        return "give more, or see --config.data.train_fraction and --config.data.calibration_fraction"
+    if (images.official_split[members] == role).any():
+        return "a smaller --config.data.calibration_fraction leaves some"
+    return f"the split that is given has none, mark some as {role}"
 
 
 def identical_across_splits(images: ImageSet, config: ml_collections.ConfigDict) -> list[list[str]]:

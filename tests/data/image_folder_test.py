@@ -85,8 +85,14 @@ def test_pictures_that_do_not_count_are_mentioned(config, folder, capsys):
     save(folder / "loose.png")
     assert len(load("image_folder", config).ids) == 9
     printed = capsys.readouterr().err
-    assert "left out, 1 whose names are not pictures', such as normal/photo.psd" in printed
-    assert "left out, 1 that lie in no folder, such as loose.png" in printed
+    assert "normal: left out 1 file that is not a picture by its name, normal/photo.psd\n" in printed
+    assert "own: left out 1 picture that lies in no folder, loose.png\n" in printed
+    (folder / "normal" / "notes.txt").write_bytes(b"x")
+    save(folder / "also.png")
+    list_pictures(folder)
+    printed = capsys.readouterr().err
+    assert "left out 2 files that are not pictures by their names, such as normal/notes.txt\n" in printed
+    assert "left out 2 pictures that lie in no folder, such as also.png\n" in printed
 
 
 def test_a_link_between_folders_of_classes_is_not_followed(config, folder):
@@ -108,7 +114,10 @@ def test_a_link_inside_the_folder_is_followed(config, folder):
             lambda folder: (folder / "normal").rename(folder / "good"),
             "but good: rename it to normal",
         ),
-        (lambda folder: [file.unlink() for file in (folder / "normal").iterdir()], "no pictures of the class normal"),
+        (
+            lambda folder: [file.unlink() for file in (folder / "normal").iterdir()],
+            "own has no pictures in normal/: put the normal ones there$",
+        ),
     ],
 )
 def test_a_folder_without_normal_pictures_is_refused(config, folder, change, message):
@@ -154,7 +163,7 @@ def test_masks_are_left_out_with_a_warning(config, folder, capsys):
         save(folder / place)
     images = load("image_folder", config)
     assert np.bincount(images.labels).tolist() == [6, 2, 1] and images.classes == ("normal", "dent", "scratch")
-    assert "own: left out, 4 masks, such as dent/2_mask.tif\n" in capsys.readouterr().err
+    assert "own: left out 4 masks, such as dent/2_mask.tif\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -214,4 +223,66 @@ def test_a_class_of_mvtec_that_was_moved_by_hand_is_read_once_its_normal_picture
     (folder / "test" / "good").rename(folder / "normal" / "good")
     (configuration,) = one_class.configurations(load("image_folder", config), config)
     assert configuration.test_labels.sum() == 4
-    assert "left out, 4 masks, such as ground_truth/broken/000_mask.png" in capsys.readouterr().err
+    assert "left out 4 masks, such as ground_truth/broken/000_mask.png" in capsys.readouterr().err
+
+
+def test_kinds_whose_names_have_a_word_for_normal_or_masks_are_warned_of(config, folder, capsys):
+    for name in ("Normal pictures", "normal_test", "masks", "not_ok", "no-good", "non normal", "ab.normal", "goodness"):
+        save(folder / name / "0.png")
+    images = load("image_folder", config)
+    assert len(images.classes) == 3 + 8 and len(images.ids) == 9 + 8
+    printed = capsys.readouterr().err.splitlines()
+    assert [line for line in printed if "anomaly" in line] == [
+        f"warning: {folder}: Normal pictures, normal_test count as kinds of anomaly, though their names say normal",
+        f"warning: {folder}: masks counts as a kind of anomaly, though its name says mask",
+    ]
+
+
+@pytest.mark.parametrize("name", ["test_good", "OK2", "Ground truth", "not good, ok", "mask"])
+def test_one_word_is_enough_for_a_warning(config, folder, capsys, name):
+    save(folder / name / "0.png")
+    list_pictures(folder)
+    assert f"{folder}: {name} counts as a kind of anomaly, though its name says" in capsys.readouterr().err
+
+
+def test_the_folder_of_normal_pictures_itself_names_the_one_above(config, folder, monkeypatch):
+    save(folder / "normal" / "a" / "0.png")
+    message = f"is the folder of normal pictures itself: name the folder above, {folder}$"
+    for path in (folder / "normal", f"{folder}/normal/"):
+        config.data.path = str(path)
+        with pytest.raises(UserError, match=message):
+            load("image_folder", config)
+    monkeypatch.chdir(folder / "normal")
+    config.data.path = "."
+    with pytest.raises(UserError, match=message):
+        load("image_folder", config)
+
+
+def test_a_folder_called_good_names_the_one_above_and_is_to_be_renamed(config, folder):
+    (folder / "normal").rename(folder / "Good")
+    config.data.path = str(folder / "Good")
+    with pytest.raises(UserError, match=f"itself: name the folder above, {folder}, and rename Good to normal$"):
+        load("image_folder", config)
+
+
+def test_a_link_to_nowhere_is_announced_as_no_picture(config, folder, capsys):
+    (folder / "bad").symlink_to(folder.parent / "nowhere")
+    (folder / "dent" / "gone.png").symlink_to(folder.parent / "nowhere.png")
+    (folder / "scratch" / "more").symlink_to(folder.parent)
+    with pytest.raises(UserError, match="3 of 12 samples cannot be used: 'bad' \\(a link to nowhere\\)"):
+        load("image_folder", config)
+    assert capsys.readouterr().out.splitlines()[:5] == [
+        f"{folder}: 9 pictures, normal beside kinds of anomalies",
+        "  normal   6 pictures  normal/",
+        "  bad      0 pictures",
+        "  dent     2 pictures  dent/",
+        "  scratch  1 picture   scratch/",
+    ]
+
+
+def test_a_folder_of_normal_pictures_that_links_nowhere_has_none(folder, capsys):
+    (folder / "normal").rename(folder.parent / "before")
+    (folder / "normal").symlink_to(folder.parent / "nowhere")
+    list_pictures(folder)
+    output = capsys.readouterr()
+    assert "  normal   0 pictures\n" in output.out and "own: 0 normal pictures, fewer than 20" in output.err

@@ -119,8 +119,60 @@ def test_what_is_no_part_of_mvtecs_layout_is_left_out_with_a_warning(config, tmp
     images = load("image_folder", config)
     assert counts(images)["rusty", "train"] == 2 and len(images.ids) == 33
     warnings = capsys.readouterr().err
-    assert "left out, no part of MVTec AD's layout: extra\n" in warnings
+    assert "left out extra, which is not part of MVTec AD's layout\n" in warnings
     assert "2 anomalous pictures marked train (2 rusty) will not be tested; only the linear probe" in warnings
+
+
+def test_masks_in_mvtecs_layout_are_left_out_with_a_warning(config, tmp_path, capsys):
+    write_mvtec(tmp_path / "bottle", {"train/good": 20, "test/good": 4, "test/bad": 2, "test/bad/ground_truth": 2})
+    for place in ("test/bad/000_mask.png", "train/good/000_MASK.png", "test/Ground_Truth/bad/000.png"):
+        save(tmp_path / "bottle" / place)
+    config.data.path = str(tmp_path / "bottle")
+    images = load("image_folder", config)
+    assert counts(images) == {("normal", "train"): 20, ("normal", "test"): 4, ("bad", "test"): 2}
+    assert "bottle: left out 5 masks, such as test/Ground_Truth/bad/000.png\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("named", ["test/OK", "test/normal", "test/Good", "train/Normals", "test/bad/good"])
+def test_folders_in_mvtecs_layout_that_are_called_normal_are_no_anomalies(config, tmp_path, named):
+    write_mvtec(tmp_path / "bottle", {"train/good": 20, "test/good": 1, "test/bad": 2, named: 4})
+    config.data.path = str(tmp_path / "bottle")
+    message = f"bottle: pictures in {named} would be anomalies, .*: rename that folder to good, or move the pictures$"
+    with pytest.raises(UserError, match=message):
+        load("image_folder", config)
+
+
+def test_in_the_good_folders_of_mvtec_others_may_have_any_name(config, tmp_path):
+    write_mvtec(tmp_path / "bottle", {"train/good/ok": 20, "test/good/Normal": 1, "test/bad": 2, "test/OK/empty": 0})
+    config.data.path = str(tmp_path / "bottle")
+    assert counts(load("image_folder", config)) == {
+        ("normal", "train"): 20,
+        ("normal", "test"): 1,
+        ("bad", "test"): 2,
+    }
+
+
+def test_a_set_that_calls_its_normal_pictures_otherwise_than_mvtec_is_told_so(config, tmp_path):
+    write_mvtec(tmp_path / "bottle", {"train/OK": 2, "test/OK": 1, "test/bad": 1})
+    config.data.path = str(tmp_path / "bottle")
+    with pytest.raises(UserError, match="has no train/good, as MVTec AD has it, but train/OK: rename it to good$"):
+        load("image_folder", config)
+
+
+def test_a_published_layout_without_normal_pictures_is_refused(config, tmp_path):
+    write_mvtec(tmp_path / "bottle", {"test/bad": 1})
+    (tmp_path / "bottle" / "train" / "good").mkdir(parents=True)
+    config.data.path = str(tmp_path / "bottle")
+    with pytest.raises(UserError, match=r"has no normal pictures \(in the layout of MVTec AD\)$"):
+        load("image_folder", config)
+
+
+def test_a_published_split_without_normal_test_pictures_does_not_speak_of_fractions(config, tmp_path):
+    write_mvtec(tmp_path / "bottle", {"train/good": 3, "test/bad": 1})
+    config.data.path = str(tmp_path / "bottle")
+    images = load("image_folder", config)
+    with pytest.raises(UserError, match="no normal test samples: the split that is given has none, mark some as test$"):
+        one_class.configurations(images, config)
 
 
 def test_a_run_on_mvtec_tests_what_is_published(config, data_dir, tmp_path):
@@ -146,6 +198,26 @@ def test_visa_is_read_by_its_split_file(config, tmp_path, capsys):
     ]
 
 
+def test_visa_without_its_split_file_says_where_it_belongs(config, tmp_path):
+    write_visa(tmp_path / "VisA")
+    (tmp_path / "VisA" / "split_csv" / "1cls.csv").unlink()
+    for path, images in (("VisA/candle", "Data/Images"), ("VisA", "candle/Data/Images")):
+        config.data.path = str(tmp_path / path)
+        message = f"has {images}, as VisA has it, but .* split file is missing: put 1cls.csv into .*/VisA/split_csv$"
+        with pytest.raises(UserError, match=message):
+            load("image_folder", config)
+
+
+def test_a_split_of_visa_may_be_written_on_windows(config, tmp_path):
+    write_visa(tmp_path / "VisA", objects=["candle"])
+    table = tmp_path / "VisA" / "split_csv" / "1cls.csv"
+    text = table.read_text(encoding="utf-8").replace("/", "\\").replace(",train,normal,", ",TRAIN,Normal,")
+    table.write_text(text, encoding="utf-8")
+    config.data.path = str(tmp_path / "VisA" / "candle")
+    images = load("image_folder", config)
+    assert counts(images) == {("normal", "train"): 20, ("normal", "test"): 4, ("anomaly", "test"): 3}
+
+
 def test_an_object_may_be_the_working_folder(config, tmp_path, monkeypatch):
     write_visa(tmp_path / "VisA")
     monkeypatch.chdir(tmp_path / "VisA" / "candle")
@@ -161,7 +233,11 @@ def test_an_object_may_be_the_working_folder(config, tmp_path, monkeypatch):
         ("candle,train,normal,", "candle,train,,", "line 2: no label"),
         ("object,split", "thing,split", "has no column object: its header is 'thing,split,label,image,mask'"),
         ("candle,", "candles,", "has no object 'candle': it has candles, pcb1"),
-        ("Normal/0001.JPG", "Normal/0000.JPG", "two samples have the id 'Data/Images/Normal/0000.JPG'"),
+        (
+            "Normal/0001.JPG",
+            "Normal/0000.JPG",
+            "1cls.csv: lines 2 and 3 are both of 'Data/Images/Normal/0000.JPG': remove one",
+        ),
         ("candle/Data/Images/Normal/0000", "pcb1/Data/Images/Normal/0000", "0000.JPG' \\(leads out of the folder\\)"),
         ("Normal/0000.JPG", "Normal/x.JPG", "x.JPG' \\(cannot be read: No such file"),
     ],
@@ -265,9 +341,10 @@ def test_the_root_of_a_set_names_its_objects(config, tmp_path):
 
 def test_a_part_of_an_object_names_the_object(config, tmp_path):
     write_mvtec(tmp_path / "bottle", BOTTLE)
-    config.data.path = str(tmp_path / "bottle" / "test")
-    with pytest.raises(UserError, match="is a part of .*/bottle, in the layout of MVTec AD: name that folder"):
-        load("image_folder", config)
+    for part in ("test", "test/good", "train/good", "test/broken"):
+        config.data.path = str(tmp_path / "bottle" / part)
+        with pytest.raises(UserError, match="is a part of .*/bottle, in the layout of MVTec AD: name that folder"):
+            load("image_folder", config)
 
 
 def test_links_that_were_put_at_the_top_of_an_object_are_followed_and_others_named(config, tmp_path):

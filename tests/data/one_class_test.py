@@ -247,6 +247,48 @@ def test_calibration_samples_neither_train_nor_test(folder_config):
     assert not set(lesson.train) & set(configuration.calibration)
 
 
+@pytest.mark.parametrize(
+    ("splits", "labels", "calibration", "message"),
+    [
+        (
+            ["train", "train", "test"],
+            [0, 0, 1],
+            0,
+            "no normal test samples: the split that is given has none, mark some",
+        ),
+        (
+            ["test", "test", "train"],
+            [0, 0, 1],
+            0,
+            "training samples: the split that is given has none, mark some as train$",
+        ),
+        (
+            ["train", "train", "test"],
+            [0, 0, 0],
+            1,
+            "training samples: a smaller --config.data.calibration_fraction leaves",
+        ),
+    ],
+)
+def test_a_split_that_is_given_and_lacks_normal_samples_is_named(folder_config, splits, labels, calibration, message):
+    folder_config.data.calibration_fraction = calibration
+    with pytest.raises(UserError, match=message):
+        one_class.configurations(folder(labels, official_split=np.array(splits)), folder_config)
+
+
+def test_a_draw_that_leaves_no_normal_samples_names_the_fractions(folder_config):
+    folder_config.data.train_fraction = 1.0
+    with pytest.raises(UserError, match="no normal test samples: give more, or see --config.data.train_fraction and"):
+        one_class.configurations(folder([0] * 4), folder_config)
+
+
+def test_the_baseline_wants_both_kinds_in_a_split_that_is_given(folder_config):
+    folder_config.teacher.task = "baseline"
+    images = folder([0, 0, 0, 1], official_split=np.array(["train", "train", "test", "test"]))
+    with pytest.raises(UserError, match="learn from: mark some of both kinds as train in the split that is given, or"):
+        one_class.configurations(images, folder_config)
+
+
 def test_splits_of_ones_own_are_kept(folder_config):
     splits = np.array(["train", "train", "calibration", "test", "train", "test"])
     (configuration,) = one_class.configurations(folder([0, 0, 0, 0, 1, 1], official_split=splits), folder_config)

@@ -20,7 +20,8 @@ def test_a_table_without_test_pictures_keeps_its_splits(config, folder):
     )
     images = load("image_folder", config)
     assert images.official_split.tolist() == ["train", "calibration"]
-    with pytest.raises(UserError, match="has no normal test samples"):
+    message = "has no normal test samples: the split that is given has none, mark some as test$"
+    with pytest.raises(UserError, match=message):
         one_class.configurations(images, config)
 
 
@@ -69,12 +70,22 @@ def test_a_table_without_splits_leaves_them_to_the_draw(config, folder):
         ("path,label\nnormal/0.png,\n", "line 2: no label"),
         ("path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,\n", "line 3: split is ''"),
         ("path,label,split\nnormal/0.png,normal,training\n", "line 2: split is 'training', not one of train"),
-        ("path,label\nnormal/0.png,normal\nnormal/0.png,normal\n", "two samples have the id 'normal/0.png'"),
-        ("path,label\nnormal/0.png,normal\n./normal//0.png,normal\n", "two samples have the id 'normal/0.png'"),
+        (
+            "path,label\nnormal/0.png,normal\nnormal/0.png,normal\n",
+            "table.csv: lines 2 and 3 are both of 'normal/0.png'",
+        ),
+        (
+            "path,label\nnormal/0.png,normal\n\n./normal//0.png,scratch\n",
+            "table.csv: lines 2 and 4 are both of 'normal/0.png': remove one$",
+        ),
+        (
+            "path,label\nnormal/1.png,normal\nnormal/0.png,normal\nnormal\\0.png,normal\n",
+            "table.csv: lines 3 and 4 are both of 'normal/0.png': remove one$",
+        ),
         ("path,label\n\n\nnormal/0.png,Normal\n", "line 4: label is 'Normal', write 'normal'"),
         ("path,label\nnormal/\0.png,normal\n", "cannot be used"),
         ("path,label\nnormal/0.png,good\n", "line 2: label is 'good', write 'normal'"),
-        ("path,label\nnormal/0.png,scratch\n", "no pictures of the class normal, those it has: scratch"),
+        ("path,label\nnormal/0.png,scratch\n", "table.csv has no line whose label is normal: its labels are scratch$"),
         ("path,label\n/etc/passwd,normal\n", "'/etc/passwd' \\(leads out of the folder\\)"),
         ("path,label\n../../x.png,normal\n", "'../../x.png' \\(leads out of the folder\\)"),
         ("path,label\nmissing.png,normal\n", "'missing.png' \\(cannot be read: No such file or directory\\)"),
@@ -113,11 +124,14 @@ def test_quoted_fields_may_have_separators(config, folder):
         (b"path,label\n,\n , \n", "has a header, but no lines below it"),
         (
             b"File;Kind\na.png;normal\n",
-            "no column label and no path: its header is 'File;Kind', separated by semicolons",
+            r"no column label or path: its header is 'File;Kind' \(columns separated by semicolons\)$",
         ),
-        (b"file\tlabel\n", "no column path: its header is 'file\\\\tlabel', separated by tabs"),
-        (b"a b\n", "no column label and no path: its header is 'a b', one column"),
-        (b"path,label,Path\na,b,c\n", "two columns path"),
+        (b"file\tlabel\n", r"no column path: its header is 'file\\tlabel' \(columns separated by tabs\)$"),
+        (b"a b\n", r"no column label or path: its header is 'a b' \(a single column\)$"),
+        (b"path,label,Path\na,b,c\n", "header names path more than once: rename or remove the others$"),
+        (b"path,label,Path,LABEL\na,b,c,d\n", "header names label and path more than once"),
+        (b"path,label\n,,\n,normal\n", "line 3: no path$"),
+        (b"path,label,split\n,,train\n", "line 2: no path or label$"),
         (b"path,label\nnormal/a,b.png,normal\n", "line 2: 3 fields, but 2 columns"),
         ("path,label\nä.png,normal\n".encode("latin-1"), "no table in UTF-8 or UTF-16: save it as CSV in UTF-8"),
         (b"PK\x03\x04\xff\xff", "no table in UTF-8 or UTF-16"),
@@ -156,3 +170,35 @@ def test_what_a_table_holds_is_said(config, folder, capsys):
         "  normal  2 pictures  1 train, 1 test  normal/",
         "  bad     1 picture   1 test           scratch/",
     ]
+
+
+def test_backslashes_separate_folders(config, folder):
+    save(folder / "normal" / "a" / "7.png")
+    config.data.path = write_table(folder, "path,label\nnormal\\0.png,normal\n.\\normal\\a\\7.png,normal\n")
+    assert load("image_folder", config).ids.tolist() == ["normal/0.png", "normal/a/7.png"]
+
+
+def test_a_file_whose_very_name_has_a_backslash_is_read(config, folder):
+    save(folder / "normal" / "a\\b.png")
+    config.data.path = write_table(folder, "path,label\nnormal/a\\b.png,normal\nnormal\\0.png,normal\n")
+    assert load("image_folder", config).ids.tolist() == ["normal/0.png", "normal/a\\b.png"]
+
+
+def test_a_missing_file_with_backslashes_is_refused(config, folder):
+    config.data.path = write_table(folder, "path,label\nnormal/0.png,normal\nC:\\img\\x.png,normal\n")
+    with pytest.raises(UserError, match="'C:/img/x.png' .cannot be read: No such file or directory"):
+        load("image_folder", config)
+
+
+def test_splits_are_read_in_any_case(config, folder):
+    lines = ["normal/0.png,normal,TRAIN", "normal/1.png,normal,Calibration", "normal/2.png,normal,tEST"]
+    config.data.path = write_table(folder, "\n".join(["path,label,split", *lines]))
+    assert load("image_folder", config).official_split.tolist() == ["train", "calibration", "test"]
+
+
+def test_labels_of_a_table_that_have_a_word_for_normal_are_warned_of(config, folder, capsys):
+    config.data.path = write_table(folder, "path,label\nnormal/0.png,normal\nnormal/1.png,normal pictures\n")
+    load("image_folder", config)
+    assert "table.csv: normal pictures counts as a kind of anomaly, though its name says normal" in (
+        capsys.readouterr().err
+    )

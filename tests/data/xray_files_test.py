@@ -151,7 +151,7 @@ def test_scans_of_dvxray_without_annotation_are_counted(config, tmp_path, capsys
     write_dvxray(tmp_path / "scans", is_one_folder=True)
     (tmp_path / "scans" / "DvXray" / "00003.json").unlink()
     assert len(load("xray", config).ids) == 12
-    assert "left out, 2 pictures without NAME.json, such as DvXray/00003_OL.png" in capsys.readouterr().err
+    assert "left out 2 pictures without NAME.json, such as DvXray/00003_OL.png" in capsys.readouterr().err
 
 
 def test_two_files_for_one_view_are_refused(config, tmp_path):
@@ -166,7 +166,7 @@ def test_two_files_for_one_view_are_refused(config, tmp_path):
     [
         ("False\tmug_0\t0", "maybe\tmug_0\t0", "line 2: dangerous is 'maybe', not True or False"),
         ("False\tmug_0\t0", "False\t\t0", "line 2: no instance"),
-        ("0002\t", "0001\t", "two samples have the id '0001'"),
+        ("0002\t", "0001\t", "meta.txt: lines 2 and 3 are both of '0001': remove one"),
     ],
 )
 def test_a_line_of_compass_that_does_not_hold_is_refused(config, tmp_path, old, new, message):
@@ -248,7 +248,7 @@ def test_a_folder_of_neither_kind_is_refused(config, tmp_path):
         load("xray", config)
     (tmp_path / "scans" / "soc").rmdir()
     (tmp_path / "scans" / "meta.txt").write_text("a\tb\n")
-    with pytest.raises(UserError, match="has no column basename and no dangerous and no instance"):
+    with pytest.raises(UserError, match="has no column basename, dangerous or instance: its header is"):
         load("xray", config)
 
 

@@ -15,23 +15,22 @@ from brittle_jax.data.datasets.listing import (
     announce,
     as_text,
     find_pictures,
+    folders_called_normal,
     id_of,
+    is_called_normal,
+    shorten,
     subfolders,
+    warn_of_kinds,
+    warn_of_left_out,
+    without_masks,
 )
-from brittle_jax.data.datasets.tables import read_table
+from brittle_jax.data.datasets.tables import check_unique, normalize, read_table
 from brittle_jax.data.picture_file import SUFFIXES
 from brittle_jax.errors import UserError
 
 HOW_TO_NAME = "--config.data.path is empty: name the folder that has your pictures"
-_CALLED_NORMAL = (
-    "good",
-    "normal",
-    "normals",
-    "ok",
-)  # as normal pictures and their folders are often called, in any case
-_MASKS = "ground_truth"  # folders of masks, as they are often called
 _FEW_NORMAL = 20
-_MOST_NAMED = 20  # folders in a message
+_DEEPEST_PART = 3  # VISA/candle/Data/Images/Normal is the deepest folder of an object that has a layout
 
 
 def list_pictures(path: pathlib.Path) -> Listing:
@@ -41,7 +40,7 @@ def list_pictures(path: pathlib.Path) -> Listing:
         path: a folder, in it `normal` and any number of folders of anomalies, which may hold folders again; or one
             object of a published set (see `inspection_sets`); or a table (see `read_table`) with the columns `path`
             (below the file's own folder), `label` (`normal`, or the kind of anomaly) and, if splits are to be given,
-            `split` (`train`, `calibration` or `test`).
+            `split` (`train`, `calibration` or `test`, in any case).
 
     Raises:
         UserError: where there is no such folder or file, it holds no normal pictures, or folders beside `normal` say
@@ -52,14 +51,13 @@ def list_pictures(path: pathlib.Path) -> Listing:
         raise UserError(f"--config.data.path={as_text(path)}: no such folder or file")
     name, layout, entries = _entries_of(path)
     classes = (NORMAL, *sorted({entry.label for entry in entries} - {NORMAL}))
-    num_normal = sum(entry.label == NORMAL for entry in entries)
-    if not num_normal:
-        held = _some(classes[1:]) or "none"
-        raise UserError(
-            f"--config.data.path={as_text(path)} has no pictures of the class {NORMAL}, those it has: {held}"
-        )
+    normal = [entry for entry in entries if entry.label == NORMAL]
+    if not normal:
+        raise UserError(f"--config.data.path={as_text(path)} {_why_none_normal(path, name, classes[1:])}")
     listing = Listing(name, path if path.is_dir() else path.parent, classes, ("",), tuple(entries))
     announce(listing, layout)
+    warn_of_kinds(as_text(path), classes[1:])
+    num_normal = sum(not listing.has_refused_link(entry) for entry in normal)
     if num_normal < _FEW_NORMAL:
         many = console.count(num_normal, "normal picture")
         console.warn(f"{as_text(path)}: {many}, fewer than {_FEW_NORMAL}: too few to learn what is normal")
@@ -78,6 +76,14 @@ def _entries_of(path: pathlib.Path) -> tuple[str, str, list[Entry]]:
     raise UserError(f"--config.data.path={as_text(path)} {_why_unknown(path)}")
 
 
+def _why_none_normal(path: pathlib.Path, layout: str, kinds: Sequence[str]) -> str:
+    if path.is_file():
+        return f"has no line whose label is {NORMAL}: its labels are {shorten(kinds)}"
+    if layout == "image_folder":
+        return f"has no pictures in {NORMAL}/: put the normal ones there"
+    return f"has no normal pictures ({inspection_sets.LAYOUTS[layout]})"
+
+
 def _has_normal(folder: pathlib.Path) -> bool:
     """Returns whether a folder has one of exactly that name, also where the file system ignores the case."""
     return any(each.name == NORMAL for each in subfolders(folder))
@@ -87,21 +93,17 @@ def _why_unknown(folder: pathlib.Path) -> str:
     """Returns what a folder of no known layout holds, and what to do."""
     if objects := inspection_sets.objects_below(folder):
         names = [os.path.relpath(each, folder) for each in objects]
-        return f"holds {_some(names)}: name one of them, such as --config.data.path={as_text(objects[0])}"
-    parent = pathlib.Path(os.path.abspath(folder)).parent
-    if layout := inspection_sets.layout_of(parent):
-        return f"is a part of {as_text(parent)}, {inspection_sets.LAYOUTS[layout]}: name that folder"
+        return f"holds {shorten(names)}: name one of them, such as --config.data.path={as_text(objects[0])}"
+    if part := _why_a_part(pathlib.Path(os.path.abspath(folder))):
+        return part
+    if missing := inspection_sets.what_is_missing(folder):
+        return missing
     names = [each.name for each in subfolders(folder)]
-    if {"OK", "NG"} <= set(names):
-        return (
-            f"has no folder {NORMAL}, but OK and NG, as Real-IAD has them: put {as_text(folder.absolute().name)}.json "
-            f"beside it, or rename OK to {NORMAL} and move the kinds in NG beside it"
-        )
-    called_normal = [name for name in names if name.lower() in _CALLED_NORMAL]
+    called_normal = [name for name in names if is_called_normal(name)]
     if len(called_normal) == 1:
         return f"has no folder {NORMAL}, but {as_text(called_normal[0])}: rename it to {NORMAL}"
     num_loose = sum(_is_picture(name) for name in os.listdir(folder))
-    held = [_some(names)] if names else []
+    held = [shorten(names)] if names else []
     held += [f"{console.count(num_loose, 'picture')} in no folder"] if num_loose else []
     return (
         f"has no folder {NORMAL} (it holds {' and '.join(held) or 'no folders and no pictures'}): put the normal "
@@ -110,9 +112,19 @@ def _why_unknown(folder: pathlib.Path) -> str:
     )
 
 
-def _some(names: Sequence[str]) -> str:
-    more = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
-    return ", ".join([as_text(name) for name in names[:_MOST_NAMED]] + more)
+def _why_a_part(folder: pathlib.Path) -> str:
+    """Returns what a folder is a part of and what to do, where that is known; empty otherwise.
+
+    Args:
+        folder: its absolute path.
+    """
+    for above in folder.parents[:_DEEPEST_PART]:
+        if layout := inspection_sets.layout_of(above):
+            return f"is a part of {as_text(above)}, {inspection_sets.LAYOUTS[layout]}: name that folder"
+    if not is_called_normal(folder.name):
+        return ""
+    rename = "" if folder.name == NORMAL else f", and rename {as_text(folder.name)} to {NORMAL}"
+    return f"is the folder of normal pictures itself: name the folder above, {as_text(folder.parent)}{rename}"
 
 
 def _is_picture(name: str) -> bool:
@@ -120,35 +132,17 @@ def _is_picture(name: str) -> bool:
 
 
 def _of_folder(folder: pathlib.Path) -> list[Entry]:
-    if beside := [name for name in os.listdir(folder) if _is_picture(name)]:
-        console.warn(
-            f"{as_text(folder)}: left out, {len(beside)} that lie in no folder, such as {as_text(min(beside))}"
-        )
-    files = [(kind, file) for kind in subfolders(folder) for file in find_pictures(kind, folder)]
-    if masks := [file for _, file in files if _is_mask(file.relative_to(folder))]:
-        many = console.count(len(masks), "mask")
-        console.warn(f"{as_text(folder)}: left out, {many}, such as {id_of(min(masks), folder)}")
-    files = [(kind, file) for kind, file in files if not _is_mask(file.relative_to(folder))]
-    if called_normal := sorted({_called_normal(file.relative_to(folder)) for _, file in files} - {None}):
+    beside = [folder / name for name in os.listdir(folder) if _is_picture(name)]
+    warn_of_left_out(folder, beside, folder, "picture that lies in no folder", "pictures that lie in no folder")
+    files = without_masks([file for kind in subfolders(folder) for file in find_pictures(kind, folder)], folder)
+    files_of_kinds = [(file.relative_to(folder).parts[0], file) for file in files]
+    if called_normal := folders_called_normal((file for kind, file in files_of_kinds if kind != NORMAL), folder):
         raise UserError(
-            f"--config.data.path={as_text(folder)}: pictures in {_some(called_normal)}, beside {NORMAL}, would be "
+            f"--config.data.path={as_text(folder)}: pictures in {shorten(called_normal)}, beside {NORMAL}, would be "
             f"anomalies, though the name says otherwise: move them into {NORMAL}, or name a CSV table with the columns "
             "path, label and split, which takes a split of your own"
         )
-    return [Entry(id_of(file, folder), as_text(kind.name), (file,)) for kind, file in files]
-
-
-def _is_mask(file: pathlib.Path) -> bool:
-    return file.stem.lower().endswith("_mask") or _MASKS in [part.lower() for part in file.parts[:-1]]
-
-
-def _called_normal(file: pathlib.Path) -> str | None:
-    """Returns the folder that says of a picture beside `normal` that it is normal, or None."""
-    folders = file.parts[:-1]
-    if folders[:1] == (NORMAL,):
-        return None
-    depth = next((depth for depth, name in enumerate(folders) if name.lower() in _CALLED_NORMAL), None)
-    return None if depth is None else os.path.join(*folders[: depth + 1])
+    return [Entry(id_of(file, folder), as_text(kind), (file,)) for kind, file in files_of_kinds]
 
 
 def _of_table(file: pathlib.Path) -> list[Entry]:
@@ -159,13 +153,14 @@ def _of_table(file: pathlib.Path) -> list[Entry]:
     entries = []
     for number, row in rows:
         where = f"{as_text(file)}, line {number}:"
-        label, split = row["label"], row.get("split", "")
-        if label.lower() in _CALLED_NORMAL and label != NORMAL:
+        label, given = row["label"], row.get("split", "")
+        if is_called_normal(label) and label != NORMAL:
             raise UserError(f"{where} label is {label!r}, write {NORMAL!r}")
-        if has_splits and split not in SPLITS:
-            raise UserError(f"{where} split is {split!r}, not one of {', '.join(SPLITS)}; give all lines one, or none")
-        path = os.path.normpath(row["path"])
-        entries.append(Entry(as_text(path), label, (file.parent / path,), split=split))
+        if has_splits and given.lower() not in SPLITS:
+            raise UserError(f"{where} split is {given!r}, not one of {', '.join(SPLITS)}; give all lines one, or none")
+        path = normalize(row["path"], file.parent)
+        entries.append(Entry(as_text(path), label, (file.parent / path,), split=given.lower()))
+    check_unique(file, zip((number for number, _ in rows), (entry.id for entry in entries), strict=True))
     return entries
 
 

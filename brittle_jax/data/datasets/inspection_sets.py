@@ -13,8 +13,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from brittle_jax import console
-from brittle_jax.data.datasets.listing import NORMAL, Entry, as_text, find_pictures, id_of, subfolders
-from brittle_jax.data.datasets.tables import read_table
+from brittle_jax.data.datasets.listing import (
+    NORMAL,
+    Entry,
+    as_text,
+    find_pictures,
+    folders_called_normal,
+    id_of,
+    is_called_normal,
+    shorten,
+    subfolders,
+    without_masks,
+)
+from brittle_jax.data.datasets.tables import check_unique, normalize, read_table
 from brittle_jax.errors import UserError
 
 LAYOUTS = {
@@ -24,6 +35,7 @@ LAYOUTS = {
 }
 _MVTEC_SPLITS = {"train": "train", "validation": "calibration", "test": "test"}
 _MVTEC_NORMAL = "good"
+_VISA_IMAGES = pathlib.Path("Data", "Images")
 _VISA_LABELS = {"normal": NORMAL, "anomaly": "anomaly"}
 _PUBLISHED_SPLITS = ("train", "test")
 _OBJECT_OF_REAL_IAD = re.compile(r"S\d+")
@@ -61,6 +73,33 @@ def _folders_in(folder: pathlib.Path) -> list[pathlib.Path]:
     return subfolders(folder) if folder.is_dir() else []
 
 
+def what_is_missing(folder: pathlib.Path) -> str:
+    """Returns what a folder lacks to be read as a published set, which it looks like; empty where it looks like none.
+
+    Raises:
+        OSError: where a folder cannot be listed; its `filename` is that folder.
+    """
+    folder = _absolute(folder)
+    held = [each.name for each in subfolders(folder)]
+    called_normal = [each.name for each in _folders_in(folder / "train") if is_called_normal(each.name)]
+    if len(called_normal) == 1:
+        named = as_text(os.path.join("train", called_normal[0]))
+        return f"has no train/{_MVTEC_NORMAL}, as MVTec AD has it, but {named}: rename it to {_MVTEC_NORMAL}"
+    if {"OK", "NG"} <= set(held):
+        return (
+            f"has no folder {NORMAL}, but OK and NG, as Real-IAD has them: put {as_text(folder.name)}.json "
+            f"beside it, or rename OK to {NORMAL} and move the kinds in NG beside it"
+        )
+    for each in (folder, *subfolders(folder)):
+        if os.path.isdir(each / _VISA_IMAGES) and not os.path.isfile(_visa_table(each)):
+            table = _visa_table(each)
+            return (
+                f"has {as_text(os.path.relpath(each / _VISA_IMAGES, folder))}, as VisA has it, but VisA's split file "
+                f"is missing: put {table.name} into {as_text(table.parent)}"
+            )
+    return ""
+
+
 def list_object(folder: pathlib.Path, layout: str) -> list[Entry]:
     """Returns the pictures of one object, labelled `normal` or by the kind of anomaly, with their published split.
 
@@ -69,30 +108,40 @@ def list_object(folder: pathlib.Path, layout: str) -> list[Entry]:
         layout: what `layout_of` says of it.
 
     Raises:
-        UserError: where the file that gives the split is damaged, or does not have the object.
+        UserError: where the file that gives the split is damaged, or does not have the object; or folders of anomalies
+            say that they hold normal pictures.
         OSError: where a folder cannot be listed; its `filename` is that folder.
     """
     read = {"mvtec_ad": _mvtec_entries, "visa": _visa_entries, "real_iad": _real_iad_entries}[layout]
     return list(read(_absolute(folder)))
 
 
-def _mvtec_entries(folder: pathlib.Path) -> Iterator[Entry]:
+def _mvtec_entries(folder: pathlib.Path) -> list[Entry]:
     """Lists `train/good`, `validation/good` (MVTec LOCO), `test/good` and `test/KIND`."""
     left_out = [each.name for each in subfolders(folder) if each.name not in (*_MVTEC_SPLITS, "ground_truth")]
     if left_out:
-        console.warn(f"{as_text(folder)}: left out, no part of MVTec AD's layout: {', '.join(map(as_text, left_out))}")
-    for name, split in _MVTEC_SPLITS.items():
-        for kind in _folders_in(folder / name):
-            label = NORMAL if kind.name == _MVTEC_NORMAL else as_text(kind.name)
-            for file in find_pictures(kind, folder):
-                yield Entry(id_of(file, folder), label, (file,), split=split)
+        what = "which is not" if len(left_out) == 1 else "which are not"
+        console.warn(f"{as_text(folder)}: left out {shorten(left_out)}, {what} part of MVTec AD's layout")
+    kinds = [kind for split in _MVTEC_SPLITS for kind in _folders_in(folder / split)]
+    files = without_masks([file for kind in kinds for file in find_pictures(kind, folder)], folder)
+    placed = [(file, *file.relative_to(folder).parts[:2]) for file in files]
+    if called_normal := folders_called_normal((file for file, _, kind in placed if kind != _MVTEC_NORMAL), folder):
+        raise UserError(
+            f"{as_text(folder)}: pictures in {shorten(called_normal)} would be anomalies, though the name says "
+            f"otherwise: rename that folder to {_MVTEC_NORMAL}, or move the pictures"
+        )
+    labels = {_MVTEC_NORMAL: NORMAL}
+    return [
+        Entry(id_of(file, folder), labels.get(kind, as_text(kind)), (file,), split=_MVTEC_SPLITS[split])
+        for file, split, kind in placed
+    ]
 
 
 def _visa_table(folder: pathlib.Path) -> pathlib.Path:
     return folder.parent / "split_csv" / "1cls.csv"
 
 
-def _visa_entries(folder: pathlib.Path) -> Iterator[Entry]:
+def _visa_entries(folder: pathlib.Path) -> list[Entry]:
     """Lists the lines of an object in `split_csv/1cls.csv`; its paths begin at the folder that holds the objects."""
     table = _visa_table(folder)
     rows = read_table(table, ("object", "split", "label", "image"))
@@ -100,14 +149,17 @@ def _visa_entries(folder: pathlib.Path) -> Iterator[Entry]:
     if not of_object:
         known = ", ".join(sorted({row["object"] for _, row in rows}))
         raise UserError(f"{as_text(table)} has no object {as_text(folder.name)!r}: it has {known}")
+    entries = []
     for number, row in of_object:
         for column, allowed in (("split", _PUBLISHED_SPLITS), ("label", tuple(_VISA_LABELS))):
-            if row[column] not in allowed:
+            if row[column].lower() not in allowed:
                 where = f"{as_text(table)}, line {number}:"
                 raise UserError(f"{where} {column} is {row[column]!r}, not one of {', '.join(allowed)}")
-        file = folder.parent / os.path.normpath(row["image"])
-        label = _VISA_LABELS[row["label"]]
-        yield Entry(_id_wherever(file, folder), label, (file,), split=row["split"])
+        file = folder.parent / normalize(row["image"], folder.parent)
+        label, split = _VISA_LABELS[row["label"].lower()], row["split"].lower()
+        entries.append(Entry(_id_wherever(file, folder), label, (file,), split=split))
+    check_unique(table, zip((number for number, _ in of_object), (entry.id for entry in entries), strict=True))
+    return entries
 
 
 def _id_wherever(file: pathlib.Path, folder: pathlib.Path) -> str:
@@ -141,9 +193,10 @@ def _real_iad_entries(folder: pathlib.Path) -> Iterator[Entry]:
             where = f"{split}[{number}]"
             kind = _field(file, item, "anomaly_class", str, where)
             path = _field(file, item, "image_path", str, where)
-            thing = pathlib.PurePosixPath(path).parent
-            group = str(thing) if _OBJECT_OF_REAL_IAD.fullmatch(thing.name) else ""
-            picture = folder / os.path.normpath(path)
+            path = normalize(path, folder)
+            thing = pathlib.PurePath(path).parent
+            group = thing.as_posix() if _OBJECT_OF_REAL_IAD.fullmatch(thing.name) else ""
+            picture = folder / path
             label = NORMAL if kind == normal else kind
             yield Entry(_id_wherever(picture, folder), label, (picture,), split=split, group=group)
 

@@ -6,7 +6,8 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from brittle_jax import console
 from brittle_jax.data.picture_file import SUFFIXES
@@ -14,7 +15,11 @@ from brittle_jax.errors import UserError
 
 NORMAL = "normal"  # name of the class of normal pictures
 SPLITS = ("train", "calibration", "test")
-_MOST_FOLDERS, _MOST_CLASSES = 3, 30  # that are shown
+_MOST_FOLDERS, _MOST_CLASSES, _MOST_NAMES = 3, 30, 20  # that are shown
+# As normal pictures and masks, and the folders of either, are often called, in any case.
+_NORMAL_NAMES = ("good", "normal", "normals", "ok")
+_MASK_FOLDER, _MASK_WORDS = "ground_truth", ("groundtruth", "mask", "masks", "truth")
+_NEGATIONS = ("ab", "no", "non", "not")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +81,10 @@ class Listing:
         """Returns why a file must not be read: it leads out of the folder, or nowhere; None where it may be."""
         return _refusal(file, self.folder, self._roots)
 
+    def has_refused_link(self, entry: Entry) -> bool:
+        """Returns whether a file of an entry is itself a link that must not be read, so that it is no picture."""
+        return any(file and os.path.islink(file) and self.refusal_of(file) for file in entry.files)
+
     @functools.cached_property
     def _roots(self) -> tuple[pathlib.Path, ...]:
         return _roots_of(self.folder)
@@ -93,10 +102,72 @@ def find_pictures(folder: pathlib.Path, root: pathlib.Path) -> list[pathlib.Path
     for file in find_files(folder, root):
         is_picture = file.suffix.lower() in SUFFIXES or links_to_folder(file)
         (found if is_picture else others).append(file)
-    if others:
-        example = as_text(min(others).relative_to(root))
-        console.warn(f"{as_text(folder)}: left out, {len(others)} whose names are not pictures', such as {example}")
+    one, many = "file that is not a picture by its name", "files that are not pictures by their names"
+    warn_of_left_out(folder, others, root, one, many)
     return sorted(found)
+
+
+def warn_of_left_out(
+    folder: pathlib.Path, files: Sequence[pathlib.Path], root: pathlib.Path, one: str, many: str
+) -> None:
+    """Says how many files of a folder are left out, if any, and names the first as seen from `root`.
+
+    Args:
+        one: what it is, if it is one.
+        many: what they are, if they are several.
+    """
+    if files:
+        what = f"1 {one}, " if len(files) == 1 else f"{len(files):,} {many}, such as "
+        console.warn(f"{as_text(folder)}: left out {what}{id_of(min(files), root)}")
+
+
+def without_masks(files: Sequence[pathlib.Path], root: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files below `root` that are not masks by their names; says how many are left out."""
+    masks = [file for file in files if _is_mask(file.relative_to(root))]
+    warn_of_left_out(root, masks, root, "mask", "masks")
+    left_out = set(masks)
+    return [file for file in files if file not in left_out]
+
+
+def _is_mask(file: pathlib.Path) -> bool:
+    return file.stem.lower().endswith("_mask") or _MASK_FOLDER in [part.lower() for part in file.parts[:-1]]
+
+
+def is_called_normal(name: str) -> bool:
+    """Returns whether a name says that what it names is normal, in any case, and nothing else."""
+    return name.lower() in _NORMAL_NAMES
+
+
+def folders_called_normal(files: Iterable[pathlib.Path], root: pathlib.Path) -> list[str]:
+    """Returns the folders below `root` that hold some of the files, and whose names say that these are normal."""
+    called = set()
+    for folder in {file.relative_to(root).parent for file in files}:
+        depth = next((depth for depth, name in enumerate(folder.parts) if is_called_normal(name)), None)
+        if depth is not None:
+            called.add(os.path.join(*folder.parts[: depth + 1]))
+    return sorted(called)
+
+
+def warn_of_kinds(title: str, kinds: Sequence[str]) -> None:
+    """Says which kinds of anomaly have a name of several words, one of which means normal pictures or masks."""
+    for meaning, words in ((NORMAL, _NORMAL_NAMES), ("mask", _MASK_WORDS)):
+        if named := [kind for kind in kinds if _has_word(kind, words)]:
+            claim = "counts as a kind of anomaly, though its name says"
+            if len(named) > 1:
+                claim = "count as kinds of anomaly, though their names say"
+            console.warn(f"{title}: {shorten(named)} {claim} {meaning}")
+
+
+def _has_word(name: str, words: Sequence[str]) -> bool:
+    """Returns whether a name has one of some words, and no negation before it; what is no letter separates words."""
+    of_name = re.findall(r"[^\W\d_]+", name.lower())
+    return any(word in words and before not in _NEGATIONS for before, word in itertools.pairwise(["", *of_name]))
+
+
+def shorten(names: Sequence[str]) -> str:
+    """Returns the first of some names as text, and how many more there are."""
+    more = [f"{len(names) - _MOST_NAMES} more"] if len(names) > _MOST_NAMES else []
+    return ", ".join([as_text(name) for name in names[:_MOST_NAMES]] + more)
 
 
 def find_files(folder: pathlib.Path, root: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -183,11 +254,15 @@ def _refusal(file: pathlib.Path, folder: pathlib.Path, roots: Sequence[pathlib.P
 
 
 def announce(listing: Listing, layout: str) -> None:
-    """Says which layout a folder has, and of each class how many samples there are, and in which folders."""
+    """Says which layout a folder has, and of each class how many samples there are, and in which folders.
+
+    Links that will be refused do not count.
+    """
     what = "picture" if len(listing.views) == 1 else "parcel"
-    console.say(f"{listing.title}: {console.count(len(listing.entries), what)}, {layout}")
+    counted = [entry for entry in listing.entries if not listing.has_refused_link(entry)]
+    console.say(f"{listing.title}: {console.count(len(counted), what)}, {layout}")
     of_class = collections.defaultdict(list)
-    for entry in listing.entries:
+    for entry in counted:
         of_class[entry.label].append(entry)
     rows = []
     for name in listing.classes:

@@ -3,7 +3,7 @@
 import pathlib
 
 from brittle_jax.data.datasets.listing import Entry, Listing, announce
-from brittle_jax.data.datasets.tables import read_table
+from brittle_jax.data.datasets.tables import check_unique, read_table
 from brittle_jax.errors import UserError
 
 CLASSES = ("healthy", "multiple_diseases", "rust", "scab")  # columns of train.csv
@@ -27,8 +27,10 @@ def list_leaves(folder: pathlib.Path) -> Listing:
     table = folder / "train.csv"
     if not table.is_file():
         raise UserError(f"{folder} has no train.csv: {how_to_get(folder)}")
+    rows = read_table(table, ("image_id", *CLASSES))
+    check_unique(table, ((number, row["image_id"]) for number, row in rows))
     entries = []
-    for number, row in read_table(table, ("image_id", *CLASSES)):
+    for number, row in rows:
         marked = [name for name in CLASSES if row[name] in ("1", "1.0")]
         if len(marked) != 1:
             raise UserError(f"{table}, line {number}: one of {', '.join(CLASSES)} must be 1, {len(marked)} are")

@@ -2,8 +2,9 @@
 
 import codecs
 import csv
+import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from brittle_jax.data.datasets.listing import as_text
 from brittle_jax.errors import UserError
@@ -45,6 +46,31 @@ def read_table(file: pathlib.Path, columns: Sequence[str]) -> list[tuple[int, di
     return rows
 
 
+def check_unique(table: pathlib.Path, ids: Iterable[tuple[int, str]]) -> None:
+    """Checks that no two lines of a table are of one sample.
+
+    Args:
+        ids: the number of each line, and the id of its sample.
+
+    Raises:
+        UserError: at the first line whose id an earlier one has.
+    """
+    first: dict[str, int] = {}
+    for number, name in ids:
+        if number != first.setdefault(name, number):
+            raise UserError(f"{as_text(table)}: lines {first[name]} and {number} are both of {name!r}: remove one")
+
+
+def normalize(path: str, folder: pathlib.Path) -> str:
+    """Returns a path that a table gives below a folder, in this system's form.
+
+    As Windows writes them, backslashes separate folders, but for a file whose very name has them.
+    """
+    if "\\" in path and not os.path.lexists(folder / path):
+        path = path.replace("\\", "/")
+    return os.path.normpath(path)
+
+
 def _encoding_of(file: pathlib.Path) -> str:
     with open(file, "rb") as content:
         begin = content.read(2)
@@ -60,9 +86,14 @@ def _separator_of(name: str, header: str, columns: Sequence[str]) -> str:
             return separator
     likely = max(_SEPARATORS, key=header.count)
     missing = sorted(set(columns) - set(_fields(header, likely)))
-    seems = f"separated by {_SEPARATORS[likely]}" if likely in header else "one column"
+    seems = f"columns separated by {_SEPARATORS[likely]}" if likely in header else "a single column"
     shown = header.strip()[:_MOST_SHOWN]
-    raise UserError(f"{name} has no column {' and no '.join(missing)}: its header is {shown!r}, {seems}")
+    raise UserError(f"{name} has no column {_either(missing)}: its header is {shown!r} ({seems})")
+
+
+def _either(names: Sequence[str]) -> str:
+    """Returns `a`, `a or b`, `a, b or c`."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _fields(header: str, separator: str) -> list[str]:
@@ -74,15 +105,17 @@ def _rows_of(name: str, lines: Iterator[list[str]], columns: Sequence[str]) -> I
     header = [field.strip().lower() for field in next(lines)]
     named = [field for field in header if field]
     if twice := sorted({field for field in named if named.count(field) > 1}):
-        raise UserError(f"{name} has two columns {' and two '.join(twice)}")
+        raise UserError(f"{name}: its header names {' and '.join(twice)} more than once: rename or remove the others")
     for fields in lines:
         fields = [field.strip() for field in fields]
         if not any(fields):
             continue
         where = f"{name}, line {lines.line_num}:"
         if any(fields[len(header) :]):
-            raise UserError(f"{where} {len(fields)} fields, but {len(header)} columns: quote texts that have commas")
+            raise UserError(
+                f"{where} {len(fields)} fields, but {len(header)} columns: quote fields that hold separators"
+            )
         row = {column: field for column, field in zip(header, fields + [""] * len(header), strict=False) if column}
         if lacking := [column for column in columns if not row[column]]:
-            raise UserError(f"{where} no {' and no '.join(lacking)}")
+            raise UserError(f"{where} no {_either(lacking)}")
         yield lines.line_num, row

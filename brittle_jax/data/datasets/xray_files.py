@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from brittle_jax import console
 from brittle_jax.config import split_list
 from brittle_jax.data.datasets.listing import (
     Entry,
@@ -19,8 +18,9 @@ from brittle_jax.data.datasets.listing import (
     id_of,
     links_to_folder,
     subfolders,
+    warn_of_left_out,
 )
-from brittle_jax.data.datasets.tables import read_table
+from brittle_jax.data.datasets.tables import check_unique, read_table
 from brittle_jax.data.datasets.xray_parcels import CLASSES
 from brittle_jax.errors import UserError
 
@@ -90,7 +90,7 @@ def _list_parcels(folder: pathlib.Path, suffixes: Sequence[str]) -> Listing:
             suffix = next((suffix for suffix in suffixes if file.stem.endswith(suffix)), None)
             if suffix is None:
                 raise UserError(
-                    f"{as_text(file)}: before its type the name ends in none of {', '.join(suffixes)}: set "
+                    f"{as_text(file)}: its name, without the type, ends in none of {', '.join(suffixes)}: set "
                     "--config.data.view_suffixes to how the names of each view end, or to nothing if there is one view"
                 )
             parcel = id_of(file.with_name(file.stem.removesuffix(suffix)), folder)
@@ -121,10 +121,7 @@ def _warn_of_unlisted(folder: pathlib.Path, files: Sequence[pathlib.Path], entri
     """Says how many scans of DvXray have no annotation: whether they are threats is not known."""
     listed = {file for entry in entries for file in entry.files}
     scans = {file for view in _DVXRAY_VIEWS for file in files if file.name.endswith(f"_{view}.png")}
-    if unlisted := sorted(scans - listed):
-        example = id_of(unlisted[0], folder)
-        many = console.count(len(unlisted), "picture")
-        console.warn(f"{as_text(folder)}: left out, {many} without NAME.json, such as {example}")
+    warn_of_left_out(folder, sorted(scans - listed), folder, "picture without NAME.json", "pictures without NAME.json")
 
 
 def _objects_of(file: pathlib.Path) -> list[dict[str, Any]]:
@@ -161,6 +158,7 @@ def _list_compass(folder: pathlib.Path, kind: str) -> Listing:
     """Lists the images of one kind, by `meta.txt`; all scans of one object are one group."""
     table = folder / "meta.txt"
     rows = read_table(table, ("basename", "dangerous", "instance"))
+    check_unique(table, ((number, row["basename"]) for number, row in rows))
     kinds = [each.name for each in subfolders(folder)]
     if kind not in kinds:
         raise UserError(f"--config.data.compass_kind={kind!r}: {folder} has {', '.join(kinds) or 'no folders'}")
