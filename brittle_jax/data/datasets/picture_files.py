@@ -104,7 +104,7 @@ class PictureFiles(tfds.core.ShardBasedBuilder):
         )
 
     def _shard_iterators_per_split(self, dl_manager):
-        # One file, written as the pictures are read: tfds's other builders keep a split in memory until it is complete.
+        # One file, written as the pictures are read: tfds's generator-based builders first collect a split in memory.
         return {"pictures": [self._examples]}
 
     def _examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -117,6 +117,7 @@ class PictureFiles(tfds.core.ShardBasedBuilder):
         ):
             for entry, example in _in_order(pool, lambda entry: _read(config, entry), entries):
                 yield entry.id, example
+                example.clear()  # it is written by now, and tfds keeps all that it was given until it has counted them
                 progress.update(1)
 
 
