@@ -1,16 +1,24 @@
 """Pictures as they are kept: in one file, with what their files held, and safe from damage."""
 
+import os
+import pathlib
+import tempfile
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from brittle_jax.config import parse_range, validate
+from brittle_jax.data.datasets.image_folder import list_pictures
 from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.datasets.picture_files import PictureFiles, picture_files_config
 from brittle_jax.data.pipeline import evaluation_batches
 from brittle_jax.errors import UserError
 from brittle_jax.recipes import image_folder_row
 
 SEED = 7
+_NOBODY = 65534
 
 
 @pytest.fixture
@@ -178,3 +186,37 @@ def test_a_flipped_bit_beside_the_pictures_is_named(config, tmp_path, name):
             load("image_folder", config)
     file.write_bytes(sound)
     load("image_folder", config)
+
+
+def test_what_was_written_is_not_kept_in_memory(save, tmp_path):
+    size = (100, 100, 3)
+    for number in range(300):
+        save(f"normal/{number}.png", np.random.default_rng(number).integers(0, 256, size, np.uint8))
+    settings = picture_files_config(list_pictures(tmp_path / "own"), 10**6, None)
+    builder = PictureFiles(data_dir=tmp_path / "data", config=settings)
+    tracemalloc.start()
+    try:
+        builder.download_and_prepare(file_format="array_record")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert builder.info.splits["all"].num_examples == 300
+    assert peak < 150 * np.prod(size)  # half of the pictures, which cannot be compressed
+
+
+def test_what_may_not_be_read_is_not_called_damaged():
+    with tempfile.TemporaryDirectory() as root:  # unlike pytest's own, one that others may enter
+        os.chmod(root, 0o755)
+        config = image_folder_row("smoke")
+        config.data.path, config.data.dir = "", root
+        load("image_folder", config)  # what stands in for pictures of one's own
+        (file, *_) = pathlib.Path(root).rglob("*.array_record*")
+        file.chmod(0)
+        user = os.geteuid()
+        try:
+            if user == 0:  # who may read everything
+                os.seteuid(_NOBODY)
+            with pytest.raises(UserError, match="stand_in in .* cannot be read: give yourself the right to read it"):
+                load("image_folder", config)
+        finally:
+            os.seteuid(user)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import importlib.util
 import os
@@ -33,6 +34,11 @@ _AS_BYTES = tfds.decode.SkipDecoding()  # `preprocess.decode` decodes every imag
 _ARRAY_RECORD = tfds.core.FileFormat.ARRAY_RECORD  # the one format that is read without TensorFlow
 _OWN_BUILDERS = (XrayParcels, PictureFiles, StandIn, fashion_mnist.FashionMnistFiles)
 _SHOWN_SKIPPED = 20
+_NOT_DAMAGE = {  # why sound files cannot be read, and what to do
+    errno.EACCES: "give yourself the right to read it",
+    errno.EMFILE: "raise the limit of open files, such as ulimit -n 4096",
+    errno.ENFILE: "close other programs",
+}
 
 
 def load(name: str, config: ml_collections.ConfigDict) -> ImageSet:
@@ -189,11 +195,14 @@ def _source(builder: tfds.core.DatasetBuilder, split: str, images: Iterable[str]
 
 @contextlib.contextmanager
 def _reporting_damage(what: str, folder: str | pathlib.Path, again: str) -> Iterator[None]:
-    """Turns whatever tfds, its readers and decoders raise on broken files into one line."""
+    """Turns whatever tfds, its readers and decoders raise on broken files, or on unreadable ones, into one line."""
     try:
         yield
     except Exception as error:  # AssertionError, ParseError, RuntimeError, ...: there is no common class
         reason = error.reason if isinstance(error, DamagedError) else " ".join(str(error).split())[:200]
+        for code, remedy in _NOT_DAMAGE.items():
+            if os.strerror(code) in reason:  # readers give no number
+                raise UserError(f"{what} cannot be read: {remedy} ({type(error).__name__}: {reason})") from error
         raise UserError(
             f"{what} is damaged: delete {folder}, and {again} ({type(error).__name__}: {reason})"
         ) from error
