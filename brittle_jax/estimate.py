@@ -99,7 +99,7 @@ def table(estimate: Estimate) -> str:
     memory = f"memory: {estimate.memory_mib:,.0f} MiB"
     if estimate.device_memory_mib is not None:
         memory += f", {estimate.device_memory_mib:,.0f} MiB of the device's own"
-    disk = f"disk: {estimate.disk_mib:,.1f} MiB for {estimate.num_networks} networks"
+    disk = f"disk: {estimate.disk_mib:,.1f} MiB for {console.count(estimate.num_networks, 'network')}"
     if estimate.temporary_disk_mib:
         disk += f", and up to {estimate.temporary_disk_mib:,.0f} MiB for representations, as long as it runs"
     about = "all from the start, but for teachers that are in the store; nothing was trained"

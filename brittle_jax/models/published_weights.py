@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from brittle_jax import console
 from brittle_jax.errors import UserError
 
 DENSENET161_URL = "https://download.pytorch.org/models/densenet161-8d451a50.pth"
@@ -47,7 +48,7 @@ def load_trunk(path: str, sha256: str, like: Mapping[str, Any]) -> dict[str, Any
     tensors = _named_as_ours(file, _read(file))
     variables = jax.tree_util.tree_map_with_path(lambda where, leaf: _take(file, tensors, where, leaf), dict(like))
     if tensors:
-        raise UserError(f"{_FIELD}={file} is of another network: it has {len(tensors)} more tensors, {_some(tensors)}")
+        raise UserError(f"{_FIELD}={file} is of another network: it has {console.count(len(tensors), 'more tensor')}, {_some(tensors)}")
     return variables
 
 

@@ -117,7 +117,8 @@ def _report_skipped(listing: Listing, skipped: Sequence[tuple[str, str]], *, may
     shown = [f"{sample!r} ({reason})" for sample, reason in skipped[:_SHOWN_SKIPPED]]
     if len(skipped) > len(shown):
         shown.append(f"and {len(skipped) - len(shown)} more")
-    what = f"{listing.title}: {len(skipped)} of {len(listing.entries)} samples cannot be used: {', '.join(shown)}"
+    of_all = f"{len(skipped)} of {console.count(len(listing.entries), 'sample')}"
+    what = f"{listing.title}: {of_all} cannot be used: {', '.join(shown)}"
     if any(NOT_SUPPORTED in reason for _, reason in skipped):
         what += (
             "; convert what is not supported to PNG, for example by `magick mogrify -format png FILES` (ImageMagick), "
