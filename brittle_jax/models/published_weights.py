@@ -48,7 +48,8 @@ def load_trunk(path: str, sha256: str, like: Mapping[str, Any]) -> dict[str, Any
     tensors = _named_as_ours(file, _read(file))
     variables = jax.tree_util.tree_map_with_path(lambda where, leaf: _take(file, tensors, where, leaf), dict(like))
     if tensors:
-        raise UserError(f"{_FIELD}={file} is of another network: it has {console.count(len(tensors), 'more tensor')}, {_some(tensors)}")
+        more = console.count(len(tensors), "more tensor")
+        raise UserError(f"{_FIELD}={file} is of another network: it has {more}, {_some(tensors)}")
     return variables
 
 
