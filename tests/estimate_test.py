@@ -48,14 +48,14 @@ def test_the_work_is_that_of_the_run(tmp_path, cifar10_config, task):
     probes = [entry["probe"] for entry in entries][: 1 if task == "classification" else None]
     assert work["probe", "image"] == sum(probe["num_train_images"] + probe["num_test_images"] for probe in probes)
     assert work["metrics", "configuration"] == 2
-    networks = [*run.parent.rglob("description.json")]
+    networks = [*run.parent.rglob("network.json")]
     assert estimated.num_networks == len(networks)
     assert all(stage.seconds_per_unit > 0 for stage in estimated.stages)
     assert estimated.seconds == sum(stage.seconds for stage in estimated.stages)
     # What is in the store is neither trained nor kept again.
     again = estimate.estimate(cifar10_config, run.parent / "another")
     assert ("pretrain", "update") not in work_of(again)
-    assert again.num_networks == len(networks) - len([*(run.parent / "teachers").rglob("description.json")])
+    assert again.num_networks == len(networks) - len([*(run.parent / "teachers").rglob("network.json")])
 
 
 def test_a_random_teacher_takes_its_batch_norm_alone(tmp_path, cifar10_config):
@@ -82,7 +82,7 @@ def test_a_baseline_counts_the_random_teacher_beside_it(tmp_path, xray_config):
     estimated = estimate.estimate(xray_config, run)
     experiment.run(xray_config, run)
     assert work_of(estimated)["distill", "update"] == updates_of(run)["distill"] == 2 * xray_config.distill.update_steps
-    assert estimated.num_networks == len([*run.parent.rglob("description.json")])
+    assert estimated.num_networks == len([*run.parent.rglob("network.json")])
     # The classifier's accuracy and its AUROC are a pass each; batches of the random teacher's batch norm are filled up.
     _, held_out, normed = [stage.count for stage in estimated.stages if stage.stage == "pretrain"]
     description = read(run, "results.json")["configurations"][0]["teacher"]
