@@ -82,3 +82,11 @@ def test_the_published_images_have_the_digests_that_are_asked_for(real_tfds, tmp
         labels = np.array([example["label"] for example in examples], np.uint8)
         write(tmp_path, images, labels, split, level=1)
         assert len(fashion_mnist.read_split(tmp_path, split)[0]) == len(source)
+
+
+def test_a_damaged_description_is_named(made, cifar10_config, tmp_path):
+    load("fashion_mnist", cifar10_config)
+    (file,) = tmp_path.rglob("fashion_mnist_files/**/dataset_info.json")
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(UserError, match="fashion_mnist_files in .* is damaged: delete .*, and the next run makes it"):
+        load("fashion_mnist", cifar10_config)

@@ -1,7 +1,9 @@
 """Pictures as they are kept: in one file, with what their files held, and safe from damage."""
 
+import contextlib
 import os
 import pathlib
+import resource
 import tempfile
 import tracemalloc
 
@@ -220,3 +222,16 @@ def test_what_may_not_be_read_is_not_called_damaged():
                 load("image_folder", config)
         finally:
             os.seteuid(user)
+
+
+def test_where_no_more_files_can_be_opened_the_limit_is_named(cifar10_config):
+    load("cifar10", cifar10_config)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as opened:
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                opened.enter_context(open(os.devnull, "rb"))
+        with pytest.raises(UserError, match="stand_in in .* cannot be read: raise the limit of open files, such as"):
+            load("cifar10", cifar10_config)

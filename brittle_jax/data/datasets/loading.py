@@ -152,7 +152,7 @@ def _stock_builder(name: str, config: ml_collections.ConfigDict) -> tfds.core.Da
     with _reporting_damage(f"{name} in {data_dir}", os.path.join(data_dir, name), again):
         builder = tfds.builder(name, data_dir=data_dir)
     if name == "fashion_mnist" and not builder.is_prepared():
-        own = fashion_mnist.FashionMnistFiles(data_dir=data_dir)
+        own = _own_builder(fashion_mnist.FashionMnistFiles, config, None, "")
         files = fashion_mnist.files_of(pathlib.Path(data_dir) / fashion_mnist.FOLDER)
         if own.is_prepared() or all(file.is_file() for file in files):
             return own
@@ -201,8 +201,9 @@ def _reporting_damage(what: str, folder: str | pathlib.Path, again: str) -> Iter
         yield
     except Exception as error:  # AssertionError, ParseError, RuntimeError, ...: there is no common class
         reason = error.reason if isinstance(error, DamagedError) else " ".join(str(error).split())[:200]
+        said = f"{error} {error.__context__}"  # array_record gives no number, and tfds another error of its own
         for code, remedy in _NOT_DAMAGE.items():
-            if os.strerror(code) in reason:  # readers give no number
+            if os.strerror(code) in said:
                 raise UserError(f"{what} cannot be read: {remedy} ({type(error).__name__}: {reason})") from error
         raise UserError(
             f"{what} is damaged: delete {folder}, and {again} ({type(error).__name__}: {reason})"
@@ -238,7 +239,7 @@ def _prepared(make_builder: Callable[[], tfds.core.DatasetBuilder]) -> tfds.core
 def _own_builder(
     builder_class: type[tfds.core.DatasetBuilder],
     config: ml_collections.ConfigDict,
-    builder_config: tfds.core.BuilderConfig | str,
+    builder_config: tfds.core.BuilderConfig | str | None,
     name: str,
 ) -> tfds.core.DatasetBuilder:
     """Returns a builder of this project's, after looking for damage in what it has prepared.
