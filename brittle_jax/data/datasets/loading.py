@@ -153,8 +153,8 @@ def _stock_builder(name: str, config: ml_collections.ConfigDict) -> tfds.core.Da
         builder = tfds.builder(name, data_dir=data_dir)
     if name == "fashion_mnist" and not builder.is_prepared():
         own = _own_builder(fashion_mnist.FashionMnistFiles, config, None, "")
-        files = fashion_mnist.files_of(pathlib.Path(data_dir) / fashion_mnist.FOLDER)
-        if own.is_prepared() or all(file.is_file() for file in files):
+        published = fashion_mnist.files_of(pathlib.Path(data_dir) / fashion_mnist.FOLDER)
+        if own.is_prepared() or all(file.is_file() for file in published):
             return own
     if builder.is_prepared() and builder.info.file_format is not _ARRAY_RECORD:
         raise UserError(
