@@ -180,7 +180,7 @@ def test_another_networks_file_is_refused_by_what_does_not_fit(torch, tiny, tmp_
     state = torchvision_names(reference, "new")
     cases = {
         "has no norm5.weight": {name: tensor for name, tensor in state.items() if "norm5.weight" not in name},
-        "has 1 more tensors, denseblock9.denselayer1.norm1.weight": state
+        "has 1 more tensor, denseblock9.denselayer1.norm1.weight": state
         | {"features.denseblock9.denselayer1.norm1.weight": torch.zeros(2)},
         "conv0.weight gives .7, 7, 3, 8., not .7, 7, 3, 16.": state
         | {"features.conv0.weight": torch.zeros(8, 3, 7, 7)},
