@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import pathlib
@@ -61,15 +62,18 @@ def test_a_flipped_bit_never_goes_unnoticed(saved):
     checkpoint.restore(saved, like)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of flips that Orbax does notice
 def test_without_digests_a_flipped_bit_is_restored_in_silence(saved):
     """It is the digests that notice, not Orbax: without them the test above would fail."""
     like = init_variables(MODULE, 1, (32, 32, 3))
     sound, _ = checkpoint.restore(saved, like)
-    for number in range(0, 10, 2):  # those in the arrays
-        with flipped_bit(saved, number):
+    num_silent = 0
+    for number in range(0, NUM_FLIPS, 2):  # those in the arrays
+        with flipped_bit(saved, number), contextlib.suppress(DamagedError):  # a bit of a compressed array's header
             damaged, _ = checkpoint.restore(saved, like, verify=False)
-        leaves = zip(jax.tree.leaves(sound), jax.tree.leaves(damaged), strict=True)
-        assert sum(int(np.sum(before != after)) for before, after in leaves) >= 1
+            leaves = zip(jax.tree.leaves(sound), jax.tree.leaves(damaged), strict=True)
+            num_silent += any(np.any(before != after) for before, after in leaves)
+    assert num_silent >= NUM_FLIPS / 4
 
 
 def test_a_network_that_is_cut_short_is_told_before_orbax_reads_it(saved, capfd):
