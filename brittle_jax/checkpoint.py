@@ -96,9 +96,7 @@ def restore(
         raise DamagedError(folder, f"or of another network; {type(error).__name__}: {reason}") from error
 
 
-def recover(
-    folder: pathlib.Path, like: Mapping[str, Any], *, verify: bool = True
-) -> tuple[dict[str, Any], dict[str, Any]] | None:
+def recover(folder: pathlib.Path, like: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Reads a network as `restore` does; None where there is none, or a damaged one, which is to be made anew.
 
     A damaged network is warned of, by name.
@@ -110,7 +108,7 @@ def recover(
     if is_unverified(folder):
         console.warn(f"{folder} is unverified: it was saved by a version that kept no digests")
     try:
-        return restore(folder, like, verify=verify)
+        return restore(folder, like)
     except DamagedError as error:
         console.warn(f"{folder} is damaged ({error.reason}): it is made anew")
         return None

@@ -25,9 +25,7 @@ class DamagedError(UserError):
         reason: what is wrong with it; MISSING where it is not there.
     """
 
-    def __init__(self, path: pathlib.Path, reason: str, remedy: str = ""):
-        """`remedy` says what to do; by default what holds for any file of a run."""
+    def __init__(self, path: pathlib.Path, reason: str):
         self.path, self.reason = path, reason
-        remedy = remedy or "restore it from a copy, or run the command that wrote it again"
         state = reason if reason == MISSING else f"damaged ({reason})"
-        super().__init__(f"{path} is {state}: {remedy}")
+        super().__init__(f"{path} is {state}: restore it from a copy, or run the command that wrote it again")

@@ -40,7 +40,7 @@ def is_finished(folder: pathlib.Path) -> bool:
 
 
 def finish(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Writes results.json, with which a run is finished, and before it the manifest, which lists all files."""
+    """Writes results.json, with which a run is finished, and before it the manifest of the run's files."""
     text = files.to_json({**content, "manifest": files.MANIFEST})
     digests = files.digests_of(folder, only=_LISTED)
     files.write_manifest(folder, {**digests, "results.json": files.sha256_of_text(text)})
@@ -228,6 +228,6 @@ def _drop_run(folder: pathlib.Path) -> None:
 def _reporting_os_errors(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:  # ValueError: a file of the run is damaged
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--workdir={str(folder)[:200]} cannot be used: {reason}") from error
