@@ -29,19 +29,18 @@ import torch
 from benchmarks import pytorch_work as theirs
 from benchmarks.made_up import image_set, network, pictures
 from benchmarks.timing import seconds_of
-from brittle_jax import console, runtime
+from brittle_jax import console, inference, runtime
 from brittle_jax.auxiliary.augmentation import Augmentation
 from brittle_jax.auxiliary.rotnet import RotNet
 from brittle_jax.config import get_base_config
 from brittle_jax.data.preprocess import to_unit_range
-from brittle_jax.evaluate import passes
+from brittle_jax.devices import DeviceGroup
 from brittle_jax.evaluate.brittleness import input_gradient_norms
 from brittle_jax.evaluate.detectors import distillation_score
 from brittle_jax.evaluate.moments import covariance_of, moments_of
+from brittle_jax.loop import MetricLog, train
 from brittle_jax.models.network import ARCHITECTURES, Network, Representation, computing_in, init_variables
-from brittle_jax.parallel import DeviceGroup
-from brittle_jax.train.distill import prepare_distillation
-from brittle_jax.train.loop import MetricLog, train
+from brittle_jax.student import prepare_distillation
 from brittle_jax.train.optimizers import Optimizer, adam, sgd
 from brittle_jax.train.steps import create_state, distill_step, pretrain_step
 
@@ -111,7 +110,7 @@ def distillation(options: theirs.Options, num_images: int) -> Work:
 
     def ours() -> None:
         given = image_set(images)
-        representations = passes.Representations(teacher, given, config.evaluate.batch_size, devices)
+        representations = inference.Representations(teacher, given, config.evaluate.batch_size, devices)
         with tempfile.TemporaryDirectory() as folder, contextlib.closing(MetricLog(pathlib.Path(folder))) as log:
             training = prepare_distillation(
                 teacher.module, given, indices, representations, config, name="x", devices=devices

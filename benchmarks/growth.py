@@ -24,16 +24,15 @@ import jax
 import numpy as np
 
 from benchmarks.made_up import image_set, network, pictures
-from brittle_jax import console, runtime
+from brittle_jax import console, inference, runtime
 from brittle_jax.config import get_base_config
 from brittle_jax.data.pipeline import training_batches
-from brittle_jax.evaluate import passes
+from brittle_jax.devices import Batch, DeviceGroup
 from brittle_jax.evaluate.detectors import fit_gaussian
+from brittle_jax.loop import MetricLog, Training, train
 from brittle_jax.models.network import Network
-from brittle_jax.parallel import Batch, DeviceGroup
-from brittle_jax.stages import Stages, peak_memory_mib
-from brittle_jax.train.distill import prepare_distillation
-from brittle_jax.train.loop import MetricLog, Training, train
+from brittle_jax.run.stages import Stages, peak_memory_mib
+from brittle_jax.student import prepare_distillation
 from brittle_jax.train.optimizers import adam
 from brittle_jax.train.steps import distill_step
 
@@ -78,7 +77,7 @@ def _run(num_images, num_configurations, students, config, devices, log) -> tupl
     """Returns seconds of the stages, and of one epoch's updates alone."""
     images, indices = image_set(pictures(num_images, students.side)), np.arange(num_images)
     teacher, stages = students.network(seed=0), Stages(devices)
-    representations = passes.Representations(teacher, images, _BATCH_SIZE, devices)
+    representations = inference.Representations(teacher, images, _BATCH_SIZE, devices)
     for number in range(num_configurations):
         with stages.measured("represent"):
             gaussian = fit_gaussian(representations.moments(indices))
@@ -89,9 +88,9 @@ def _run(num_images, num_configurations, students, config, devices, log) -> tupl
                 training = prepare_distillation(*work, name=str(number), devices=devices)
                 student = Network(teacher.module, train(training, log).variables)
         with stages.measured("score"):
-            passes.score(student, representations, gaussian, images, indices, _BATCH_SIZE, devices)
+            inference.score(student, representations, gaussian, images, indices, _BATCH_SIZE, devices)
         with stages.measured("brittleness"):
-            passes.measure_brittleness(
+            inference.measure_brittleness(
                 student, teacher, representations, images, indices, _BATCH_SIZE, devices, path="student"
             )
     if not students.are_trained:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from brittle_jax.evaluate import rows
+from brittle_jax import rows
 from brittle_jax.evaluate.moments import moments_of
-from brittle_jax.stages import peak_memory_mib
+from brittle_jax.run.stages import peak_memory_mib
 
 _WRITTEN, _READ = 2, 64  # at a time
 

@@ -25,7 +25,7 @@ def ways(name: str) -> tuple[int, dict[str, Callable[[], Any]]]:
     import jax
 
     from benchmarks.made_up import network, pictures
-    from brittle_jax.parallel import BATCH_AXIS, DeviceGroup
+    from brittle_jax.devices import BATCH_AXIS, DeviceGroup
     from brittle_jax.train.optimizers import adam
     from brittle_jax.train.steps import create_state, distill_step
 

@@ -59,7 +59,7 @@ def is_unverified(folder: pathlib.Path) -> bool:
 
 
 def check(folder: pathlib.Path) -> None:
-    """Raises DamagedError where a network's files are not as they were written; a network without digests passes."""
+    """Raises DamagedError where a network's files are not as they were written; a network without digests inference."""
     if folder.is_symlink():
         raise DamagedError(folder, "a link")
     if is_unverified(folder):

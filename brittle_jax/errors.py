@@ -14,6 +14,13 @@ class DegenerateDataError(ValueError):
     """Numbers that do not vary, or are too few, where their spread is asked for."""
 
 
+class DivergedError(UserError):
+    """A training whose loss, or weights, are no longer finite numbers."""
+
+    def __init__(self, what: str, rate_setting: str):
+        super().__init__(f"{what}: lower {rate_setting}")
+
+
 MISSING = "missing"
 
 

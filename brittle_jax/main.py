@@ -9,7 +9,8 @@ import sys
 
 from absl import flags
 
-from brittle_jax import command_line, console, estimate, experiment
+from brittle_jax import command_line, console
+from brittle_jax.run import estimate, experiment
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

@@ -10,7 +10,7 @@ import jax
 from absl import logging
 
 from brittle_jax import console
-from brittle_jax.parallel import DeviceGroup
+from brittle_jax.devices import DeviceGroup
 
 # Of glibc's malloc.h; a value of -1 means never.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from brittle_jax.data.image_set import ImageSet
+from brittle_jax.devices import DeviceGroup
 from brittle_jax.models.network import ARCHITECTURES
-from brittle_jax.parallel import DeviceGroup
 from brittle_jax.recipes import densenet_row, small_resnet_row
 from tests.mini_network import MINI
 from tests.small_runs import shrink

@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from brittle_jax import experiment, files
+from brittle_jax import files
 from brittle_jax.errors import UserError
+from brittle_jax.run import experiment
 from tests.damage import NUM_FLIPS, as_earlier_versions_saved, flip_bit
 from tests.small_runs import read, without_times
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brittle_jax import experiment
 from brittle_jax.errors import UserError
 from brittle_jax.recipes import image_folder_row
+from brittle_jax.run import experiment
 from tests.small_runs import read, shrink
 
 

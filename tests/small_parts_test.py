@@ -12,8 +12,8 @@ import pytest
 from tqdm import tqdm
 
 from brittle_jax import console, runtime
+from brittle_jax.run.stages import Stages, peak_memory_mib
 from brittle_jax.seeding import derive_seed
-from brittle_jax.stages import Stages, peak_memory_mib
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,8 @@ import pathlib, re
 import jax
 import numpy as np
 from brittle_jax import runtime
-from brittle_jax.parallel import DeviceGroup
-from brittle_jax.stages import Stages
+from brittle_jax.devices import DeviceGroup
+from brittle_jax.run.stages import Stages
 
 def resident_mib():
     return int(re.search(r"VmRSS:\\s*(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) // 2**10
@@ -168,7 +168,7 @@ def test_a_program_on_a_cpu_has_ended_when_the_call_returns(tmp_path, start, has
 import jax
 import numpy as np
 from brittle_jax import runtime
-from brittle_jax.parallel import DeviceGroup
+from brittle_jax.devices import DeviceGroup
 
 {start}
 # Arrays that JAX copies in the background: not where its own would begin, and large.
@@ -216,7 +216,7 @@ def test_stages_add_up_and_keep_the_highest_memory(tmp_path, one_device):
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="elsewhere the system does not tell")
 def test_memory_is_the_process_s_own_not_its_parent_s():
-    child = "from brittle_jax.stages import peak_memory_mib; print(peak_memory_mib())"
+    child = "from brittle_jax.run.stages import peak_memory_mib; print(peak_memory_mib())"
     parent = (
         "import subprocess, sys; kept = b'1' * 2**30; "
         f"print(subprocess.check_output([sys.executable, '-c', {child!r}], text=True))"

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from brittle_jax.devices import BATCH_AXIS
 from brittle_jax.models.network import Architecture
-from brittle_jax.parallel import BATCH_AXIS
 
 _SMALLEST_AREA, _LARGEST_ASPECT = 0.08, 4 / 3  # of random crops: share of the image, width over height (App. A)
 _JITTER_PROBABILITY, _GREY_PROBABILITY = 0.8, 0.2

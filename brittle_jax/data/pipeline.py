@@ -1,55 +1,60 @@
-"""From an image set to batches: Grain reads ahead, several batches at once; batches are NumPy arrays."""
+"""From images to batches of NumPy arrays; Grain reads several batches ahead."""
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import grain
 import numpy as np
 
-from brittle_jax.data.image_set import ImageSet
-from brittle_jax.parallel import padded_batches
+from brittle_jax.data.images import Images
 
 # Decoding releases the interpreter lock, so a few threads keep up with the devices of one machine.
 _READ = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
 
-_BATCHES_WITHOUT_END = 2**31
+_ENDLESS = 2**31
+
+Batch = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Batches:
-    """Random access to whole batches, as Grain wants it.
+    """Random access to whole batches from number `start` on, as Grain wants it.
 
-    Not to single images, which Grain could batch too: on small images its steps in Python took longer than reading.
-
-    Attributes:
-        images: to read.
-        indices: [M], the images that count.
-        length: how many batches there are.
-        places: number of a batch to where in `indices` its images stand, [N], and how often each came before, [N].
+    Grain could batch single images too. On small images its steps in Python took longer than reading them.
     """
 
-    images: ImageSet
-    indices: np.ndarray
+    read: Callable[[int], Batch]
+    start: int
     length: int
-    places: Callable[[int], tuple[np.ndarray, np.ndarray]]
 
     def __len__(self) -> int:
-        return self.length
+        return self.length - self.start
 
-    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
-        positions, epochs = self.places(int(number))
-        chosen = self.indices[positions]
-        return {
-            "image": np.stack([self.images.read_image(int(image)) for image in chosen]),
-            "label": self.images.labels[self.images.sample_of_image[chosen]].astype(np.int32),
-            "position": positions.astype(np.int32),
-            "epoch": epochs.astype(np.int32),
-        }
+    def __getitem__(self, number: int) -> Batch:
+        return self.read(self.start + int(number))
 
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        return iter(grain.MapDataset.source(self).to_iter_dataset(_READ))
+
+class Reader:
+    """Gives batches by their number. Those that follow are read ahead; asking out of order is right, but slower.
+
+    A reader holds no position: whoever asks says which batch.
+    """
+
+    def __init__(self, read: Callable[[int], Batch], length: int):
+        """Wraps a function from the number of a batch, below `length`, to the batch."""
+        self._read, self._length = read, length
+        self._ahead: Iterator[Batch] = iter(())
+        self._next = -1  # the batch that comes next of those read ahead
+
+    def __call__(self, number: int) -> Batch:
+        """Returns batch `number`, counted from 0."""
+        if number != self._next:
+            batches = _Batches(self._read, number, self._length)
+            self._ahead, self._next = iter(grain.MapDataset.source(batches).to_iter_dataset(_READ)), number
+        self._next += 1
+        return next(self._ahead)
 
 
 def training_order(num_images: int, batch_size: int, seed: int) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
@@ -57,10 +62,11 @@ def training_order(num_images: int, batch_size: int, seed: int) -> Callable[[int
 
     Args:
         batch_size: N, over all devices.
-        seed: of the permutations; the one of each epoch differs.
+        seed: of the permutations; each epoch has its own.
 
     Returns:
-        Number of a batch to positions of its images among the M, [N], and how often each came before, [N].
+        Function from the number of a batch to the positions of its images among the M, [N], and to their epochs, [N]:
+        how often each image came before.
     """
 
     @functools.lru_cache(maxsize=4)
@@ -77,27 +83,58 @@ def training_order(num_images: int, batch_size: int, seed: int) -> Callable[[int
     return places
 
 
-def training_batches(
-    images: ImageSet, indices: np.ndarray, batch_size: int, seed: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yields full batches without end, in the order that `training_order` has.
+def training_reader(
+    images: Images, indices: np.ndarray, batch_size: int, seed: int, labels: np.ndarray | None = None
+) -> Reader:
+    """Returns full batches without end, in the order of `training_order`.
 
     Args:
         indices: [M], the images to train on.
+        labels: [M], of these images; None: 0.
 
-    Yields:
-        `image` [N, H, W, 3] uint8, `label` [N] int32, `position` [N] int32 into `indices`, and `epoch` [N]
-        int32, how often the image came before.
+    Returns:
+        Reader of `image` [N, H, W, 3] uint8, `label` [N] int32, `position` [N] int32 into `indices`, and `epoch` [N]
+        int32.
     """
     places = training_order(len(indices), batch_size, seed)
-    yield from _Batches(images, indices, _BATCHES_WITHOUT_END, places)
+
+    def read(number: int) -> Batch:
+        positions, epochs = places(number)
+        return {**_read(images, indices, labels, positions), "epoch": epochs.astype(np.int32)}
+
+    return Reader(read, _ENDLESS)
 
 
-def evaluation_batches(images: ImageSet, indices: np.ndarray, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Yields every image once, in order; the last batch is filled up, and `mask` [N] tells which images count."""
+def evaluation_reader(images: Images, indices: np.ndarray, batch_size: int, labels: np.ndarray | None = None) -> Reader:
+    """Returns every image once, in order, in ⌈M / N⌉ batches; zeros fill up the last one.
 
-    def places(number: int) -> tuple[np.ndarray, np.ndarray]:
+    Args:
+        indices, labels: as in `training_reader`.
+
+    Returns:
+        Reader of `image`, `label` and `position` as in `training_reader`, and `mask` [N] bool, false for fillings.
+    """
+
+    def read(number: int) -> Batch:
         positions = np.arange(number * batch_size, min((number + 1) * batch_size, len(indices)))
-        return positions, np.zeros(len(positions))
+        return padded(_read(images, indices, labels, positions), batch_size)
 
-    yield from padded_batches(_Batches(images, indices, math.ceil(len(indices) / batch_size), places), batch_size)
+    return Reader(read, math.ceil(len(indices) / batch_size))
+
+
+def padded(batch: Batch, batch_size: int) -> dict[str, np.ndarray]:
+    """Fills a batch up with zeros to `batch_size` rows, and adds `mask` [N] bool: true for the rows it had."""
+    count = len(next(iter(batch.values())))
+    rows = {
+        key: np.concatenate([value, np.zeros((batch_size - count, *value.shape[1:]), value.dtype)])
+        for key, value in batch.items()
+    }
+    return {**rows, "mask": np.arange(batch_size) < count}
+
+
+def _read(images: Images, indices: np.ndarray, labels: np.ndarray | None, positions: np.ndarray) -> Batch:
+    return {
+        "image": np.stack([images.read(int(index)) for index in indices[positions]]),
+        "label": np.zeros(len(positions), np.int32) if labels is None else labels[positions].astype(np.int32),
+        "position": positions.astype(np.int32),
+    }

@@ -2,15 +2,17 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from brittle_jax.errors import DegenerateDataError
-from brittle_jax.evaluate.moments import Moments, covariance_of, empty_moments, mean_of, update_moments
+from brittle_jax.evaluate.moments import Moments, covariance_of, empty_moments, merge_moments, moments_of
 from brittle_jax.precision import in_float32
+from brittle_jax.rows import Rows
 
 NetworkFunction = Callable[[jax.Array], jax.Array]
 
@@ -23,7 +25,7 @@ def brittleness(gradient_norm: float, error_trace: float) -> float:
         error_trace: trace of the covariance of f(x) - h(x) over the same images, ddof 1.
 
     Raises:
-        DegenerateDataError: where the errors do not vary.
+        DegenerateDataError: if the errors do not vary.
     """
     if not error_trace > 0:
         raise DegenerateDataError(f"brittleness needs errors that vary, their covariance has trace {error_trace}")
@@ -47,10 +49,16 @@ def input_gradient_norms(
     Returns:
         [N], in loss per unit pixel.
     """
-    return _gradient_norms_and_errors(student, teacher, images, path)[0]
+    return gradient_norms_and_errors(student, teacher, images, path=path)[0]
 
 
-def _gradient_norms_and_errors(student, teacher, images, path):
+@functools.partial(jax.jit, static_argnames="path")
+@in_float32
+def gradient_norms_and_errors(
+    student: NetworkFunction, teacher: NetworkFunction, images: jax.Array, *, path: str = "student"
+) -> tuple[jax.Array, jax.Array]:
+    """Returns each image's row of both terms of Eq. 2: `input_gradient_norms` [N], and the errors f(x) - h(x) [N, F]."""
+
     def summed_loss(images):
         teacher_output = teacher(images)
         if path == "student":
@@ -60,14 +68,14 @@ def _gradient_norms_and_errors(student, teacher, images, path):
         errors = student(images) - teacher_output
         return jnp.square(errors).mean(axis=-1).sum(), errors
 
-    # In evaluation mode no image's loss depends on another image, so the gradient of the sum holds every
-    # image's own gradient, for one backward pass.
+    # In evaluation mode no image's loss depends on another image. So the gradient of the sum holds every image's own
+    # gradient, for a single backward pass.
     gradients, errors = jax.grad(summed_loss, has_aux=True)(images)
     return jnp.sqrt(jnp.square(gradients).sum(axis=(1, 2, 3))), errors
 
 
-class BrittlenessTerms(flax.struct.PyTreeNode):
-    """Both terms of Equation 2 over any number of images, in one pass.
+class BrittlenessTerms(NamedTuple):
+    """Both terms of Equation 2 over any number of images.
 
     Attributes:
         gradient_norms: moments of the norms, 1 feature.
@@ -80,7 +88,7 @@ class BrittlenessTerms(flax.struct.PyTreeNode):
     @property
     def gradient_norm(self) -> float:
         """Mean norm of the input gradients."""
-        return float(mean_of(self.gradient_norms)[0])
+        return float(self.gradient_norms.mean[0])
 
     @property
     def error_trace(self) -> float:
@@ -93,19 +101,27 @@ def empty_terms(num_features: int) -> BrittlenessTerms:
     return BrittlenessTerms(empty_moments(1, full=False), empty_moments(num_features, full=False))
 
 
-@functools.partial(jax.jit, static_argnames="path")
-@in_float32
+def terms_of(norms: ArrayLike, errors: Rows) -> BrittlenessTerms:
+    """Folds the rows of images, norms [N] and errors [N, F], into both terms of Equation 2, in float64 on the host."""
+    indices = np.arange(len(norms))
+    norms = np.asarray(norms).reshape(-1, 1)
+    return BrittlenessTerms(moments_of(norms, full=False), moments_of(errors, indices, full=False))
+
+
 def update_terms(
     terms: BrittlenessTerms,
     student: NetworkFunction,
     teacher: NetworkFunction,
     images: jax.Array,
-    mask: jax.Array | None = None,
+    mask: ArrayLike | None = None,
     *,
     path: str = "student",
 ) -> BrittlenessTerms:
-    """Adds images [N, H, W, C] float32 in [0, 1] to the terms; those where `mask` [N] is false do not count."""
-    norms, errors = _gradient_norms_and_errors(student, teacher, images, path)
+    """Adds images [N, H, W, C] float32 in [0, 1] to the terms; images whose `mask` [N] is false do not count."""
+    norms, errors = map(np.asarray, gradient_norms_and_errors(student, teacher, images, path=path))
+    if mask is not None:
+        norms, errors = norms[np.asarray(mask)], errors[np.asarray(mask)]
+    added = terms_of(norms, errors)
     return BrittlenessTerms(
-        update_moments(terms.gradient_norms, norms[:, None], mask), update_moments(terms.errors, errors, mask)
+        merge_moments(terms.gradient_norms, added.gradient_norms), merge_moments(terms.errors, added.errors)
     )

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax.errors import DegenerateDataError
-from brittle_jax.evaluate.moments import Moments, covariance_of, mean_of, rounding_of
+from brittle_jax.evaluate.moments import Moments, covariance_of, rounding_of
 from brittle_jax.precision import in_float32
 
 NetworkFunction = Callable[[jax.Array], jax.Array]
@@ -75,13 +75,13 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
     kept &= np.arange(len(matrix)) >= len(matrix) - dimensions
     if not kept.any():
         raise DegenerateDataError(
-            "all representations of the normal images are equal, nothing can be told from them: the teacher has "
-            "collapsed (lower --config.pretrain.peak_learning_rate), or the images are all the same"
+            "all representations of the normal images are equal, so they tell nothing: the teacher has collapsed, or the "
+            "images are all the same"
         )
     whitening = np.where(kept, eigenvectors / np.sqrt(np.where(kept, eigenvalues, 1)), 0)
     # A feature that never varies cannot be scaled by its variance; it is left out, as the pseudo-inverse does.
     return Gaussian(
-        mean=jnp.asarray(mean_of(moments), jnp.float32),
+        mean=jnp.asarray(moments.mean, jnp.float32),
         variance=jnp.asarray(np.where(is_constant, np.inf, variance), jnp.float32),
         whitening=jnp.asarray(whitening, jnp.float32),
     )

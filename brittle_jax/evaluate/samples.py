@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.dataset import Dataset
 from brittle_jax.evaluate import metrics
 
 Scores = dict[str, np.ndarray]
@@ -13,7 +13,7 @@ Scores = dict[str, np.ndarray]
 _METRICS = ("auroc", "average_precision", "fpr_at_95_tpr")
 
 
-def sample_scores(images: ImageSet, indices: np.ndarray, image_scores: Scores, samples: np.ndarray) -> Scores:
+def sample_scores(dataset: Dataset, indices: np.ndarray, image_scores: Scores, samples: np.ndarray) -> Scores:
     """Returns each sample's score: the largest of its images' (Sec. 3.2).
 
     Args:
@@ -26,14 +26,14 @@ def sample_scores(images: ImageSet, indices: np.ndarray, image_scores: Scores, s
     """
 
     def largest_of_each_sample(values: np.ndarray) -> np.ndarray:
-        largest = np.full(len(images.ids), -np.inf)
-        np.maximum.at(largest, images.sample_of_image[indices], values)
+        largest = np.full(len(dataset.samples.ids), -np.inf)
+        np.maximum.at(largest, dataset.sample_of_image[indices], values)
         return largest[samples]
 
     return {name: largest_of_each_sample(values) for name, values in image_scores.items()}
 
 
-def deciding_images(images: ImageSet, indices: np.ndarray, values: np.ndarray, samples: np.ndarray) -> np.ndarray:
+def deciding_images(dataset: Dataset, indices: np.ndarray, values: np.ndarray, samples: np.ndarray) -> np.ndarray:
     """Returns for each sample the index of the image with the largest value, which is the sample's score.
 
     Args:
@@ -41,8 +41,8 @@ def deciding_images(images: ImageSet, indices: np.ndarray, values: np.ndarray, s
         values: [M], one detector's scores of the images.
     """
     ascending = indices[np.argsort(values, kind="stable")]
-    deciding = np.full(len(images.ids), -1)
-    deciding[images.sample_of_image[ascending]] = ascending  # of several, the last and largest stays
+    deciding = np.full(len(dataset.samples.ids), -1)
+    deciding[dataset.sample_of_image[ascending]] = ascending  # of several, the last and largest stays
     return deciding[samples]
 
 
@@ -91,7 +91,7 @@ def separations_by_kind(
 
 
 def auroc_by_view(
-    images: ImageSet, indices: np.ndarray, image_scores: Scores, samples: np.ndarray, labels: np.ndarray
+    dataset: Dataset, indices: np.ndarray, image_scores: Scores, samples: np.ndarray, labels: np.ndarray
 ) -> dict[str, dict[str, float | None]]:
     """Returns the AUROC where only one view of each sample counts: `{"top": {"kd": ...}, "side": {...}}`.
 
@@ -100,10 +100,10 @@ def auroc_by_view(
         labels: [S], 0 normal, 1 anomalous.
     """
     if not np.any(labels):
-        return {view_name: dict.fromkeys(image_scores) for view_name in images.views}
+        return {view_name: dict.fromkeys(image_scores) for view_name in dataset.views}
     by_view = {}
-    for view, view_name in enumerate(images.views):
-        of_view = images.view_of_image[indices] == view
+    for view, view_name in enumerate(dataset.views):
+        of_view = dataset.view_of_image[indices] == view
         scores_of_view = {name: values[of_view] for name, values in image_scores.items()}
         scores = sample_scores(images, indices[of_view], scores_of_view, samples)
         by_view[view_name] = {name: metrics.separation(labels, values)["auroc"] for name, values in scores.items()}

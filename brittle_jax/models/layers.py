@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from brittle_jax.devices import BATCH_AXIS
 from brittle_jax.models.convolution import conv_general_dilated
-from brittle_jax.parallel import BATCH_AXIS
 
 
 def kernel_init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> jax.Array:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from brittle_jax import files
-from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.dataset import Dataset
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.preprocess import data_uri
 from brittle_jax.errors import DamagedError
@@ -36,7 +36,7 @@ def choose_examples(labels: np.ndarray, scores: np.ndarray, per_group: int = _PE
 
 
 def collect_examples(
-    images: ImageSet, configuration: Configuration, indices: np.ndarray, image_scores: Scores, scores: Scores
+    dataset: Dataset, configuration: Configuration, indices: np.ndarray, image_scores: Scores, scores: Scores
 ) -> dict[str, Any]:
     """Returns the chosen test samples with their scores and pictures, ready for JSON.
 
@@ -55,28 +55,28 @@ def collect_examples(
     deciding = deciding_images(images, indices, image_scores[DETECTOR], configuration.test)
     samples = {}
     for position in sorted({position for members in groups.values() for position in members}):
-        samples[str(images.ids[configuration.test[position]])] = {
+        samples[str(dataset.samples.ids[configuration.test[position]])] = {
             "label": int(configuration.test_labels[position]),
-            "class": images.classes[images.labels[configuration.test[position]]],
+            "class": dataset.samples.classes[dataset.samples.labels[configuration.test[position]]],
             "scores": {name: float(values[position]) for name, values in scores.items()},
             "views": _views(images, configuration.test[position], deciding[position]),
         }
-    ids = images.ids[configuration.test]
+    ids = dataset.samples.ids[configuration.test]
     return {
         "groups": {title: ids[members].tolist() for title, members in groups.items()},
         "samples": samples,
-        "kinds": [images.classes[label] for label in images.labels[configuration.test]],
+        "kinds": [dataset.samples.classes[label] for label in dataset.samples.labels[configuration.test]],
     }
 
 
-def _views(images: ImageSet, sample: int, deciding: int) -> list[dict[str, Any]]:
+def _views(dataset: Dataset, sample: int, deciding: int) -> list[dict[str, Any]]:
     views = []
-    for view, name in enumerate(images.views):
-        picture = images.read_view(sample, view)
+    for view, name in enumerate(dataset.views):
+        picture = dataset.read_view(sample, view)
         height, width = picture.shape[:2]
         box = None
-        if images.box_of_image is not None and images.view_of_image[deciding] == view:
-            box = np.clip(images.box_of_image[deciding], 0, [height, width, height, width]).tolist()
+        if dataset.box_of_image is not None and dataset.view_of_image[deciding] == view:
+            box = np.clip(dataset.box_of_image[deciding], 0, [height, width, height, width]).tolist()
         views.append({"name": name, "picture": data_uri(picture), "size": [height, width], "deciding_box": box})
     return views
 

@@ -1,110 +1,74 @@
-"""How the images come to a training step: read ahead and handed over, or from the devices' own memory."""
+"""How images reach a training step: streamed from the host, or from the devices' own memory."""
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
 from brittle_jax import console
-from brittle_jax.data.image_set import ImageSet
-from brittle_jax.data.pipeline import evaluation_batches, training_batches, training_order
-from brittle_jax.parallel import Batch, DeviceGroup
+from brittle_jax.data.images import Images
+from brittle_jax.data.pipeline import Reader, evaluation_reader, training_order, training_reader
+from brittle_jax.devices import DeviceGroup
+from brittle_jax.loop import Feed
 
-_MOST_BYTES_ON_DEVICE = 2**30  # of images
+MOST_BYTES_ON_DEVICE = 2**30  # of images
 _MOST_UPDATES_AT_ONCE = 256
 _READ_AT_ONCE = 64  # images
 
-
-class Feed(Protocol):
-    """Makes updates on batches in the order that `training_order` has, and goes on where it stopped.
-
-    Attributes:
-        most_at_once: how many updates a call makes at most.
-    """
-
-    most_at_once: int
-
-    def __call__(self, state: Any, count: int) -> tuple[Any, dict[str, jax.Array]]:
-        """Makes `count` updates of a state, whose memory they take over.
-
-        Returns:
-            The new state, and metrics, of which the first `count` are of these updates; neither need be there yet.
-        """
+Targets = Callable[[np.ndarray], np.ndarray]
+"""Indices of images [M] to what is learned of them, [M, ...]."""
 
 
 def build_feed(
     step: Callable,
     static: tuple[Any, ...],
-    images: ImageSet,
+    images: Images,
     indices: np.ndarray,
     *,
     batch_size: int,
     seed: int,
     devices: DeviceGroup,
-    targets: Callable[[np.ndarray], np.ndarray] | None = None,
+    labels: np.ndarray | None = None,
+    targets: Targets | None = None,
+    most_bytes_on_device: int = MOST_BYTES_ON_DEVICE,
 ) -> Feed:
-    """Returns the feed for a training step: from the devices where they keep images, and these are small enough.
+    """Returns the feed of a training: from the devices' memory where they keep images and these are few enough.
 
-    Both ways make the same updates, up to rounding.
+    Both kinds of feed make the same updates, up to rounding.
 
     Args:
-        step: `step(*static, state, batch) -> (state, metrics)`, of one device; batches have what `training_batches`
-            has, and `target`.
+        step: `step(*static, state, batch) -> (state, metrics)` for one device; its batches are those of
+            `training_reader`, with `target` [N, ...] if there are targets.
         indices: [M], the images to train on.
         batch_size: N, over all devices.
         seed: of the order.
-        targets: indices of images to what is to be learned of them, if that is not their labels.
+        labels: [M], of these images.
+        targets: what is learned, if not the labels.
+        most_bytes_on_device: that images may take there.
     """
-    most = _MOST_BYTES_ON_DEVICE // math.prod(images.image_shape)
+    most = most_bytes_on_device // math.prod(images.shape)
     if devices.keeps_examples and len(indices) <= most:
-        # As many rows as the whole set has images: a program is compiled for a number of rows, and so all
-        # configurations share it.
-        examples = _examples(images, indices, targets, min(len(images.sample_of_image), most))
+        # As many rows as the whole set has images: the number is compiled in, and all configurations then share a program.
+        examples = _examples(images, indices, labels, targets, min(len(images), most))
         return _FromDevices(step, static, examples, training_order(len(indices), batch_size, seed), devices)
-    batches = training_batches(images, indices, batch_size, seed)
-    if targets is not None:
-        batches = _with_targets(batches, indices, targets)
-    return _Streamed(devices.train_step(step, *static), batches)
-
-
-def _with_targets(
-    batches: Iterator[Batch], indices: np.ndarray, targets: Callable[[np.ndarray], np.ndarray]
-) -> Iterator[Batch]:
-    for batch in batches:
-        yield {**batch, "target": targets(indices[batch["position"]])}
-
-
-def _examples(
-    images: ImageSet, indices: np.ndarray, targets: Callable[[np.ndarray], np.ndarray] | None, num_rows: int
-) -> dict[str, np.ndarray]:
-    """Reads all images: `image` [R, H, W, 3] uint8, `label` [R], and `target` where there are targets.
-
-    The first M of the rows are filled, those beyond are zeros.
-    """
-    pictures = np.zeros((num_rows, *images.image_shape), np.uint8)
-    with console.track("images onto the devices", len(indices)) as progress:
-        for batch in evaluation_batches(images, indices, _READ_AT_ONCE):
-            positions = batch["position"][batch["mask"]]
-            pictures[positions] = batch["image"][batch["mask"]]
-            progress.update(len(positions))
-    labels = images.labels[images.sample_of_image[indices]].astype(np.int32)
-    rows = {"label": labels} | ({} if targets is None else {"target": targets(indices)})
-    filling = num_rows - len(indices)
-    filled = {name: np.pad(row, ((0, filling), *((0, 0),) * (row.ndim - 1))) for name, row in rows.items()}
-    return {"image": pictures, **filled}
+    reader = training_reader(images, indices, batch_size, seed, labels)
+    return _Streamed(devices.train_step(step, *static), reader, indices, targets)
 
 
 class _Streamed:
     most_at_once = 1
 
-    def __init__(self, step: Callable, batches: Iterator[Batch]):
-        self._step, self._batches = step, batches
+    def __init__(self, step: Callable, reader: Reader, indices: np.ndarray, targets: Targets | None):
+        self._step, self._reader, self._indices, self._targets = step, reader, indices, targets
 
-    def __call__(self, state: Any, count: int) -> tuple[Any, dict[str, jax.Array]]:
+    def __call__(self, state: Any, first: int, count: int) -> tuple[Any, dict[str, jax.Array]]:
         del count  # always 1
-        return self._step(state, next(self._batches))
+        batch = self._reader(first)
+        if self._targets is not None:
+            batch = {**batch, "target": self._targets(self._indices[batch["position"]])}
+        return self._step(state, batch)
 
 
 class _FromDevices:
@@ -121,15 +85,36 @@ class _FromDevices:
         self._updates = devices.train_steps(step, *static)
         self._examples = devices.replicate(examples)
         self._places = places
-        self._done = 0
 
-    def __call__(self, state: Any, count: int) -> tuple[Any, dict[str, jax.Array]]:
-        positions, epochs = zip(*map(self._places, range(self._done, self._done + count)), strict=True)
-        # Filled up to as many rows as ever: another number would be compiled anew.
+    def __call__(self, state: Any, first: int, count: int) -> tuple[Any, dict[str, jax.Array]]:
+        positions, epochs = zip(*map(self._places, range(first, first + count)), strict=True)
+        # Always padded to the same number of rows: another number would be compiled anew.
         filling = ((0, self.most_at_once - count), (0, 0))
         rows = {
             name: np.pad(np.stack(values).astype(np.int32), filling)
             for name, values in (("position", positions), ("epoch", epochs))
         }
-        self._done += count
         return self._updates(state, self._examples, rows, count)
+
+
+def _examples(
+    images: Images, indices: np.ndarray, labels: np.ndarray | None, targets: Targets | None, num_rows: int
+) -> dict[str, np.ndarray]:
+    """Reads all images: `image` [R, H, W, 3] uint8, `label` [R], and `target` if there are targets.
+
+    The first M of the R rows are filled, the others are zeros.
+    """
+    pictures = np.zeros((num_rows, *images.shape), np.uint8)
+    reader = evaluation_reader(images, indices, _READ_AT_ONCE)
+    with console.track("images onto the devices", len(indices)) as progress:
+        for start in range(0, len(indices), _READ_AT_ONCE):
+            batch = reader(start // _READ_AT_ONCE)
+            count = int(batch["mask"].sum())
+            pictures[start : start + count] = batch["image"][:count]
+            progress.update(count)
+    rows = {"label": np.zeros(len(indices), np.int32) if labels is None else labels.astype(np.int32)}
+    if targets is not None:
+        rows["target"] = targets(indices)
+    filling = num_rows - len(indices)
+    filled = {name: np.pad(row, ((0, filling), *((0, 0),) * (row.ndim - 1))) for name, row in rows.items()}
+    return {"image": pictures, **filled}

@@ -10,7 +10,7 @@ import optax
 
 from brittle_jax.auxiliary.task import AuxiliaryTask
 from brittle_jax.data.preprocess import to_unit_range
-from brittle_jax.parallel import BATCH_AXIS
+from brittle_jax.devices import BATCH_AXIS
 from brittle_jax.precision import in_float32
 from brittle_jax.train.optimizers import ConstantRate, Optimizer, TriangularRate
 
@@ -99,12 +99,12 @@ class BatchNormState(flax.struct.PyTreeNode):
     """Batch-norm statistics, averaged over batches so far.
 
     Attributes:
-        num_batches: [] int32.
+        step: [] int32, batches so far.
         params: of the network; they do not change.
         batch_stats: mean over the batches of each one's mean and variance.
     """
 
-    num_batches: jax.Array
+    step: jax.Array
     params: Any
     batch_stats: Any
 
@@ -122,11 +122,11 @@ def batch_norm_step(
     images = to_unit_range(batch["image"])
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     _, updated = module.apply(variables, images, train=True, mutable=["batch_stats"])
-    weight = 1 / (state.num_batches + 1)
+    weight = 1 / (state.step + 1)
     batch_stats = jax.tree.map(
         lambda mean, new: mean + weight * (new - mean), state.batch_stats, updated["batch_stats"]
     )
-    return state.replace(num_batches=state.num_batches + 1, batch_stats=batch_stats), {}
+    return state.replace(step=state.step + 1, batch_stats=batch_stats), {}
 
 
 def _update(module, tx, state, inputs, losses_of) -> tuple[TrainState, Metrics]:

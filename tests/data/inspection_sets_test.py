@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from brittle_jax import experiment
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
+from brittle_jax.run import experiment
 from tests.data.folders import save
 from tests.small_runs import read, shrink
 

@@ -7,10 +7,10 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from brittle_jax import experiment
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
+from brittle_jax.run import experiment
 
 SIDE = 96
 

@@ -6,8 +6,8 @@ import pytest
 from brittle_jax.auxiliary.augmentation import Augmentation
 from brittle_jax.auxiliary.classification import Classification
 from brittle_jax.auxiliary.rotnet import RotNet
+from brittle_jax.devices import DeviceGroup
 from brittle_jax.models.network import init_variables
-from brittle_jax.parallel import DeviceGroup
 from brittle_jax.train import feed as feed_lib
 from brittle_jax.train.feed import build_feed
 from brittle_jax.train.optimizers import ConstantRate, Optimizer

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
+from brittle_jax.devices import BATCH_AXIS
 from brittle_jax.models.network import init_variables
-from brittle_jax.parallel import BATCH_AXIS
 from brittle_jax.train.optimizers import adam, build_optimizer, sgd
 from brittle_jax.train.steps import create_state, distill_step
 from tests.mini_network import MINI

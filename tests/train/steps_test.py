@@ -9,8 +9,8 @@ from brittle_jax.auxiliary.autoencoder import Reconstruction
 from brittle_jax.auxiliary.classification import Classification
 from brittle_jax.auxiliary.rotnet import RotNet
 from brittle_jax.auxiliary.simclr import SimCLR
+from brittle_jax.devices import DeviceGroup
 from brittle_jax.models.network import ARCHITECTURES, computing_in, init_variables
-from brittle_jax.parallel import DeviceGroup
 from brittle_jax.train.optimizers import ConstantRate, Optimizer, sgd
 from brittle_jax.train.steps import BatchNormState, batch_norm_step, create_state, distill_step, pretrain_step
 from tests.mini_network import MINI

@@ -1,4 +1,4 @@
-"""From the opened sources of a data set to an ImageSet: whole pictures, or patches of parcels."""
+"""From the opened sources of a data set to a `Dataset`: whole pictures, or patches of parcels."""
 
 import concurrent.futures
 import dataclasses
@@ -13,7 +13,9 @@ import numpy as np
 
 from brittle_jax import console
 from brittle_jax.data import patches
-from brittle_jax.data.image_set import ImageSet, remembered
+from brittle_jax.data.dataset import Dataset
+from brittle_jax.data.images import Images
+from brittle_jax.data.samples import Samples
 
 _MOST_AT_ONCE, _BYTES_AT_ONCE = 512, 2**25  # examples that are looked through together, as far as they are small
 _TINY_PIXELS = 8
@@ -60,7 +62,7 @@ class _Table:
 
 def picture_set(
     name: str, classes: Sequence[str], sources: Mapping[str, Source], side: int, *, synthetic: bool
-) -> ImageSet:
+) -> Dataset:
     """Returns a data set of labelled pictures, each resized to the size that networks see.
 
     Args:
@@ -75,16 +77,19 @@ def picture_set(
         which, position = table.places[sample].tolist()
         return parts[which].read_picture(position, "image", side)
 
-    return ImageSet(
-        **_fields_of(name, classes, table, synthetic),
-        official_split=table.splits if "test" in sources or ("" in sources and np.any(table.splits != "")) else None,
+    has_split = "test" in sources or ("" in sources and np.any(table.splits != ""))
+    return Dataset(
+        name=name,
+        synthetic=synthetic,
+        samples=_samples(classes, table, table.splits if has_split else None),
+        images=Images(len(table.ids), (side, side, 3), lambda sample: read_picture(sample, side)).cached(),
         sample_of_image=np.arange(len(table.ids)),
         views=("",),
         view_of_image=np.zeros(len(table.ids), int),
-        read_image=remembered(lambda sample: read_picture(sample, side), len(table.ids), (side, side, 3)),
-        image_shape=(side, side, 3),
         read_view=lambda sample, view: read_picture(sample),
         box_of_image=None,
+        skipped=table.skipped,
+        intensity=_intensity(table),
     )
 
 
@@ -95,7 +100,7 @@ def patch_set(
     settings: ml_collections.ConfigDict,
     *,
     synthetic: bool,
-) -> ImageSet:
+) -> Dataset:
     """Returns parcels as the patches of their views (Sec. 3.1).
 
     Args:
@@ -111,30 +116,29 @@ def patch_set(
         return source.read_picture(int(table.places[parcel, 1]), names[view], None)
 
     boxes, where = _find_patches(read_view, len(table.ids), len(names), settings)
-    image_shape = (settings.size_pixels, settings.size_pixels, 3)
 
     def read_patch(index: int) -> np.ndarray:
         parcel, view, *origin = where[index].tolist()
         return patches.cut_patch(read_view(parcel, view), boxes[parcel, view], origin, settings.size_pixels)
 
-    return ImageSet(
-        **_fields_of("xray", classes, table, synthetic),
-        official_split=None,
+    side = settings.size_pixels
+    return Dataset(
+        name="xray",
+        synthetic=synthetic,
+        samples=_samples(classes, table, None),
+        images=Images(len(where), (side, side, 3), read_patch).cached(),
         sample_of_image=where[:, 0],
         views=tuple(features),
         view_of_image=where[:, 1],
-        read_image=remembered(read_patch, len(where), image_shape),
-        image_shape=image_shape,
         read_view=read_view,
-        box_of_image=np.concatenate([where[:, 2:], where[:, 2:] + settings.size_pixels], axis=1),
+        box_of_image=np.concatenate([where[:, 2:], where[:, 2:] + side], axis=1),
+        skipped=table.skipped,
+        intensity=_intensity(table),
     )
 
 
-def _fields_of(name: str, classes: Sequence[str], table: _Table, synthetic: bool) -> dict[str, Any]:
-    """Returns the fields of an ImageSet that do not depend on what an image is."""
-    known = {field: getattr(table, field) for field in ("ids", "labels", "groups", "digests", "skipped")}
-    intensity = None if table.files is None or not len(table.ids) else _intensity(table.files)
-    return {"name": name, "classes": tuple(classes), "synthetic": synthetic, "intensity": intensity, **known}
+def _samples(classes: Sequence[str], table: _Table, official_split: np.ndarray | None) -> Samples:
+    return Samples(tuple(classes), table.ids, table.labels, official_split, table.groups, table.digests)
 
 
 def _warn_of_tiny_pictures(table: _Table) -> None:
@@ -151,13 +155,15 @@ def _warn_of_tiny_pictures(table: _Table) -> None:
         )
 
 
-def _intensity(files: np.ndarray) -> dict[str, Any]:
-    """Returns what `ImageSet.intensity` says of picture files, but for their `range`."""
-    depths, counts = np.unique(files[..., 2].astype(int), return_counts=True)
+def _intensity(table: _Table) -> dict[str, Any] | None:
+    """Returns what `Dataset.intensity` says of picture files, except their `range`."""
+    if table.files is None or not len(table.ids):
+        return None
+    depths, counts = np.unique(table.files[..., 2].astype(int), return_counts=True)
     return {
         "bits": {str(bits): int(number) for bits, number in zip(depths, counts, strict=True)},
-        "lowest": float(files[..., 3].min()),
-        "highest": float(files[..., 4].max()),
+        "lowest": float(table.files[..., 3].min()),
+        "highest": float(table.files[..., 4].max()),
     }
 
 

@@ -1,4 +1,4 @@
-"""Loads a data set by name as an ImageSet, preparing it first where it can be made here."""
+"""Loads a data set by name as a `Dataset`; prepares it first if it can be made here."""
 
 import contextlib
 import dataclasses
@@ -20,13 +20,14 @@ import tensorflow_datasets as tfds
 from brittle_jax import console, files
 from brittle_jax.config import OF_FILES, parse_range
 from brittle_jax.data import preprocess
+from brittle_jax.data.catalogue import CATALOGUE
+from brittle_jax.data.dataset import Dataset
 from brittle_jax.data.datasets import fashion_mnist, image_folder, picture_files, plant_pathology, xray_files
 from brittle_jax.data.datasets.image_sets import Source, patch_set, picture_set
 from brittle_jax.data.datasets.listing import Listing, as_text
 from brittle_jax.data.datasets.picture_files import PictureFiles, feature_of, picture_files_config
-from brittle_jax.data.datasets.stand_in import FORMATS, StandIn
-from brittle_jax.data.datasets.xray_parcels import CLASSES, VIEWS, XrayParcels, parcels_config
-from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.datasets.stand_in import StandIn
+from brittle_jax.data.datasets.xray_parcels import VIEWS, XrayParcels, parcels_config
 from brittle_jax.data.picture_file import CANNOT_BE_READ, NOT_SUPPORTED
 from brittle_jax.errors import DamagedError, UserError
 
@@ -41,7 +42,7 @@ _NOT_DAMAGE = {  # why sound files cannot be read, and what to do
 }
 
 
-def load(name: str, config: ml_collections.ConfigDict) -> ImageSet:
+def load(name: str, config: ml_collections.ConfigDict) -> Dataset:
     """Returns a data set in the form that `config.data` asks for.
 
     Raises:
@@ -52,13 +53,6 @@ def load(name: str, config: ml_collections.ConfigDict) -> ImageSet:
     if listing is not None:
         return _load_listing(name, listing, config)
     return _load_embedded_parcels(config) if name == "xray" else _load_stock(name, config)
-
-
-def classes_of(name: str) -> Sequence[str]:
-    """Returns the classes of an anomaly-detection data set without reading it; of one's own pictures the normal one."""
-    if name == "image_folder":
-        return (image_folder.NORMAL,)
-    return CLASSES if name == "xray" else FORMATS[name].classes
 
 
 def _list_files(name: str, config: ml_collections.ConfigDict) -> Listing | None:
@@ -91,25 +85,25 @@ _LISTINGS = {
 }
 
 
-def _load_listing(name: str, listing: Listing, config: ml_collections.ConfigDict) -> ImageSet:
+def _load_listing(name: str, listing: Listing, config: ml_collections.ConfigDict) -> Dataset:
     intensity_range = parse_range(config.data.intensity_range)
     builder_config = picture_files_config(listing, config.data.max_image_pixels, intensity_range)
     builder = _prepared(lambda: _own_builder(PictureFiles, config, builder_config, builder_config.name))
     features = {view: feature_of(view) for view in listing.views}
     source = _source(builder, "all", features.values())
     if name == "xray":
-        images = patch_set(listing.classes, source, features, config.data.patches, synthetic=False)
+        dataset = patch_set(listing.classes, source, features, config.data.patches, synthetic=False)
     else:
-        images = picture_set(name, listing.classes, {"": source}, config.data.image_size_pixels, synthetic=False)
-    if images.skipped:
-        may_skip = config.data.on_bad_image == "skip" and len(images.ids) > 0
-        if not may_skip and any(CANNOT_BE_READ in reason for _, reason in images.skipped):
+        dataset = picture_set(name, listing.classes, {"": source}, config.data.image_size_pixels, synthetic=False)
+    if dataset.skipped:
+        may_skip = config.data.on_bad_image == "skip" and len(dataset.samples) > 0
+        if not may_skip and any(CANNOT_BE_READ in reason for _, reason in dataset.skipped):
             # Not the file's fault: it may be read next time without having changed, so the next run must look again.
             shutil.rmtree(builder.data_dir, ignore_errors=True)
-        _report_skipped(listing, images.skipped, may_skip=may_skip)
-    images = dataclasses.replace(images, intensity={**images.intensity, "range": intensity_range})
-    picture_files.warn_of_intensity(listing.title, images.intensity)
-    return images
+        _report_skipped(listing, dataset.skipped, may_skip=may_skip)
+    dataset = dataclasses.replace(dataset, intensity={**dataset.intensity, "range": intensity_range})
+    picture_files.warn_of_intensity(listing.title, dataset.intensity)
+    return dataset
 
 
 def _report_skipped(listing: Listing, skipped: Sequence[tuple[str, str]], *, may_skip: bool) -> None:
@@ -129,7 +123,7 @@ def _report_skipped(listing: Listing, skipped: Sequence[tuple[str, str]], *, may
     console.warn(f"{what}; they are left out")
 
 
-def _load_stock(name: str, config: ml_collections.ConfigDict) -> ImageSet:
+def _load_stock(name: str, config: ml_collections.ConfigDict) -> Dataset:
     """Loads a data set that tfds knows, or what stands in for one; prepares it first where that can be done here."""
     is_stand_in = config.data.stand_in and (name in OF_FILES or not _stock_builder(name, config).is_prepared())
     if is_stand_in:
@@ -138,7 +132,7 @@ def _load_stock(name: str, config: ml_collections.ConfigDict) -> ImageSet:
     else:
         builder = _prepared(lambda: _stock_builder(name, config))
     # What is called validation is what held-out accuracies are measured on: ImageNet's test images have no labels.
-    roles = {"test" if split == "validation" else split: split for split in FORMATS[name].splits}
+    roles = {"test" if split == "validation" else split: split for split in CATALOGUE[name].stand_in.splits}
     sources = {role: _source(builder, split, ["image"]) for role, split in roles.items()}
     classes = builder.info.features["label"].names
     return picture_set(name, classes, sources, config.data.image_size_pixels, synthetic=is_stand_in)
@@ -294,8 +288,10 @@ def _download_and_prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
         ) from error
 
 
-def _load_embedded_parcels(config: ml_collections.ConfigDict) -> ImageSet:
+def _load_embedded_parcels(config: ml_collections.ConfigDict) -> Dataset:
     builder_config = parcels_config(**config.data.parcels)
     builder = _prepared(lambda: _own_builder(XrayParcels, config, builder_config, builder_config.name))
     source = _source(builder, "all", VIEWS)
-    return patch_set(CLASSES, source, {view: view for view in VIEWS}, config.data.patches, synthetic=True)
+    return patch_set(
+        CATALOGUE["xray"].classes, source, {view: view for view in VIEWS}, config.data.patches, synthetic=True
+    )

@@ -1,54 +1,16 @@
 """Made-up pictures in the format of a data set that is not there, for smoke runs and tests. Synthetic."""
 
-import dataclasses
 import io
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from brittle_jax.data import catalogue
+from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.data.preprocess import encode_png
 
-
-@dataclasses.dataclass(frozen=True)
-class PictureFormat:
-    """What a data set of pictures looks like, as tfds has it.
-
-    Attributes:
-        classes: names of the labels.
-        splits: that hold pictures, with how many of each class a stand-in makes.
-        image_shape: (H, W, C); where `is_jpeg`, about the size of pictures of many sizes.
-        is_jpeg: whether the files are JPEGs of many sizes, not PNGs of one.
-    """
-
-    classes: Sequence[str]
-    splits: Mapping[str, int]
-    image_shape: tuple[int, int, int]
-    is_jpeg: bool = False
-
-
-_TEN = [str(label) for label in range(10)]
-FORMATS = {
-    "cifar10": PictureFormat(
-        "airplane automobile bird cat deer dog frog horse ship truck".split(), {"train": 100, "test": 40}, (32, 32, 3)
-    ),
-    "fashion_mnist": PictureFormat(_TEN, {"train": 100, "test": 40}, (28, 28, 1)),
-    "stl10": PictureFormat(
-        "airplane bird car cat deer dog horse monkey ship truck".split(),
-        {"train": 20, "test": 8, "unlabelled": 40},
-        (96, 96, 3),
-    ),
-    "cats_vs_dogs": PictureFormat(["cat", "dog"], {"train": 130}, (120, 160, 3), is_jpeg=True),
-    "imagenet2012": PictureFormat(
-        [f"n{label:08d}" for label in range(1000)], {"train": 1, "validation": 1}, (120, 160, 3), is_jpeg=True
-    ),
-    "image_folder": PictureFormat(["normal", "anomalous"], {"train": 100}, (120, 160, 3), is_jpeg=True),
-    "plant_village": PictureFormat([f"leaf {label}" for label in range(38)], {"train": 8}, (256, 256, 3), is_jpeg=True),
-    "plant_pathology": PictureFormat(
-        ["healthy", "multiple_diseases", "rust", "scab"], {"train": 130}, (171, 256, 3), is_jpeg=True
-    ),
-}
+_NAMES = [name for name, entry in CATALOGUE.items() if entry.stand_in is not None]
 
 
 class StandIn(tfds.core.GeneratorBasedBuilder):
@@ -56,12 +18,13 @@ class StandIn(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.1.0")
     BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name=name, description=f"Made-up pictures in the format of {name}.") for name in FORMATS
+        tfds.core.BuilderConfig(name=name, description=f"Made-up pictures in the format of {name}.") for name in _NAMES
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        picture = FORMATS[self.builder_config.name]
-        shape = (None, None, 3) if picture.is_jpeg else picture.image_shape
+        entry = CATALOGUE[self.builder_config.name]
+        picture = entry.stand_in
+        shape = (None, None, 3) if picture.is_jpeg else picture.shape
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.builder_config.description,
@@ -69,23 +32,24 @@ class StandIn(tfds.core.GeneratorBasedBuilder):
                 {
                     "id": tfds.features.Text(),
                     "image": tfds.features.Image(shape=shape, encoding_format="jpeg" if picture.is_jpeg else "png"),
-                    "label": tfds.features.ClassLabel(names=list(picture.classes)),
+                    "label": tfds.features.ClassLabel(names=list(entry.classes)),
                 }
             ),
             disable_shuffling=True,
         )
 
     def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(split) for split in FORMATS[self.builder_config.name].splits}
+        return {split: self._generate_examples(split) for split in CATALOGUE[self.builder_config.name].stand_in.splits}
 
     def _generate_examples(self, split: str):
-        picture = FORMATS[self.builder_config.name]
-        num_classes = len(picture.classes)
+        entry = CATALOGUE[self.builder_config.name]
+        picture = entry.stand_in
+        num_classes = len(entry.classes)
         # Classes alternate, as in a shuffled data set.
         for index in range(picture.splits[split] * num_classes):
             label = index % num_classes
             rng = np.random.default_rng([index, list(picture.splits).index(split)])
-            example_id = f"{split}_{picture.classes[label]}_{index}".replace(" ", "_")
+            example_id = f"{split}_{entry.classes[label]}_{index}".replace(" ", "_")
             yield (
                 index,
                 {
@@ -96,10 +60,10 @@ class StandIn(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def _encoded_grating(rng: np.random.Generator, label: int, picture: PictureFormat) -> bytes:
+def _encoded_grating(rng: np.random.Generator, label: int, picture: catalogue.StandIn) -> bytes:
     if not picture.is_jpeg:
-        return encode_png(_grating(rng, label, picture.image_shape))
-    height, width, channels = picture.image_shape
+        return encode_png(_grating(rng, label, picture.shape))
+    height, width, channels = picture.shape
     height, width = (round(side * rng.uniform(0.8, 1.2)) for side in (height, width))
     buffer = io.BytesIO()
     Image.fromarray(_grating(rng, label, (height, width, channels))).save(buffer, "JPEG", quality=90)

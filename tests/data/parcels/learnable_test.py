@@ -7,10 +7,10 @@ import pytest
 
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
-from brittle_jax.parallel import DeviceGroup
+from brittle_jax.devices import DeviceGroup
+from brittle_jax.loop import MetricLog
 from brittle_jax.recipes import densenet_row
-from brittle_jax.train.loop import MetricLog
-from brittle_jax.train.teacher import obtain_teacher
+from brittle_jax.teachers.teacher import obtain_teacher
 
 pytestmark = pytest.mark.slow
 

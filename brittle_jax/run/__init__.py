@@ -1,0 +1,1 @@
+"""Runs of rows: their stages, their folder, their results."""

@@ -1,0 +1,54 @@
+"""What a run says of itself, at its beginning and at its end."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from brittle_jax import __version__, console
+from brittle_jax.devices import DeviceGroup
+from brittle_jax.run import results
+
+_MOST_FIELDS = 4  # that are named
+
+
+def say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> None:
+    """Says which row runs, on which devices, with which teacher and network."""
+    word = f" ({config.word})" if config.word else ""
+    kinds = sorted(set(devices.kinds))
+    console.say(f"brittle_jax {__version__}: {config.row}{word}, seed {config.seed}")
+    console.say(f"devices: {devices.size} x {', '.join(kinds)} ({devices.platform})")
+    is_parcels = config.data.name == "xray"
+    side = config.data.patches.size_pixels if is_parcels else config.data.image_size_pixels
+    console.say(f"teacher: {config.teacher.task}; network: {config.network.name}, on images of {side} x {side} pixels")
+
+
+def say_finished(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Says that the run in a folder is finished, and where its page is; `content` is that of results.json."""
+    page = folder / "report" / "index.html"
+    console.say(f"{folder} is finished: see {page} and results.json, or start anew with --overwrite")
+    _say_synthetic(content)
+
+
+def say_results(content: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """Says how well anomalies are told apart, what qualifies that, and where everything is."""
+    console.say("\nAUROC in percent: how often an anomalous test sample scores higher than a normal one; 50 is chance.")
+    console.say(results.table(content))
+    _say_synthetic(content)
+    if content["skipped_inputs"]:
+        left_out = console.count(len(content["skipped_inputs"]), "sample")
+        console.say(f"  WITHOUT {left_out} that cannot be read, see results.json")
+    if content["reduced"]:
+        fields = list(content["reduced"])
+        more = f", and {len(fields) - _MOST_FIELDS} more" if len(fields) > _MOST_FIELDS else ""
+        console.say(f"  REDUCED against the recipe: {', '.join(fields[:_MOST_FIELDS])}{more}")
+    times = ", ".join(f"{stage} {console.duration(value)}" for stage, value in content["seconds"].items())
+    console.say(f"time: {times}")
+    console.say(f"page: {folder / 'report' / 'index.html'}")
+    console.say(f"results: {folder / 'results.json'}; scores: {folder / 'scores'}; log: tensorboard --logdir={folder}")
+
+
+def _say_synthetic(content: Mapping[str, Any]) -> None:
+    if content["synthetic_data"]:
+        console.say("  on SYNTHETIC data: not comparable with the published numbers")

@@ -1,0 +1,292 @@
+"""The files of a finished run, in the form that README and CHANGELOG promise."""
+
+import csv
+import datetime
+import importlib.metadata
+import io
+import json
+import math
+import pathlib
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from brittle_jax import files
+from brittle_jax.config import flatten
+from brittle_jax.data.dataset import Dataset
+from brittle_jax.data.one_class import Configuration, identical_across_splits
+from brittle_jax.devices import DeviceGroup
+from brittle_jax.errors import DamagedError
+from brittle_jax.models.network import ARCHITECTURES
+from brittle_jax.published import DETECTORS
+
+FORMAT_VERSION = 1
+# Fields that do not change what is measured, or that name the run.
+_NOT_OF_THE_RECIPE = {
+    "row",
+    "word",
+    "seed",
+    "data.dir",
+    "data.path",
+    "data.stand_in",
+    "data.on_bad_image",
+    "data.intensity_range",
+    "teacher.weights",
+    "teacher.store",
+}
+
+
+def write_scores(
+    path: pathlib.Path, ids: Sequence[str], labels: Sequence[int], scores: Mapping[str, np.ndarray]
+) -> None:
+    """Writes a line for each test sample: its id, label 0 normal or 1 anomalous, and every detector's score."""
+    with files.replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "label", *scores])
+        columns = [[repr(float(value)) for value in column] for column in scores.values()]
+        writer.writerows(zip(ids, labels, *columns, strict=True))
+
+
+def changed_fields(config: ml_collections.ConfigDict, recipe: ml_collections.ConfigDict) -> dict[str, list[Any]]:
+    """Returns the fields in which a run leaves its row's recipe: `{"distill.num_epochs": [20, 2]}`."""
+    used, published = flatten(config), flatten(recipe)
+    return {
+        name: [published[name], used[name]]
+        for name in published
+        if name not in _NOT_OF_THE_RECIPE and used[name] != published[name]
+    }
+
+
+def splits(
+    dataset: Dataset,
+    auxiliary: Dataset | None,
+    configurations: Sequence[Configuration],
+    config: ml_collections.ConfigDict,
+) -> dict[str, Any]:
+    """Returns which images a run is on, and the ids of the samples that train, calibrate and test, by configuration."""
+    return {
+        "images": dataset.identity(),
+        "auxiliary": None if auxiliary is None else auxiliary.identity(),
+        "configurations": {
+            configuration.name: {
+                "train": dataset.samples.ids[configuration.train].tolist(),
+                "calibration": dataset.samples.ids[configuration.calibration].tolist(),
+                "test": dataset.samples.ids[configuration.test].tolist(),
+            }
+            for configuration in configurations
+        },
+        "identical_across_splits": identical_across_splits(images, config),
+    }
+
+
+def measurement(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the reading taken of each point that the paper leaves open; BUILD_NOTES.md gives the reasons."""
+    is_random = config.teacher.task == "random"
+    return {
+        "pixel_scale": "[0, 1], normalised inside the network",
+        "kd_score": "sum over features of (h - f)^2 (Eq. 1)",
+        "loss": "mean over features of (f - h)^2",
+        "gradient_path": config.evaluate.gradient_path,
+        "brittleness_numerator": "mean of per-image L2 norms, evaluation mode",
+        "brittleness_denominator": "sum of per-feature variances of f - h, ddof 1",
+        "batch_norm": "teacher: running averages; student: batch statistics over all devices in training, running "
+        "averages in scoring",
+        "initialiser": f"{ARCHITECTURES[config.network.name].initialiser}, student and teacher drawn apart",
+        "epoch": "as many full batches as hold all images, cut from permutations joined",
+        "covariance": config.evaluate.covariance,
+        "ridge": config.evaluate.ridge if config.evaluate.covariance == "ridge" else None,
+        "random_batch_norm": config.teacher.random_batch_norm if is_random else None,
+        "augmentation": None if is_random else "on the device; RotNet: before turning, the same in all rotations",
+        "output_features": config.network.output_features or "pooled features",
+        "probe": "logistic regression on standardised pooled features (autoencoders: codes), L-BFGS, C = "
+        f"{config.probe.inverse_penalty:g}; labels as the supervised baseline's",
+        "sample_score": "maximum over the sample's images",
+        "auroc_interval": "95% bootstrap over test samples, normal and anomalous resampled apart",
+    }
+
+
+def summarise(configurations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Averages the configurations of each group: `{"unimodal": {"auroc": {"kd": ...}, "brittleness": ...}}`."""
+    summary = {}
+    for group in dict.fromkeys(entry["group"] for entry in configurations):
+        members = [entry for entry in configurations if entry["group"] == group]
+        summary[group] = {
+            "num_configurations": len(members),
+            "auroc": {name: _mean([entry["auroc"][name] for entry in members]) for name in DETECTORS},
+            "brittleness": _mean([entry["brittleness"] for entry in members]),
+        }
+    return summary
+
+
+def summarise_probes(configurations: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Averages the probe over configurations, which differ where each has a teacher of its own."""
+    accuracies = [entry["probe"]["accuracy"] for entry in configurations if entry["probe"] is not None]
+    deviation = float(np.std(accuracies)) if accuracies else None
+    return {"probe_accuracy": _mean(accuracies), "probe_accuracy_sd": deviation}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Returns the mean; None where there are no values, or one of them could not be computed."""
+    return float(np.mean(values)) if values and None not in values else None
+
+
+def environment(devices: DeviceGroup) -> dict[str, Any]:
+    """Returns what a result may depend on beside its settings: versions, devices, precision."""
+    packages = ("brittle-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "grain")
+    return {
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in packages},
+        "devices": devices.kinds,
+        # Of training; what is measured has its products in float32.
+        "matmul_precision": jax.config.jax_default_matmul_precision,
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def now() -> str:
+    """Returns the time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+class Comparison(NamedTuple):
+    """One group's numbers beside the published ones, as text: AUROC in percent with two decimals, as in the paper."""
+
+    title: str
+    value_title: str  # "ours" beside published numbers, else "value"
+    published_title: str  # empty where there is nothing published
+    lines: list[tuple[str, str, str, str]]  # detector or "brittleness", ours, published, difference; "-": none
+    by_kind: Mapping[str, Mapping[str, Any]]  # of one configuration, see `worst_kinds_first`; empty for a mean
+
+
+def compare(results: Mapping[str, Any]) -> list[Comparison]:
+    """Puts ours beside the published numbers: each configuration that the paper has a line of, else group by group."""
+    published = {} if results["published"] is None else results["published"]["groups"]
+    comparisons = []
+    for group, mean in results["summary"].items():
+        members = [entry for entry in results["configurations"] if entry["group"] == group]
+        if len(members) == 1 or all(entry["name"] in published for entry in members):
+            compared = [(entry["name"], entry, published.get(entry["name"])) for entry in members]
+        else:
+            compared = [(f"{group}, mean of {len(members)}", mean, None)]
+        for title, ours, theirs in compared:
+            heading = "published" if theirs is not None else ""
+            if theirs is None and group in published:
+                heading, theirs = f"published {group} mean", published[group]
+            lines = _lines(ours, theirs or {"auroc": {}})
+            comparisons.append(
+                Comparison(title, "ours" if heading else "value", heading, lines, worst_kinds_first(ours))
+            )
+    return comparisons
+
+
+def worst_kinds_first(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Returns how well each kind of anomaly is told from normal samples, the kind that KD tells least well first.
+
+    Empty where there are fewer than two kinds, and for runs of versions that did not tell kinds apart.
+    """
+    return dict(sorted(entry.get("by_kind", {}).items(), key=lambda item: item[1]["auroc"]["kd"]))
+
+
+def _lines(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    aurocs = [_line(name, ours["auroc"][name], theirs["auroc"].get(name), decimals=2, factor=100) for name in DETECTORS]
+    return [*aurocs, _line("brittleness", ours["brittleness"], theirs.get("brittleness"), decimals=5)]
+
+
+def _line(
+    name: str, ours: float | None, theirs: float | None, *, decimals: int, factor: int = 1
+) -> tuple[str, str, str, str]:
+    ours_text, theirs_text = ("-" if value is None else f"{factor * value:.{decimals}f}" for value in (ours, theirs))
+    is_complete = ours is not None and theirs is not None
+    return name, ours_text, theirs_text, f"{factor * (ours - theirs):+.{decimals}f}" if is_complete else "-"
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Returns the results, beside the published numbers if there are any, as lines of text; AUROC in percent."""
+    lines = []
+    for comparison in compare(results):
+        width = 28 if comparison.published_title else 0
+        lines.append(f"{comparison.title:<28}{comparison.value_title:>10}{comparison.published_title:>{width}}")
+        for name, ours, theirs, _ in comparison.lines:
+            label = f"AUROC {name}" if name in DETECTORS else name
+            lines.append(f"  {label:<26}{ours:>10}{theirs if width else '':>{width}}")
+        lines += _lines_by_kind(comparison.by_kind)
+    for reference in results["random_on_same_test"]:
+        aurocs = ", ".join(f"{name} {100 * reference['auroc'][name]:.2f}" for name in DETECTORS)
+        lines.append(f"  a random teacher on the same test samples: {aurocs}")
+    return "\n".join(lines)
+
+
+def _lines_by_kind(by_kind: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns a table of the AUROC of each kind of anomaly and detector; nothing where there are no kinds."""
+    if not by_kind:
+        return []
+    labels = {kind: f"{kind} ({separation['num_test']})" for kind, separation in by_kind.items()}
+    width = max(26, *map(len, labels.values()))
+    lines = [f"  {'AUROC by kind of anomaly':<{width}}" + "".join(f"{name:>{len(name) + 4}}" for name in DETECTORS)]
+    for kind, separation in by_kind.items():
+        aurocs = "".join(f"{100 * separation['auroc'][name]:>{len(name) + 4}.2f}" for name in DETECTORS)
+        lines.append(f"  {labels[kind]:<{width}}{aurocs}")
+    return lines
+
+
+class SampleScores(NamedTuple):
+    """The test samples of a configuration, in the order of scores/CONFIGURATION.csv."""
+
+    ids: list[str]
+    labels: np.ndarray  # [S] int, 0 normal, 1 anomalous
+    scores: dict[str, np.ndarray]  # [S] each, by detector
+
+
+def read_scores(path: pathlib.Path) -> SampleScores:
+    """Reads what `write_scores` wrote.
+
+    Raises:
+        DamagedError: where the file is missing, cannot be read, or does not hold a label and finite scores in each
+            line.
+    """
+    try:
+        header, *rows = csv.reader(io.StringIO(files.read_text(path), newline=""), strict=True)
+        ids, labels, *columns = zip(*rows, strict=True)
+        scores = {name: np.asarray(column, float) for name, column in zip(header[2:], columns, strict=True)}
+        labels = np.asarray(labels, int)
+    except (ValueError, csv.Error) as error:
+        raise DamagedError(path, str(error)) from error
+    if header[:2] != ["id", "label"] or not set(scores) <= set(DETECTORS):
+        raise DamagedError(path, f"unknown columns {', '.join(header)}")
+    if not np.isin(labels, (0, 1)).all() or not np.isfinite([*scores.values()]).all():
+        raise DamagedError(path, "a label that is not 0 or 1, or a score that is not finite")
+    return SampleScores(list(ids), labels, scores)
+
+
+def read_metrics(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
+    """Reads the records of metrics.jsonl by stage; of a stage that was started again, those of the last time.
+
+    Lines that are no records are left out: a run that is killed cuts one off, and starts its stage again.
+    """
+    try:
+        text = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return {}
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for line in text.splitlines():
+        if (record := _record(line)) is None:
+            continue
+        records = stages.setdefault(record["stage"], [])
+        if records and record["step"] <= records[-1]["step"]:
+            records.clear()
+        records.append(record)
+    return stages
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """Returns the record that a line of metrics.jsonl holds, or None: a stage, a step and a loss."""
+    try:
+        record = json.loads(line)
+        is_record = isinstance(record["stage"], str) and type(record["step"]) is int and math.isfinite(record["loss"])
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError):
+        return None
+    return record if is_record else None

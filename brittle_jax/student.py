@@ -1,0 +1,71 @@
+"""The student: it learns the teacher's outputs on normal images, and on nothing else (Sec. 3.2)."""
+
+import math
+
+import numpy as np
+
+from brittle_jax.data.images import Images
+from brittle_jax.devices import DeviceGroup
+from brittle_jax.inference import Representations
+from brittle_jax.loop import Work
+from brittle_jax.models.network import Representation, computing_in, init_variables
+from brittle_jax.seeding import derive_seed
+from brittle_jax.train.feed import build_feed
+from brittle_jax.train.optimizers import adam
+from brittle_jax.train.steps import TrainState, create_state, distill_step
+
+
+def num_updates(num_images: int, *, batch_size: int, num_epochs: float, update_steps: int = 0) -> int:
+    """Returns how many updates a student gets: `update_steps`, or `num_epochs` of whole batches if that is 0."""
+    return update_steps or max(round(num_epochs * math.ceil(num_images / batch_size)), 1)
+
+
+def distillation(
+    module: Representation,
+    images: Images,
+    indices: np.ndarray,
+    representations: Representations,
+    *,
+    name: str,
+    seed: int,
+    num_updates: int,
+    batch_size: int,
+    learning_rate: float,
+    training_dtype: str,
+    devices: DeviceGroup,
+    state: TrainState | None = None,
+) -> Work:
+    """Returns the training of a student by Adam, without augmentation (Sec. 3.2).
+
+    Args:
+        module: architecture of student and teacher alike.
+        indices: [M], the images to learn from.
+        representations: the teacher's outputs.
+        name: of the configuration; together with `seed` it keys the student's random draws.
+        training_dtype: of the trunk.
+        state: to go on from, as the same training left it; None: the student's own random draw.
+    """
+    optimizer = adam(learning_rate)
+    if state is None:
+        variables = init_variables(module, derive_seed(seed, "student", name, "weights"), images.shape)
+        state = create_state(variables, optimizer, seed=0)  # nothing is augmented, so the training draws nothing
+    feed = build_feed(
+        distill_step,
+        (computing_in(module, training_dtype), optimizer.tx),
+        images,
+        indices,
+        batch_size=batch_size,
+        seed=derive_seed(seed, "student", name, "order"),
+        devices=devices,
+        targets=representations.outputs_of,
+    )
+    return Work(
+        kind="distill",
+        owner=name,
+        feed=feed,
+        state=devices.replicate(state),
+        first=int(state.step),
+        num_steps=num_updates,
+        num_units=num_updates,
+        rate_setting="distill.learning_rate",
+    )

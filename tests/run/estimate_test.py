@@ -1,0 +1,125 @@
+"""What is estimated, held against what runs do."""
+
+import json
+
+import pytest
+
+from brittle_jax import command_line, main, rows
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.errors import UserError
+from brittle_jax.run import estimate, experiment
+from tests.small_runs import read, shrink
+
+
+@pytest.fixture(autouse=True)
+def briefly(monkeypatch):
+    monkeypatch.setattr(estimate, "_LEAST_SECONDS", 0.0)
+
+
+def work_of(estimated):
+    return {(stage.stage, stage.unit): stage.count for stage in estimated.stages}
+
+
+def updates_of(folder):
+    """Returns how many updates a run made in each kind of stage."""
+    last = {}
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        last[record["stage"]] = record["step"]
+    kinds = {stage.partition(" ")[0] for stage in last}
+    return {kind: sum(step for stage, step in last.items() if stage.startswith(kind)) for kind in kinds}
+
+
+@pytest.mark.parametrize("task", ["rotnet", "classification"])
+def test_the_work_is_that_of_the_run(tmp_path, cifar10_config, task):
+    shrink(cifar10_config).data.configurations = "unimodal/airplane,multimodal/cat"
+    cifar10_config.teacher.task = task
+    cifar10_config.teacher.data = {"rotnet": "cifar10", "classification": "fashion_mnist"}[task]
+    run = tmp_path / "row" / "run"
+    estimated = estimate.estimate(cifar10_config, run)
+    assert not run.parent.exists()
+    experiment.run(cifar10_config, run)
+    results, work = read(run, "results.json"), work_of(estimated)
+    entries = results["configurations"]
+    assert {kind: work[kind, "update"] for kind in ("pretrain", "distill")} == updates_of(run)
+    assert work["brittleness", "image"] == sum(entry["num_train"] for entry in entries)
+    num_test = sum(entry["num_test_normal"] + entry["num_test_anomalous"] for entry in entries)
+    assert work["score", "image"] == num_test
+    probes = [entry["probe"] for entry in entries][: 1 if task == "classification" else None]
+    assert work["probe", "image"] == sum(probe["num_train_images"] + probe["num_test_images"] for probe in probes)
+    assert work["metrics", "configuration"] == 2
+    networks = [*run.parent.rglob("network.json")]
+    assert estimated.num_networks == len(networks)
+    assert all(stage.seconds_per_unit > 0 for stage in estimated.stages)
+    assert estimated.seconds == sum(stage.seconds for stage in estimated.stages)
+    # What is in the store is neither trained nor kept again.
+    again = estimate.estimate(cifar10_config, run.parent / "another")
+    assert ("pretrain", "update") not in work_of(again)
+    assert again.num_networks == len(networks) - len([*(run.parent / "teachers").rglob("network.json")])
+
+
+def test_a_random_teacher_takes_its_batch_norm_alone(tmp_path, cifar10_config):
+    estimated = estimate.estimate(shrink(cifar10_config), tmp_path)
+    assert work_of(estimated)["pretrain", "image"] == 64  # one batch norm batch, filled up
+    assert ("pretrain", "update") not in work_of(estimated)
+    assert estimated.num_networks == 2
+
+
+def test_representations_that_memory_cannot_hold_take_room_on_the_disk(tmp_path, cifar10_config, monkeypatch):
+    shrink(cifar10_config)
+    assert estimate.estimate(cifar10_config, tmp_path).temporary_disk_mib == 0
+    monkeypatch.setattr(rows, "_MOST_BYTES_IN_MEMORY", 0)
+    estimated = estimate.estimate(cifar10_config, tmp_path)
+    num_images = len(load("cifar10", cifar10_config).sample_of_image)
+    assert estimated.temporary_disk_mib == num_images * cifar10_config.network.output_features * 4 / 2**20
+    assert "MiB for representations, as long as it runs" in estimate.table(estimated)
+
+
+def test_a_baseline_counts_the_random_teacher_beside_it(tmp_path, xray_config):
+    xray_config.row, xray_config.teacher.task = "xray_baseline", "baseline"
+    shrink(xray_config)
+    run = tmp_path / "row" / "run"
+    estimated = estimate.estimate(xray_config, run)
+    experiment.run(xray_config, run)
+    assert work_of(estimated)["distill", "update"] == updates_of(run)["distill"] == 2 * xray_config.distill.update_steps
+    assert estimated.num_networks == len([*run.parent.rglob("network.json")])
+    # The classifier's accuracy and its AUROC are a pass each; batches of the random teacher's batch norm are filled up.
+    _, held_out, normed = [stage.count for stage in estimated.stages if stage.stage == "pretrain"]
+    description = read(run, "results.json")["configurations"][0]["teacher"]
+    assert held_out >= 2 * description["num_held_out_samples"]
+    assert normed == 64 * -(-read(run, "results.json")["configurations"][0]["covariance"]["num_images"] // 64)
+
+
+def test_compiling_is_told_apart_from_work(monkeypatch):
+    monkeypatch.setattr(estimate, "_LEAST_SECONDS", 1.0)
+    clock, calls = 0.0, 0
+
+    def work():
+        nonlocal clock, calls
+        clock, calls = clock + (2.0 if calls == 0 else 0.25), calls + 1
+
+    monkeypatch.setattr(estimate.time, "monotonic", lambda: clock)
+    assert estimate._seconds_of(work, 5) == (0.05, 1.75)
+    assert calls == 5
+
+
+def test_the_command_tells_and_leaves_nothing(tmp_path, data_dir, capsys):
+    arguments = [
+        "main",
+        "--config=cifar10_random:smoke",
+        f"--config.data.dir={data_dir}",
+        f"--workdir={tmp_path / 'run'}",
+        "--estimate",
+    ]
+    main.main(command_line.parse(arguments, main.define_flags))
+    printed = capsys.readouterr().out
+    assert [*tmp_path.iterdir()] == []
+    for text in ("distill", "in all", "memory: ", "disk: ", "nothing was trained"):
+        assert text in printed
+    assert "updates in" not in printed  # of the trials themselves
+
+
+def test_a_mistake_is_told_before_anything_is_tried(tmp_path, cifar10_config):
+    cifar10_config.distill.batch_size = 30
+    with pytest.raises(UserError, match="distill.batch_size=30 cannot be shared evenly"):
+        estimate.estimate(cifar10_config, tmp_path)

@@ -1,0 +1,304 @@
+"""The main job end to end: through the command where users go through it, small otherwise."""
+
+import csv
+import dataclasses
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from brittle_jax import checkpoint, inference, rows
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.devices import DeviceGroup
+from brittle_jax.errors import UserError
+from brittle_jax.run import experiment
+from brittle_jax.run.results import DETECTORS
+from tests.small_runs import read, shrink, without_times
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """README's first command, run once for the tests below."""
+    folder = tmp_path_factory.mktemp("smoke")
+    environment = {**os.environ, "XLA_FLAGS": "", "TFDS_DATA_DIR": str(folder / "data")}
+    command = [sys.executable, "-m", "brittle_jax.main", "--config=configs/xray_rotnet.py:smoke"]
+    command.append(f"--workdir={folder / 'run'}")
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert finished.returncode == 0, finished.stderr
+    return folder / "run", finished, command, environment
+
+
+def test_smoke_learns_in_every_stage(smoke):
+    folder, *_ = smoke
+    for stage in ("pretrain soc", "distill soc"):
+        losses = [record["loss"] for record in records(folder) if record["stage"] == stage]
+        assert len(losses) >= 30
+        assert np.mean(losses[-8:]) < 0.95 * np.mean(losses[:8]), stage
+    distillation = read(folder, "results.json")["configurations"][0]["distillation"]
+    assert distillation["loss"] < distillation["mean_predictor_loss"]
+
+
+def test_smoke_writes_every_file_of_the_contract(smoke):
+    folder, *_ = smoke
+    names = {file.relative_to(folder).as_posix() for file in folder.rglob("*")}
+    assert {"results.json", "scores/soc.csv", "splits.json", "config.json", "metrics.jsonl"} <= names
+    assert {"report/index.html", "examples/soc.json"} <= names
+    assert any(name.startswith("tensorboard/events.out") for name in names)
+    for network in ("teacher", "student"):
+        assert checkpoint.exists(folder / "checkpoints" / "soc" / network)
+    results = read(folder, "results.json")
+    assert results["format_version"] == 1
+    assert results["row"] == "xray_rotnet" and results["word"] == "smoke"
+    assert results["teacher"] == {"task": "rotnet", "dataset": "xray"}
+    assert results["synthetic_data"] is True
+    assert results["reduced"]["network.name"] == ["densenet161", "densenet_tiny"]
+    assert results["published"]["groups"]["soc"]["auroc"]["kd"] == 0.9641
+    assert results["measurement"]["gradient_path"] == "student"
+    (entry,) = results["configurations"]
+    for metric in ("auroc", "auroc_interval", "average_precision", "fpr_at_95_tpr"):
+        assert entry[metric].keys() == set(DETECTORS)
+    assert entry["auroc_by_view"].keys() == {"top", "side"}
+    assert results["probe_accuracy"] == entry["probe"]["accuracy"] > 0.5
+    assert entry["probe"]["num_classes"] == 2 and 0 < entry["probe"]["accuracy_by_sample"] <= 1
+    assert entry["brittleness"] == pytest.approx(entry["gradient_norm"] / entry["error_trace"])
+    assert results["summary"]["all"]["auroc"] == entry["auroc"]
+    stages = ["data", "pretrain", "probe", "represent", "distill", "score", "brittleness", "metrics", "examples"]
+    assert list(results["seconds"]) == list(results["peak_memory_mib"]) == stages
+    assert 100 < results["peak_memory_mib"]["data"] <= results["peak_memory_mib"]["brittleness"] < 8000
+
+
+def test_scores_and_splits_agree_with_the_results(smoke):
+    folder, *_ = smoke
+    (entry,) = read(folder, "results.json")["configurations"]
+    with open(folder / "scores" / "soc.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    labels = [int(line["label"]) for line in lines]
+    for name in DETECTORS:
+        assert entry["auroc"][name] == pytest.approx(roc_auc_score(labels, [float(line[name]) for line in lines]))
+        low, high = entry["auroc_interval"][name]
+        assert low <= entry["auroc"][name] <= high
+    splits = read(folder, "splits.json")["configurations"]["soc"]
+    assert [line["id"] for line in lines] == splits["test"]
+    assert not set(splits["train"]) & set(splits["test"])
+    assert not any(sample.startswith("threat") for sample in splits["train"])
+    assert [sample.startswith("threat") for sample in splits["test"]] == [label == 1 for label in labels]
+
+
+def test_the_page_frames_the_patch_that_decided(smoke):
+    folder, *_ = smoke
+    with open(folder / "scores" / "soc.csv", newline="") as file:
+        kd = {line["id"]: float(line["kd"]) for line in csv.DictReader(file)}
+    examples = read(folder, "examples/soc.json")
+    assert examples["groups"]["Most anomalous"] == sorted(kd, key=kd.get, reverse=True)[:6]
+    page = (folder / "report" / "index.html").read_text()
+    for sample, content in examples["samples"].items():
+        assert content["scores"]["kd"] == kd[sample]
+        assert sum(view["deciding_box"] is not None for view in content["views"]) == 1
+        assert all(view["picture"] in page for view in content["views"])
+
+
+def test_smoke_says_what_it_does(smoke):
+    _, finished, *_ = smoke
+    for text in (
+        "devices: 1 x cpu",
+        "SYNTHETIC",
+        "pretrain soc",
+        "distill soc",
+        "input gradients",
+        "REDUCED",
+    ):
+        assert text in finished.stdout
+    assert "published" in finished.stdout and "results.json" in finished.stdout
+    assert finished.stderr == ""
+
+
+def test_a_finished_workdir_is_left_as_it_is(smoke):
+    folder, _, command, environment = smoke
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+    again = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert again.returncode == 0
+    assert "is finished" in again.stdout and "index.html" in again.stdout
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
+    other = subprocess.run([*command, "--config.seed=1"], capture_output=True, text=True, env=environment)
+    assert other.returncode == 2
+    assert "belongs to a run with seed=0, not 1" in other.stderr
+
+
+def test_a_finished_run_without_its_page_gets_it_back(smoke, tmp_path):
+    folder, _, command, environment = smoke
+    page = (folder / "report" / "index.html").read_bytes()
+    shutil.copytree(folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "report")
+    again = [*command[:-1], f"--workdir={tmp_path / 'run'}"]
+    assert subprocess.run(again, capture_output=True, env=environment).returncode == 0
+    assert (tmp_path / "run" / "report" / "index.html").read_bytes() == page
+
+
+def test_the_same_seed_gives_the_same_results_bit_for_bit(tmp_path, xray_config):
+    shrink(xray_config)
+    for name in ("first/run", "again/run"):  # far enough apart that each trains a teacher of its own
+        experiment.run(xray_config, tmp_path / name)
+    first, again = (without_times(read(tmp_path / name, "results.json")) for name in ("first/run", "again/run"))
+    assert first == again
+    scores = [(tmp_path / name / "scores" / "soc.csv").read_bytes() for name in ("first/run", "again/run")]
+    assert scores[0] == scores[1]
+
+
+def test_representations_that_memory_cannot_hold_give_the_same_results(tmp_path, cifar10_config, monkeypatch):
+    shrink(cifar10_config)
+    folders = []
+
+    class Recorded(rows.RowFile):
+        def __init__(self, num_rows, num_features, folder):
+            super().__init__(num_rows, num_features, folder)
+            folders.append(folder)
+
+    monkeypatch.setattr(rows, "RowFile", Recorded)
+    for name, most_bytes in (("memory/run", 2**27), ("file/run", 0)):
+        monkeypatch.setattr(rows, "_MOST_BYTES_IN_MEMORY", most_bytes)
+        experiment.run(cifar10_config, tmp_path / name)
+    assert folders == [tmp_path / "file" / "run"]
+    in_memory, in_file = (without_times(read(tmp_path / name, "results.json")) for name in ("memory/run", "file/run"))
+    assert in_memory == in_file
+
+
+def test_another_seed_gives_other_results(tmp_path, cifar10_config):
+    shrink(cifar10_config)
+    for seed in (0, 1):
+        cifar10_config.seed = seed
+        experiment.run(cifar10_config, tmp_path / str(seed))
+    entries = [read(tmp_path / str(seed), "results.json")["configurations"][0] for seed in (0, 1)]
+    assert entries[0]["brittleness"] != entries[1]["brittleness"]
+
+
+def test_an_unfinished_run_goes_on_and_ends_the_same(tmp_path, xray_config, capsys):
+    shrink(xray_config)
+    run = tmp_path / "run"
+    experiment.run(xray_config, run)
+    undisturbed = read(run, "results.json")
+    student = run / "checkpoints" / "soc" / "student"
+    for lost, read_back in ((None, ["teacher", "student"]), (student, ["teacher"]), (student.parent, [])):
+        (run / "results.json").unlink()
+        shutil.rmtree(tmp_path / "teachers", ignore_errors=True)
+        if lost is not None:
+            shutil.rmtree(lost)
+        capsys.readouterr()
+        experiment.run(xray_config, run)
+        assert re.findall(r"(\w+): finished before", capsys.readouterr().out) == read_back
+        assert without_times(read(run, "results.json")) == without_times(undisturbed)
+
+
+_RANDOM = ["batch norm", "features to probe", "outputs", "distillation", "input gradients"]
+_ROTNET = ["pre-training", "held-out accuracy", *_RANDOM[1:]]  # a teacher of each, trained for as long as it has images
+
+
+@pytest.mark.parametrize(
+    ("task", "keeps_examples", "programs"),
+    [("random", False, _RANDOM), ("rotnet", False, _ROTNET), ("rotnet", True, _ROTNET)],  # True: as on a GPU or TPU
+)
+def test_a_second_configuration_compiles_nothing_again(
+    tmp_path, cifar10_config, monkeypatch, task, programs, keeps_examples
+):
+    monkeypatch.setattr(DeviceGroup, "keeps_examples", keeps_examples)
+    shrink(cifar10_config).data.configurations = "unimodal/airplane,multimodal/airplane"
+    cifar10_config.teacher.task, cifar10_config.teacher.data = task, "cifar10" if task == "rotnet" else ""
+    cifar10_config.data.max_train_samples = cifar10_config.pretrain.max_train_samples = 0  # all of them
+    compiled, before_each = [], []
+
+    class Collect(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("Finished XLA compilation of"):
+                compiled.append(record.getMessage())
+
+    run_configuration = experiment._run_configuration
+
+    def counted(work, configuration):
+        before_each.append(len(compiled))
+        return run_configuration(work, configuration)
+
+    monkeypatch.setattr(experiment, "_run_configuration", counted)
+    logger, collect = logging.getLogger("jax._src.dispatch"), Collect()
+    level = logger.level
+    logger.addHandler(collect)
+    logger.setLevel(logging.DEBUG)
+    jax.clear_caches()  # of what other tests compiled
+    try:
+        experiment.run(cifar10_config, tmp_path / "run", devices=DeviceGroup((jax.devices()[1],)))
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(collect)
+    first, second = before_each
+    assert sum("(_fun)" in message for message in compiled[first:second]) == len(programs)
+    assert compiled[second:] == []
+    entries = read(tmp_path / "run", "results.json")["configurations"]
+    assert entries[0]["num_train"] < entries[1]["num_train"]
+
+
+@pytest.mark.parametrize(("batch_norm", "are_shared"), [("initial", True), ("normal_images", False)])
+def test_configurations_share_representations_as_they_share_the_teacher(
+    tmp_path, cifar10_config, monkeypatch, batch_norm, are_shared
+):
+    shrink(cifar10_config).data.configurations = "unimodal/airplane,multimodal/airplane"
+    cifar10_config.teacher.random_batch_norm = batch_norm
+    made = []
+
+    class Recorded(inference.Representations):
+        def __init__(self, teacher, images, *others):
+            super().__init__(teacher, images, *others)
+            made.append((self, teacher, images))
+
+    monkeypatch.setattr(passes, "Representations", Recorded)
+    experiment.run(cifar10_config, tmp_path / "run")
+    assert len(made) == (1 if are_shared else 2)
+    for representations, network, images in made:
+        pictures = np.stack([images.read_image(index) for index in range(8)]) / np.float32(255)
+        np.testing.assert_allclose(representations.outputs_of(np.arange(8)), network(pictures), rtol=1e-4, atol=1e-5)
+
+
+def test_networks_trained_on_made_up_images_never_score_others(tmp_path, cifar10_config):
+    shrink(cifar10_config)
+    experiment.run(cifar10_config, tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    images = load("cifar10", cifar10_config)
+    others = dataclasses.replace(images, ids=np.char.add(images.ids, "x"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="belongs to a run on other images"):
+        patch.setattr(experiment, "load", lambda name, config: others)
+        experiment.run(cifar10_config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("update_steps", [1, 8])
+def test_training_that_diverges_ends_the_run(tmp_path, cifar10_config, update_steps):
+    shrink(cifar10_config)
+    cifar10_config.distill.update_steps = update_steps
+    cifar10_config.distill.learning_rate = 1e30
+    with pytest.raises(UserError, match="lower --config.distill.learning_rate$"):
+        experiment.run(cifar10_config, tmp_path)
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("distill.batch_size", 30, "distill.batch_size=30 cannot be shared evenly by 4"),
+        ("data.configurations", "unimodal/aeroplane", "no configuration 'unimodal/aeroplane'"),
+        ("network.name", "small_resnet_tinny", "is not one of .*did you mean small_resnet_tiny"),
+        ("teacher.task", "imagenet", "network.name='mini': weights are published for DenseNets alone"),
+    ],
+)
+def test_a_mistake_leaves_nothing_behind(tmp_path, cifar10_config, field, value, message):
+    cifar10_config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message):
+        experiment.run(cifar10_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,211 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from brittle_jax.errors import UserError
+from brittle_jax.loop import MetricLog
+from brittle_jax.published import published_row
+from brittle_jax.recipes import densenet_row, small_resnet_row
+from brittle_jax.run import results
+
+
+def entry(name, group, kd, brittleness):
+    aurocs = {detector: kd for detector in results.DETECTORS}
+    return {"name": name, "group": group, "auroc": aurocs, "brittleness": brittleness}
+
+
+def test_scores_are_written_exactly(tmp_path):
+    scores = {"kd": np.array([0.1, 1 / 3], np.float32), "mse": np.array([1e-9, 2.0])}
+    results.write_scores(tmp_path / "unimodal" / "cat.csv", ["a,b", "c"], [0, 1], scores)
+    with open(tmp_path / "unimodal" / "cat.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["id"] for line in lines] == ["a,b", "c"]
+    assert [line["label"] for line in lines] == ["0", "1"]
+    assert np.float32(lines[1]["kd"]) == scores["kd"][1]
+    assert float(lines[0]["mse"]) == 1e-9
+
+
+def test_changed_fields_name_the_recipe_and_what_was_used():
+    recipe = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
+    used = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
+    used.seed, used.data.dir = 3, "there"
+    assert results.changed_fields(used, recipe) == {}
+    used.distill.num_epochs = 2.0
+    used.data.configurations = "unimodal"
+    assert results.changed_fields(used, recipe) == {
+        "data.configurations": ["all", "unimodal"],
+        "distill.num_epochs": [20.0, 2.0],
+    }
+
+
+def test_the_measurement_says_how_the_network_is_drawn():
+    resnet = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
+    densenet = densenet_row("xray_random", None, data="xray", teacher="random")
+    drawn = [results.measurement(config)["initialiser"] for config in (resnet, densenet)]
+    uniform = "uniform in +-1/sqrt(fan_in), student and teacher drawn apart"
+    assert drawn == [uniform, f"convolutions He normal, of variance 2/fan_in, heads {uniform}"]
+
+
+def test_the_summary_averages_each_group():
+    entries = [entry("unimodal/cat", "unimodal", 0.6, 0.1), entry("unimodal/dog", "unimodal", 0.8, 0.3)]
+    summary = results.summarise([*entries, entry("multimodal/cat", "multimodal", 0.5, 0.2)])
+    assert list(summary) == ["unimodal", "multimodal"]
+    assert summary["unimodal"]["auroc"]["kd"] == pytest.approx(0.7)
+    assert summary["unimodal"]["brittleness"] == pytest.approx(0.2)
+    assert summary["unimodal"]["num_configurations"] == 2
+
+
+def test_the_table_puts_ours_beside_the_published_numbers():
+    entries = [
+        entry("unimodal/cat", "unimodal", 0.61239, 0.1),
+        entry("unimodal/dog", "unimodal", 0.61239, 0.1),
+        entry("multimodal/dog", "multimodal", 0.5, 0.2),
+    ]
+    content = {
+        "configurations": entries,
+        "summary": results.summarise(entries),
+        "published": published_row("cifar10_random"),
+        "random_on_same_test": [],
+    }
+    lines = [line.split() for line in results.table(content).splitlines()]
+    assert lines[0] == ["unimodal,", "mean", "of", "2", "ours", "published", "unimodal", "mean"]
+    assert lines[1] == ["AUROC", "kd", "61.24", "60.09"]
+    assert lines[5] == ["brittleness", "0.10000", "0.05300"]
+    assert lines[6] == ["multimodal/dog", "ours", "published", "multimodal", "mean"]
+    assert lines[7] == ["AUROC", "kd", "50.00", "50.98"]
+    without = results.table({**content, "published": None}).splitlines()
+    assert without[1].split() == ["AUROC", "kd", "61.24"]
+
+
+def test_the_table_finds_a_configuration_of_its_own():
+    entries = [entry("soc", "all", 0.9, 0.1)]
+    content = {
+        "configurations": entries,
+        "summary": results.summarise(entries),
+        "published": published_row("xray_rotnet"),
+        "random_on_same_test": [entries[0]],
+    }
+    lines = [line.split() for line in results.table(content).splitlines()]
+    assert lines[0] == ["soc", "ours", "published"]
+    assert lines[1] == ["AUROC", "kd", "90.00", "96.41"]
+
+
+def test_a_run_without_published_numbers_has_values_not_ours():
+    entries = [entry("normal", "all", 0.9, 0.1)]
+    content = {"configurations": entries, "summary": results.summarise(entries), "published": None}
+    (comparison,) = results.compare(content)
+    assert (comparison.title, comparison.value_title, comparison.published_title) == ("normal", "value", "")
+    lines = [line.split() for line in results.table({**content, "random_on_same_test": []}).splitlines()]
+    assert lines[0] == ["normal", "value"] and lines[-1] == ["brittleness", "0.10000"]
+
+
+def kind(num_test, kd, mse):
+    return {"num_test": num_test, "auroc": dict(zip(results.DETECTORS, (kd, mse, 0.5, 0.25), strict=True))}
+
+
+def test_the_table_has_each_kind_of_anomaly_the_worst_first():
+    entries = [entry("normal", "all", 0.9, 0.1)]
+    entries[0]["by_kind"] = {"scab": kind(40, 0.764, 0.7), "rust_of_the_leaves_and_of_the_twigs": kind(7, 0.585, 0.6)}
+    content = {"configurations": entries, "summary": results.summarise(entries), "published": None}
+    lines = results.table({**content, "random_on_same_test": []}).splitlines()
+    assert [line.split() for line in lines[-3:]] == [
+        ["AUROC", "by", "kind", "of", "anomaly", *results.DETECTORS],
+        ["rust_of_the_leaves_and_of_the_twigs", "(7)", "58.50", "60.00", "50.00", "25.00"],
+        ["scab", "(40)", "76.40", "70.00", "50.00", "25.00"],
+    ]
+    assert len({len(line) for line in lines[-3:]}) == 1  # in columns
+
+
+def test_the_mean_of_several_configurations_has_no_kinds():
+    entries = [entry(f"unimodal/{name}", "unimodal", 0.9, 0.1) for name in ("cat", "dog")]
+    for each in entries:
+        each["by_kind"] = {"a": kind(4, 0.5, 0.5), "b": kind(4, 0.5, 0.5)}
+    content = {"configurations": entries, "summary": results.summarise(entries), "published": None}
+    assert [comparison.by_kind for comparison in results.compare(content)] == [{}]
+
+
+def test_scores_are_read_as_they_were_written(tmp_path):
+    scores = {"kd": np.array([0.1, 1 / 3], np.float32), "mse": np.array([1e-9, 2.0])}
+    results.write_scores(tmp_path / "cat.csv", ["a,\nb", '"c'], [0, 1], scores)
+    ids, labels, read = results.read_scores(tmp_path / "cat.csv")
+    assert ids == ["a,\nb", '"c']
+    np.testing.assert_array_equal(labels, [0, 1])
+    assert list(read) == ["kd", "mse"]
+    for name, values in scores.items():
+        np.testing.assert_array_equal(read[name], values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "is missing: restore"),
+        ("", "is damaged (not enough values"),
+        ("id,label,kd\n", "is damaged (not enough values"),
+        ("id,label,kd\na,0,0.5\nb,1\n", "is damaged (zip() argument"),
+        ("id,label,kd\na,0,0.5\nb,1,o.7\n", "is damaged (could not convert string to float"),
+        ("id,label,kd\na,0,0.5\nb,3,0.7\n", "is damaged (a label that is not 0 or 1"),
+        ("id,label,kd\na,0,0.5\nb,1,inf\n", "is damaged (a label that is not 0 or 1, or a score"),
+        ("id,label,ke\na,0,0.5\n", "is damaged (unknown columns id, label, ke)"),
+        ('id,label,kd\n"a,0,0.5\n', "is damaged (unexpected end of data)"),
+    ],
+)
+def test_damaged_scores_are_one_line_that_names_the_file(tmp_path, text, message):
+    path = tmp_path / "soc.csv"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as raised:
+        results.read_scores(path)
+    assert str(raised.value).startswith(f"{path} {message}")
+    assert str(raised.value).endswith("restore it from a copy, or run the command that wrote it again")
+    assert "\n" not in str(raised.value)
+
+
+def test_metrics_that_are_not_there_are_none(tmp_path):
+    assert results.read_metrics(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "7",
+        "null",
+        "[1]",
+        '"stage"',
+        "{}",
+        '{"stage": "a", "step": 2}',
+        '{"stage": 1, "step": 2, "loss": 1}',
+        '{"stage": "a", "step": 2.5, "loss": 1}',
+        '{"stage": "a", "step": true, "loss": 1}',
+        '{"stage": "a", "step": 2, "loss": "1"}',
+        '{"stage": "a", "step": 2, "loss": NaN}',
+        '{"stage": "a", "step": 2, "loss": 1' + 400 * "0" + "}",
+        "[" * 100_000,
+        "\ufffd",
+    ],
+)
+def test_lines_that_are_no_records_are_left_out(tmp_path, line):
+    record = {"stage": "a", "step": 1, "loss": 2.0}
+    (tmp_path / "metrics.jsonl").write_text(f"{json.dumps(record)}\n{line}\n", encoding="utf-8")
+    assert results.read_metrics(tmp_path) == {"a": [record]}
+
+
+def test_a_stage_that_was_started_again_counts_once(tmp_path):
+    lines = [("a", 1, 9.0), ("a", 2, 8.0), ("b", 1, 7.0), ("a", 1, 6.0), ("a", 2, 5.0), ("a", 3, 4.0)]
+    text = "".join(json.dumps({"stage": stage, "step": step, "loss": loss}) + "\n" for stage, step, loss in lines)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    stages = results.read_metrics(tmp_path)
+    assert {stage: [record["loss"] for record in records] for stage, records in stages.items()} == {
+        "a": [6.0, 5.0, 4.0],
+        "b": [7.0],
+    }
+
+
+def test_a_line_that_a_killed_run_left_half_written_costs_only_itself(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"stage": "a", "step": 1, "loss": 2.0}\n{"stage": "a", "st')
+    log = MetricLog(tmp_path)
+    log.write("a", 1, {"loss": 3.0})
+    log.write("a", 2, {"loss": 4.0})
+    log.close()
+    assert [record["loss"] for record in results.read_metrics(tmp_path)["a"]] == [3.0, 4.0]
