@@ -15,7 +15,7 @@ from brittle_jax import console, files
 from brittle_jax.errors import DamagedError
 
 _VARIABLES = "variables"
-_DESCRIPTION, _MADE_FROM = "network.json", "made_from.json"
+DESCRIPTION, _MADE_FROM = "network.json", "made_from.json"
 _EARLIER_DESCRIPTION = "description.json"  # of versions that kept no digests
 _MOST_OVERHEAD_BYTES = 2**20  # of Orbax's own files beside the weights
 
@@ -41,7 +41,7 @@ def save(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.resolve() / _VARIABLES, jax.device_get(variables))
-    files.write_json(folder / _DESCRIPTION, description)
+    files.write_json(folder / DESCRIPTION, description)
     files.write_json(folder / _MADE_FROM, made_from)
     files.write_manifest(folder, files.digests_of(folder))
 
@@ -54,7 +54,7 @@ def exists(folder: pathlib.Path) -> bool:
 def is_unverified(folder: pathlib.Path) -> bool:
     """Returns whether a folder holds a network of a version that kept no digests."""
     return (folder / _EARLIER_DESCRIPTION).is_file() and not any(
-        os.path.lexists(folder / name) for name in (files.MANIFEST, _MADE_FROM, _DESCRIPTION)
+        os.path.lexists(folder / name) for name in (files.MANIFEST, _MADE_FROM, DESCRIPTION)
     )
 
 
@@ -89,7 +89,7 @@ def restore(
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             variables = checkpointer.restore(folder.resolve() / _VARIABLES, like)
-        name = _EARLIER_DESCRIPTION if is_unverified(folder) else _DESCRIPTION
+        name = _EARLIER_DESCRIPTION if is_unverified(folder) else DESCRIPTION
         return variables, json.loads(files.read_text(folder / name))
     except Exception as error:  # of Orbax, of what it reads with, of JSON: there is no common class
         reason = " ".join(str(error).split())[:120]
@@ -102,7 +102,7 @@ def recover(folder: pathlib.Path, like: Mapping[str, Any]) -> tuple[dict[str, An
     A damaged network is warned of, by name.
     """
     if not exists(folder):
-        if (folder / _DESCRIPTION).exists():
+        if (folder / DESCRIPTION).exists():
             console.warn(f"{folder} has no {files.MANIFEST}: it was never finished, or is damaged, and is made anew")
         return None
     if is_unverified(folder):

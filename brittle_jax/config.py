@@ -125,6 +125,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     evaluate.covariance = "empirical"  # of the full Mahalanobis detector: `empirical`, `ridge`, `ledoit_wolf`
     evaluate.ridge = 1e-3  # for `ridge`: share of the mean variance added to each variance
     evaluate.gradient_path = "student"  # of Equation 2: the teacher's output is constant, or `both` depend on x
+    evaluate.keep_errors_mib = 32.0  # of each configuration's errors f(x) - h(x) are kept with the run; then a sample
     evaluate.bootstrap_samples = 1000  # resamplings of the test samples behind each 95% interval
     return config
 

@@ -7,7 +7,7 @@ functions. Both are spread over the devices here, with `jax.pmap`.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax

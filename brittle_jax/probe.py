@@ -40,6 +40,8 @@ def probe(network: Network, lesson: Lesson, loop: Loop, *, inverse_penalty: floa
     predicted = loop.call(
         "probe", lambda: fit_and_predict(train_features, labels[train], test_features, inverse_penalty)
     )
+    if predicted is None:  # an estimate fits nothing
+        return None
     description = {
         "accuracy": float((predicted == labels[test]).mean()),
         "num_train_images": len(train),

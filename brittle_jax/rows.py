@@ -64,9 +64,7 @@ def empty_rows(
     return np.empty((num_rows, num_features), np.float32) if in_memory else RowFile(num_rows, num_features, folder)
 
 
-def bytes_needed(
-    num_rows: int, num_features: int, most_bytes_in_memory: int = MOST_BYTES_IN_MEMORY
-) -> tuple[int, int]:
+def bytes_needed(num_rows: int, num_features: int, most_bytes_in_memory: int = MOST_BYTES_IN_MEMORY) -> tuple[int, int]:
     """Returns what all rows take of memory, and of a temporary file; one of the two is 0."""
     size = 4 * num_rows * num_features
     return (size, 0) if size <= most_bytes_in_memory else (0, size)

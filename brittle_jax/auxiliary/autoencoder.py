@@ -22,6 +22,8 @@ class Reconstruction:
     views_per_image: int = 1
     keeps_head: bool = True
     needs_labels: bool = False
+    learns_anomalies: bool = False
+    least_batch_size: int = 1
     reconstructs: bool = True
     held_out_metric: str = "squared_error"
 

@@ -21,6 +21,8 @@ class Classification:
     views_per_image: int = 1
     keeps_head: bool = False
     needs_labels: bool = True
+    learns_anomalies: bool = False
+    least_batch_size: int = 1
     reconstructs: bool = False
     held_out_metric: str = "accuracy"
 

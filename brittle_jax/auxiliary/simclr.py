@@ -34,6 +34,8 @@ class SimCLR:
     views_per_image: int = 2
     keeps_head: bool = False
     needs_labels: bool = False
+    learns_anomalies: bool = False
+    least_batch_size: int = 4
     reconstructs: bool = False
     held_out_metric: None = None  # it would depend on which other images are in the batch
 

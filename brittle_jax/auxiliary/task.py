@@ -21,7 +21,13 @@ class AuxiliaryTask(Protocol):
     """Whether the teacher's output is the trained head's, as a bottleneck's, and not that of a random head."""
 
     needs_labels: bool
-    """Whether images without a label are of no use to it."""
+    """Whether it cannot learn from images without a label."""
+
+    learns_anomalies: bool
+    """Whether it is the supervised baseline: it learns the anomaly-detection data itself, anomalies included (Sec. 3.3)."""
+
+    least_batch_size: int
+    """How many inputs a batch must have at least."""
 
     reconstructs: bool
     """Whether its outputs are images: it needs an architecture with a decoder."""

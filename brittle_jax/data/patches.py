@@ -1,5 +1,6 @@
 """Parcels to patches: the air around a parcel is removed, evenly spaced windows cover the rest (Sec. 3.1)."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,6 +8,16 @@ import numpy as np
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; bottom and right exclusive
 
 WHITE = 255  # uint8 value of air, with which crops smaller than a patch are filled up
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchSettings:
+    """How patches are cut; `brittle_jax.config` says what each field means (`config.data.patches`)."""
+
+    size_pixels: int
+    max_stride_pixels: int
+    air_level: float
+    margin_pixels: int
 
 
 def remove_air(image: np.ndarray, air_level: float, margin_pixels: int) -> Box:

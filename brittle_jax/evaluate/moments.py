@@ -73,9 +73,7 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
         return a
     delta = b.mean - a.mean
     outer = np.outer(delta, delta) if a.scatter.ndim == 2 else np.square(delta)
-    return Moments(
-        total, a.mean + delta * (b.count / total), a.scatter + b.scatter + a.count * b.count / total * outer
-    )
+    return Moments(total, a.mean + delta * (b.count / total), a.scatter + b.scatter + a.count * b.count / total * outer)
 
 
 def covariance_of(moments: Moments) -> np.ndarray:

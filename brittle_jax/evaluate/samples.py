@@ -26,7 +26,7 @@ def sample_scores(dataset: Dataset, indices: np.ndarray, image_scores: Scores, s
     """
 
     def largest_of_each_sample(values: np.ndarray) -> np.ndarray:
-        largest = np.full(len(dataset.samples.ids), -np.inf)
+        largest = np.full(len(dataset.samples), -np.inf)
         np.maximum.at(largest, dataset.sample_of_image[indices], values)
         return largest[samples]
 
@@ -41,7 +41,7 @@ def deciding_images(dataset: Dataset, indices: np.ndarray, values: np.ndarray, s
         values: [M], one detector's scores of the images.
     """
     ascending = indices[np.argsort(values, kind="stable")]
-    deciding = np.full(len(dataset.samples.ids), -1)
+    deciding = np.full(len(dataset.samples), -1)
     deciding[dataset.sample_of_image[ascending]] = ascending  # of several, the last and largest stays
     return deciding[samples]
 
@@ -105,6 +105,6 @@ def auroc_by_view(
     for view, view_name in enumerate(dataset.views):
         of_view = dataset.view_of_image[indices] == view
         scores_of_view = {name: values[of_view] for name, values in image_scores.items()}
-        scores = sample_scores(images, indices[of_view], scores_of_view, samples)
+        scores = sample_scores(dataset, indices[of_view], scores_of_view, samples)
         by_view[view_name] = {name: metrics.separation(labels, values)["auroc"] for name, values in scores.items()}
     return by_view

@@ -153,6 +153,31 @@ ARCHITECTURES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class NetworkSettings:
+    """Which network teacher and student are.
+
+    Attributes:
+        name: of the architecture.
+        output_features: of the linear head; 0: the pooled features are the output.
+        training_dtype: of the trunk in training, such as "bfloat16".
+    """
+
+    name: str
+    output_features: int
+    training_dtype: str = "float32"
+
+    @property
+    def architecture(self) -> Architecture:
+        """The architecture of that name."""
+        return ARCHITECTURES[self.name]
+
+    @property
+    def module(self) -> Representation:
+        """What teacher and student are."""
+        return self.architecture.with_output(self.output_features)
+
+
 def check_architecture(name: str, output_features: int, *, needs_decoder: bool) -> None:
     """Raises UserError where no architecture of that name is registered, or it lacks the decoder that is needed."""
     if name not in ARCHITECTURES:

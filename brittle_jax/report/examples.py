@@ -52,14 +52,14 @@ def collect_examples(
         did not decide, and without patches); `kinds` are the classes of all test samples, in their order.
     """
     groups = choose_examples(configuration.test_labels, scores[DETECTOR])
-    deciding = deciding_images(images, indices, image_scores[DETECTOR], configuration.test)
+    deciding = deciding_images(dataset, indices, image_scores[DETECTOR], configuration.test)
     samples = {}
     for position in sorted({position for members in groups.values() for position in members}):
         samples[str(dataset.samples.ids[configuration.test[position]])] = {
             "label": int(configuration.test_labels[position]),
             "class": dataset.samples.classes[dataset.samples.labels[configuration.test[position]]],
             "scores": {name: float(values[position]) for name, values in scores.items()},
-            "views": _views(images, configuration.test[position], deciding[position]),
+            "views": _views(dataset, configuration.test[position], deciding[position]),
         }
     ids = dataset.samples.ids[configuration.test]
     return {

@@ -7,8 +7,10 @@ from typing import Any
 import ml_collections
 
 from brittle_jax import __version__, console
+from brittle_jax.data.one_class import Configuration
 from brittle_jax.devices import DeviceGroup
-from brittle_jax.run import results
+from brittle_jax.run import results, settings
+from brittle_jax.run.row import Row
 
 _MOST_FIELDS = 4  # that are named
 
@@ -19,9 +21,28 @@ def say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> No
     kinds = sorted(set(devices.kinds))
     console.say(f"brittle_jax {__version__}: {config.row}{word}, seed {config.seed}")
     console.say(f"devices: {devices.size} x {', '.join(kinds)} ({devices.platform})")
-    is_parcels = config.data.name == "xray"
-    side = config.data.patches.size_pixels if is_parcels else config.data.image_size_pixels
+    side = settings.preprocessing_of(config).side_pixels
     console.say(f"teacher: {config.teacher.task}; network: {config.network.name}, on images of {side} x {side} pixels")
+
+
+def say_what_was_read(row: Row, splits: Mapping[str, Any]) -> None:
+    """Says which data are synthetic, and warns of pictures that both train and test."""
+    for synthetic in (each for each in row.datasets if each.synthetic):
+        console.say(f"SYNTHETIC DATA: the images of {synthetic.name} are made up; results say nothing about real ones")
+    if splits["identical_across_splits"]:
+        console.warn(
+            f"{console.count(len(splits['identical_across_splits']), 'pair')} of equal pictures on two sides of the "
+            "split, splits.json names them: the test is not independent of the training"
+        )
+
+
+def say_configuration(configuration: Configuration, number: int, total: int) -> None:
+    """Says which configuration runs now, the `number`th of all."""
+    console.say(
+        f"[{number}/{total}] {configuration.name}: "
+        f"{console.count(len(configuration.train), 'normal training sample')}, "
+        f"{console.count(len(configuration.test), 'test sample')}"
+    )
 
 
 def say_finished(folder: pathlib.Path, content: Mapping[str, Any]) -> None:

@@ -1,43 +1,20 @@
-"""The files of a finished run, in the form that README and CHANGELOG promise."""
+"""The schema of results.json, and the files of a run that hold its numbers; written and read without JAX."""
 
 import csv
-import datetime
-import importlib.metadata
 import io
 import json
 import math
 import pathlib
-import platform
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import ml_collections
 import numpy as np
 
 from brittle_jax import files
-from brittle_jax.config import flatten
-from brittle_jax.data.dataset import Dataset
-from brittle_jax.data.one_class import Configuration, identical_across_splits
-from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import DamagedError
-from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.published import DETECTORS
 
 FORMAT_VERSION = 1
-# Fields that do not change what is measured, or that name the run.
-_NOT_OF_THE_RECIPE = {
-    "row",
-    "word",
-    "seed",
-    "data.dir",
-    "data.path",
-    "data.stand_in",
-    "data.on_bad_image",
-    "data.intensity_range",
-    "teacher.weights",
-    "teacher.store",
-}
 
 
 def write_scores(
@@ -49,64 +26,6 @@ def write_scores(
         writer.writerow(["id", "label", *scores])
         columns = [[repr(float(value)) for value in column] for column in scores.values()]
         writer.writerows(zip(ids, labels, *columns, strict=True))
-
-
-def changed_fields(config: ml_collections.ConfigDict, recipe: ml_collections.ConfigDict) -> dict[str, list[Any]]:
-    """Returns the fields in which a run leaves its row's recipe: `{"distill.num_epochs": [20, 2]}`."""
-    used, published = flatten(config), flatten(recipe)
-    return {
-        name: [published[name], used[name]]
-        for name in published
-        if name not in _NOT_OF_THE_RECIPE and used[name] != published[name]
-    }
-
-
-def splits(
-    dataset: Dataset,
-    auxiliary: Dataset | None,
-    configurations: Sequence[Configuration],
-    config: ml_collections.ConfigDict,
-) -> dict[str, Any]:
-    """Returns which images a run is on, and the ids of the samples that train, calibrate and test, by configuration."""
-    return {
-        "images": dataset.identity(),
-        "auxiliary": None if auxiliary is None else auxiliary.identity(),
-        "configurations": {
-            configuration.name: {
-                "train": dataset.samples.ids[configuration.train].tolist(),
-                "calibration": dataset.samples.ids[configuration.calibration].tolist(),
-                "test": dataset.samples.ids[configuration.test].tolist(),
-            }
-            for configuration in configurations
-        },
-        "identical_across_splits": identical_across_splits(images, config),
-    }
-
-
-def measurement(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the reading taken of each point that the paper leaves open; BUILD_NOTES.md gives the reasons."""
-    is_random = config.teacher.task == "random"
-    return {
-        "pixel_scale": "[0, 1], normalised inside the network",
-        "kd_score": "sum over features of (h - f)^2 (Eq. 1)",
-        "loss": "mean over features of (f - h)^2",
-        "gradient_path": config.evaluate.gradient_path,
-        "brittleness_numerator": "mean of per-image L2 norms, evaluation mode",
-        "brittleness_denominator": "sum of per-feature variances of f - h, ddof 1",
-        "batch_norm": "teacher: running averages; student: batch statistics over all devices in training, running "
-        "averages in scoring",
-        "initialiser": f"{ARCHITECTURES[config.network.name].initialiser}, student and teacher drawn apart",
-        "epoch": "as many full batches as hold all images, cut from permutations joined",
-        "covariance": config.evaluate.covariance,
-        "ridge": config.evaluate.ridge if config.evaluate.covariance == "ridge" else None,
-        "random_batch_norm": config.teacher.random_batch_norm if is_random else None,
-        "augmentation": None if is_random else "on the device; RotNet: before turning, the same in all rotations",
-        "output_features": config.network.output_features or "pooled features",
-        "probe": "logistic regression on standardised pooled features (autoencoders: codes), L-BFGS, C = "
-        f"{config.probe.inverse_penalty:g}; labels as the supervised baseline's",
-        "sample_score": "maximum over the sample's images",
-        "auroc_interval": "95% bootstrap over test samples, normal and anomalous resampled apart",
-    }
 
 
 def summarise(configurations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -132,24 +51,6 @@ def summarise_probes(configurations: Sequence[Mapping[str, Any]]) -> dict[str, f
 def _mean(values: Sequence[float | None]) -> float | None:
     """Returns the mean; None where there are no values, or one of them could not be computed."""
     return float(np.mean(values)) if values and None not in values else None
-
-
-def environment(devices: DeviceGroup) -> dict[str, Any]:
-    """Returns what a result may depend on beside its settings: versions, devices, precision."""
-    packages = ("brittle-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "grain")
-    return {
-        "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in packages},
-        "devices": devices.kinds,
-        # Of training; what is measured has its products in float32.
-        "matmul_precision": jax.config.jax_default_matmul_precision,
-        "platform": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def now() -> str:
-    """Returns the time in UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 class Comparison(NamedTuple):

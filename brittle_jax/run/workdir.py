@@ -19,7 +19,7 @@ from brittle_jax.models.network import ARCHITECTURES
 _NOT_COMPARED = {"data.dir", "data.path", "teacher.store", "row", "word"}
 # What a run writes: nothing else is ever deleted.
 _FILES = (files.MANIFEST, "results.json", "splits.json", "metrics.jsonl", "stages.json", "config.json")
-_FOLDERS = ("scores", "checkpoints", "tensorboard", "examples", "report")
+_FOLDERS = ("scores", "calibration", "brittleness", "checkpoints", "tensorboard", "examples", "report")
 # What the manifest of a finished run lists beside results.json: all but the page, which has a manifest of its own.
 _LISTED = set(_FILES + _FOLDERS) - {files.MANIFEST, "results.json", "report"}
 _NOT_MADE_AGAIN = ("metrics.jsonl", "tensorboard")  # written by trainings, which are not made again for them

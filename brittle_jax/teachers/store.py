@@ -1,43 +1,34 @@
-"""Pre-trained trunks, kept by what made them: trained once, shared by all rows and configurations that name one."""
+"""Pre-trained trunks, filed under what made them: trained once, and shared by all rows and configurations."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import filelock
-import ml_collections
 import numpy as np
 
-from brittle_jax import console
-from brittle_jax.auxiliary.task import AuxiliaryTask
+from brittle_jax import checkpoint, console
 from brittle_jax.data.dataset import Dataset
-from brittle_jax.data.one_class import Lesson
+from brittle_jax.data.splits import Lesson
 from brittle_jax.errors import UserError
-from brittle_jax.models.network import ARCHITECTURES
-from brittle_jax.models.published_weights import sha256_of
+from brittle_jax.models.network import Variables
+
+Identity = dict[str, Any]
+"""All that a pre-trained trunk depends on, ready for JSON: equal identities mean equal trunks."""
 
 
-def identify(config: ml_collections.ConfigDict, task: AuxiliaryTask, lesson: Lesson) -> dict[str, Any]:
-    """Returns all that a pre-trained trunk depends on, ready for JSON: equal identities mean equal trunks."""
-    images, architecture = lesson.dataset, ARCHITECTURES[config.network.name]
+def identity_of_lesson(lesson: Lesson) -> Identity:
+    """Returns the part of an identity that the data decide."""
+    dataset = lesson.dataset
     return {
-        "task": config.teacher.task,
-        "version": task.version,
         "data": dataset.identity(),
-        "train": _digest(images, lesson.train),
-        "held_out": _digest(images, lesson.held_out),  # it decides the accuracy that is kept beside the trunk
+        "train": _digest(dataset, lesson.train),
+        "held_out": _digest(dataset, lesson.held_out),  # it decides the accuracy that is kept beside the trunk
         "image_shape": list(dataset.images.shape),
-        # Parcels of other sizes and seeds have the same ids.
-        "parcels": [config.data.parcels.to_dict(), config.data.patches.to_dict()] if dataset.name == "xray" else None,
-        "network": [config.network.name, repr(architecture.trunk), architecture.mean, architecture.std],
-        "training_dtype": config.network.training_dtype,
-        "bottleneck": config.network.output_features if task.keeps_head else None,
-        "pretrain": config.pretrain.to_dict(),
-        "initial_weights": sha256_of(config.teacher.weights) if config.pretrain.from_weights else None,
-        "seed": config.seed,
     }
 
 
@@ -45,30 +36,62 @@ def _digest(dataset: Dataset, samples: np.ndarray) -> str:
     return hashlib.sha256("\n".join(dataset.samples.ids[samples]).encode()).hexdigest()
 
 
-def key_of(identity: dict[str, Any]) -> str:
+def key_of(identity: Identity) -> str:
     """Returns a name for an identity, short enough for a folder: `rotnet-cifar10-0123456789abcdef`."""
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{identity['task']}-{identity['data']['name']}-{digest[:16]}"
 
 
-@contextlib.contextmanager
-def reserved(store: pathlib.Path, key: str) -> Iterator[pathlib.Path]:
-    """Holds a trunk's folder, which need not exist yet, against other runs; waits for one that is training it.
+@dataclasses.dataclass(frozen=True)
+class TeacherStore:
+    """A folder of pre-trained trunks.
 
-    Raises:
-        UserError: where the store cannot be written.
+    Attributes:
+        folder: need not exist yet.
+        is_read_only: nothing is written to it.
     """
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(store / f".{key}.lock")
+
+    folder: pathlib.Path
+    is_read_only: bool = False
+
+    def obtain(
+        self, identity: Identity, like: Variables, train: Callable[[], tuple[Variables, dict[str, Any]]]
+    ) -> tuple[Variables, dict[str, Any]]:
+        """Returns a trunk and its description; if it is not here, they are trained, and kept.
+
+        Args:
+            like: has the shapes and types of the trunk's variables.
+            train: returns variables and description.
+
+        Raises:
+            UserError: if the store cannot be written.
+        """
+        key = key_of(identity)
+        with contextlib.nullcontext() if self.is_read_only else self._reserved(key):
+            folder = self.folder / key
+            if (recovered := checkpoint.recover(folder, like)) is not None:
+                console.say(f"  teacher {key}: trained before, read from {self.folder}")
+                return recovered
+            variables, description = train()
+            description = {"key": key, **description}
+            if not self.is_read_only:
+                checkpoint.save(folder, variables, description, made_from=identity)
+        return variables, description
+
+    @contextlib.contextmanager
+    def _reserved(self, key: str) -> Iterator[None]:
+        """Holds a trunk's folder against other runs; waits for a run that is training it."""
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            console.say(f"  teacher {key}: another run is training it, waiting")
-            lock.acquire()
-    except OSError as error:
-        raise UserError(f"--config.teacher.store={store} cannot be written: {error.strerror}") from error
-    try:
-        yield store / key
-    finally:
-        lock.release()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.folder / f".{key}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                console.say(f"  teacher {key}: another run is training it, waiting")
+                lock.acquire()
+        except OSError as error:
+            raise UserError(f"teacher.store={self.folder} cannot be written: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()

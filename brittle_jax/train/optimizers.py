@@ -1,7 +1,7 @@
-"""The optimisers of students and teachers: which way a weight moves, which is compiled, and how far, which is data.
+"""The optimisers of students and teachers. The direction of a step is compiled in, its length is data.
 
-So one program serves trainings of any rate and length. Equal settings give the same direction, the same object: a
-compiled step, which knows it by identity, is found again.
+So one program serves trainings of any rate and length. Equal settings return the same transformation object: compiled
+steps, which are looked up by its identity, are found again.
 """
 
 import functools
@@ -10,7 +10,6 @@ from typing import NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 
@@ -60,14 +59,6 @@ class Optimizer(NamedTuple):
 
     tx: optax.GradientTransformation
     learning_rate: ConstantRate | TriangularRate
-
-
-def build_optimizer(settings: ml_collections.ConfigDict, steps_per_epoch: int, num_steps: int) -> Optimizer:
-    """Returns the optimiser that `config.pretrain` names, for a training of so many updates."""
-    if settings.optimizer == "adam":
-        return adam(settings.peak_learning_rate)
-    peak_step = min(round(settings.warmup_epochs * steps_per_epoch), num_steps - 1)
-    return sgd(settings.peak_learning_rate, peak_step, num_steps, settings.momentum, settings.weight_decay)
 
 
 def sgd(peak_learning_rate: float, peak_step: int, num_steps: int, momentum: float, weight_decay: float) -> Optimizer:

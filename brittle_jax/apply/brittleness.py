@@ -1,0 +1,79 @@
+"""Both terms of Equation 2 of a detector, image by image."""
+
+import dataclasses
+import pathlib
+
+import jax
+import numpy as np
+
+from brittle_jax.apply.detector import Detector
+from brittle_jax.data.images import Images
+from brittle_jax.data.preprocess import to_unit_range
+from brittle_jax.evaluate.brittleness import BrittlenessTerms, gradient_norms_and_errors, terms_of
+from brittle_jax.inference import Representations, pass_over
+from brittle_jax.loop import Loop
+from brittle_jax.rows import Rows, empty_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasuredBrittleness:
+    """What Equation 2 is computed from.
+
+    Attributes:
+        gradient_norms: [M] float32, of the images.
+        errors: [M, F] float32, f(x) - h(x).
+        terms: both folded.
+    """
+
+    gradient_norms: np.ndarray
+    errors: Rows
+    terms: BrittlenessTerms
+
+
+def measure_brittleness(
+    detector: Detector,
+    images: Images,
+    indices: np.ndarray,
+    loop: Loop,
+    representations: Representations | None = None,
+    *,
+    path: str = "student",
+    folder: pathlib.Path | None = None,
+) -> MeasuredBrittleness:
+    """Returns the input-gradient norm and the error of each image [M], and the terms of Equation 2 over all of them.
+
+    Args:
+        representations: the teacher's; along path "student" its outputs are constants, and come from there. None: they are
+            computed here.
+        path: as in `input_gradient_norms`.
+        folder: of the temporary file that holds many errors; None: the system's.
+    """
+    if representations is None:
+        representations = Representations(detector.teacher, images, loop, folder)
+    norms = np.empty(len(indices), np.float32)
+    errors = empty_rows(len(indices), representations.num_features, folder)
+
+    def take(chosen: slice, rows: tuple[np.ndarray, np.ndarray]) -> None:
+        count = chosen.stop - chosen.start
+        norms[chosen] = rows[0][:count]
+        errors[np.arange(chosen.start, chosen.stop)] = rows[1][:count]
+
+    if path == "student":
+        representations.compute(indices)
+    model = detector.student, detector.teacher if path == "both" else None
+    targets = representations.outputs_of if path == "student" else None
+    pass_over(images, indices, _rows_of_batch, model, loop, "input gradients", take, static=(path,), targets=targets)
+    return MeasuredBrittleness(norms, errors, terms_of(norms, errors))
+
+
+def _rows_of_batch(path, model, batch):
+    student, teacher = model
+    if teacher is None:
+        teacher = jax.tree_util.Partial(_known_outputs, batch["target"])
+    return gradient_norms_and_errors(student, teacher, to_unit_range(batch["image"]), path=path)
+
+
+def _known_outputs(outputs, images):
+    """A network, once it is given its outputs."""
+    del images
+    return outputs

@@ -1,0 +1,147 @@
+"""A trained detector: what a run leaves to be used, and what turns new pictures into anomaly scores."""
+
+import collections
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brittle_jax import checkpoint, files
+from brittle_jax.apply.preprocessing import Preprocessing
+from brittle_jax.data.images import Images
+from brittle_jax.errors import DegenerateDataError, UserError
+from brittle_jax.evaluate import detectors
+from brittle_jax.evaluate.detectors import Gaussian
+from brittle_jax.inference import Representations, outputs_of_batch, pass_over
+from brittle_jax.loop import Loop
+from brittle_jax.models.network import Network, NetworkSettings, check_architecture, init_variables
+
+FORMAT_VERSION = 1
+
+
+class Detector(flax.struct.PyTreeNode):
+    """Everything that scores an image; a pytree, so it passes through `jax.jit`.
+
+    Attributes:
+        student, teacher: of one architecture.
+        gaussian: of the teacher's representations of normal training images.
+        network: the architecture of both.
+        preprocessing: from a picture to the images that both expect.
+    """
+
+    student: Network
+    teacher: Network
+    gaussian: Gaussian
+    network: NetworkSettings = flax.struct.field(pytree_node=False)
+    preprocessing: Preprocessing = flax.struct.field(pytree_node=False)
+
+    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
+        """Returns all four anomaly scores [N], by name, of images [N, H, W, 3] float32 in [0, 1]."""
+        return detectors.anomaly_scores(self.student, self.teacher, self.gaussian, images)
+
+
+def score(
+    detector: Detector,
+    images: Images,
+    indices: np.ndarray,
+    loop: Loop,
+    representations: Representations | None = None,
+) -> dict[str, np.ndarray]:
+    """Returns the scores [M] of all four detectors for images [M], by name.
+
+    Student and teacher share one compiled program, of which there is one less to compile and to hold in memory than if
+    scores came from a program of their own.
+
+    Args:
+        representations: the detector's teacher's, if some of them may be known; None: each is computed.
+
+    Raises:
+        DegenerateDataError: if a score is not finite.
+    """
+    if representations is None:
+        representations = Representations(detector.teacher, images, loop)
+    representations.compute(indices)
+    scores = collections.defaultdict(lambda: np.empty(len(indices), np.float32))
+
+    def take(chosen: slice, student_rows: np.ndarray) -> None:
+        count = chosen.stop - chosen.start
+        teacher_rows = representations.outputs_of(indices[chosen])
+        # With their fillings: a last batch of another size would be compiled anew.
+        teacher_rows = np.pad(teacher_rows, ((0, len(student_rows) - count), (0, 0)))
+        for name, values in detectors.scores_of_outputs(student_rows, teacher_rows, detector.gaussian).items():
+            scores[name][chosen] = np.asarray(values)[:count]
+
+    pass_over(images, indices, outputs_of_batch, detector.student, loop, "scores", take)
+    for name, values in scores.items():
+        if not np.isfinite(values).all():
+            raise DegenerateDataError(f"scores of {name} are not finite: lower distill.learning_rate")
+    return dict(scores)
+
+
+def save(
+    folder: pathlib.Path, detector: Detector, *, student: pathlib.Path, teacher: pathlib.Path, made_from: dict[str, Any]
+) -> None:
+    """Writes a detector to a folder of its own. Its networks have folders already; it refers to them.
+
+    Args:
+        student, teacher: folders of the networks, as `checkpoint.save` wrote them.
+        made_from: as in `checkpoint.save`.
+    """
+    description = {
+        "format_version": FORMAT_VERSION,
+        "network": dataclasses.asdict(detector.network),
+        "preprocessing": dataclasses.asdict(detector.preprocessing),
+        "student": os.path.relpath(student, folder),
+        "teacher": os.path.relpath(teacher, folder),
+    }
+    gaussian = detector.gaussian
+    variables = {"mean": gaussian.mean, "variance": gaussian.variance, "whitening": gaussian.whitening}
+    checkpoint.save(folder, variables, description, made_from)
+
+
+def load(run: str | os.PathLike, configuration: str) -> Detector:
+    """Reads the detector of a finished run; neither its data set nor its config is needed.
+
+    Args:
+        run: the folder of the run.
+        configuration: such as "unimodal/airplane"; README says how each data set names them.
+
+    Raises:
+        UserError: if there is no such detector, or it is damaged, or its architecture is not registered.
+    """
+    folder = folder_of(pathlib.Path(run), configuration)
+    if not checkpoint.exists(folder):
+        raise UserError(
+            f"{run} has no detector for {configuration!r}: name another configuration, or if an earlier version made the "
+            "run, make it anew with --overwrite"
+        )
+    checkpoint.check(folder)
+    description = files.read_json(folder / checkpoint.DESCRIPTION)
+    network = NetworkSettings(**description["network"])
+    check_architecture(network.name, network.output_features, needs_decoder=False)
+    preprocessing = Preprocessing.from_json(description["preprocessing"])
+    module = network.module
+    like = jax.eval_shape(lambda: init_variables(module, 0, preprocessing.image_shape))
+    student, teacher = (
+        Network(module, checkpoint.restore(_resolved(folder, description[name]), like)[0])
+        for name in ("student", "teacher")
+    )
+    num_features = teacher.num_features(preprocessing.image_shape)
+    vector = jax.ShapeDtypeStruct((num_features,), jnp.float32)
+    matrix = jax.ShapeDtypeStruct((num_features, num_features), jnp.float32)
+    gaussian, _ = checkpoint.restore(folder, {"mean": vector, "variance": vector, "whitening": matrix}, verify=False)
+    return Detector(student, teacher, Gaussian(**gaussian), network, preprocessing)
+
+
+def folder_of(run: pathlib.Path, configuration: str) -> pathlib.Path:
+    """Returns where a run keeps the detector of a configuration."""
+    return run / "checkpoints" / configuration / "detector"
+
+
+def _resolved(folder: pathlib.Path, relative: str) -> pathlib.Path:
+    return pathlib.Path(os.path.normpath(folder / relative))

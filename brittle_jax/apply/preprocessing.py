@@ -1,0 +1,52 @@
+"""From a picture to the images that a detector's networks see."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from brittle_jax.data import patches
+from brittle_jax.data.patches import PatchSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How pictures become images.
+
+    Attributes:
+        side_pixels: of the square images.
+        patches: how patches are cut from a picture; None: the whole picture is resized.
+        intensity_range: values that become black and white in files of more than 8 bits; None: the files say so.
+    """
+
+    side_pixels: int
+    patches: PatchSettings | None = None
+    intensity_range: tuple[float, float] | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, 3)."""
+        return self.side_pixels, self.side_pixels, 3
+
+    def images_of(self, picture: np.ndarray) -> np.ndarray:
+        """Returns the images [P, H, W, 3] uint8 of a picture [height, width, 3] uint8: one, or all its patches."""
+        if self.patches is None:
+            image = Image.fromarray(picture)
+            if image.size != (self.side_pixels, self.side_pixels):
+                image = image.resize((self.side_pixels, self.side_pixels), Image.Resampling.BILINEAR)
+            return np.asarray(image)[None]
+        box = patches.remove_air(picture, self.patches.air_level, self.patches.margin_pixels)
+        origins = patches.patch_origins(box, self.patches.size_pixels, self.patches.max_stride_pixels)
+        return np.stack([patches.cut_patch(picture, box, origin, self.side_pixels) for origin in origins])
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Preprocessing":
+        """Returns what `dataclasses.asdict` has turned into JSON."""
+        settings, intensity_range = fields["patches"], fields["intensity_range"]
+        return cls(
+            side_pixels=fields["side_pixels"],
+            patches=None if settings is None else PatchSettings(**settings),
+            intensity_range=None if intensity_range is None else tuple(intensity_range),
+        )

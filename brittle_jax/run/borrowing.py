@@ -1,0 +1,66 @@
+"""Whether another run's teacher can be used here."""
+
+import pathlib
+
+import ml_collections
+
+from brittle_jax import console, files
+from brittle_jax.config import flatten
+from brittle_jax.data.dataset import Dataset
+from brittle_jax.errors import UserError
+from brittle_jax.run import workdir
+
+
+def check(config: ml_collections.ConfigDict) -> tuple[pathlib.Path, bool]:
+    """Returns the folder that `teacher.from_run` names, and whether that run was on synthetic data.
+
+    A teacher that learned from the anomaly-detection data must come from the same split of them: it has learned from what
+    trained there, which must not be tested on here. See `check_same_images`, too.
+
+    Raises:
+        UserError: if that is no finished run, is damaged, or has another teacher.
+    """
+    run, field = _named(config)
+    if not workdir.is_finished(run):
+        raise UserError(f"{field} is not the folder of a finished run")
+    of_the_teacher = ("config.json", "splits.json", "results.json", "manifest.json")
+    damage = {
+        name: what
+        for name, what in workdir.damage(run).items()
+        if name in of_the_teacher or (name.startswith("checkpoints/") and "/teacher/" in name)
+    }
+    if damage:
+        raise UserError(
+            f"{field} has changed since it was finished: {workdir.describe_damage(damage)}; restore these files from a "
+            "copy, or run that run's own command again, which makes them anew"
+        )
+    if workdir.is_unverified(run):
+        console.warn(f"{run} is unverified: a version that kept no digests of its files wrote it")
+    lent, wanted = files.read_json(run / "config.json"), flatten(config)
+    names = ["teacher.task", "teacher.data", "network.name", "network.output_features", "data.image_size_pixels"]
+    names += [name for name in wanted if name.startswith("data.patches.")]
+    if config.teacher.data == config.data.name:
+        names += ["seed", "data.train_fraction", "data.calibration_fraction", "data.baseline_fraction"]
+        names += [name for name in wanted if name.startswith("data.parcels.")]
+    for name in names:
+        if lent.get(name) != wanted[name]:
+            raise UserError(f"{field} has {name}={lent.get(name)!r}, not {wanted[name]!r}: set {name}")
+    return run, bool(files.read_json(run / "results.json").get("synthetic_data"))
+
+
+def check_same_images(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
+    """Raises UserError if the teacher of `teacher.from_run` learned from another state of the data tested here."""
+    if not config.teacher.from_run or config.teacher.data != config.data.name:
+        return
+    run, field = _named(config)
+    if files.read_json(run / "splits.json")["images"] != dataset.identity():
+        raise UserError(
+            f"{field} is on other images than data.path or data.dir has: its teacher may have learned from what is "
+            "tested here; name the same images, or train a teacher here"
+        )
+
+
+def _named(config: ml_collections.ConfigDict) -> tuple[pathlib.Path, str]:
+    """Returns the folder that `teacher.from_run` names, and what messages call it."""
+    run = pathlib.Path(config.teacher.from_run).expanduser()
+    return run, f"teacher.from_run={run}"

@@ -1,0 +1,241 @@
+"""A configuration of a row: its detector is made, from normal images alone, and then evaluated."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from brittle_jax import console, files, probe, student
+from brittle_jax.apply import detector as detector_lib
+from brittle_jax.apply.brittleness import measure_brittleness
+from brittle_jax.apply.detector import Detector
+from brittle_jax.data.one_class import Configuration
+from brittle_jax.data.splits import labelled_lesson
+from brittle_jax.evaluate import samples
+from brittle_jax.evaluate.brittleness import brittleness
+from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
+from brittle_jax.evaluate.moments import moments_of
+from brittle_jax.inference import Representations
+from brittle_jax.models.network import Network
+from brittle_jax.report.examples import collect_examples
+from brittle_jax.rows import Rows
+from brittle_jax.run import gradient_rows, results, settings
+from brittle_jax.run.row import Row
+from brittle_jax.seeding import derive_seed
+
+
+@dataclasses.dataclass(frozen=True)
+class MadeDetector:
+    """A detector, and what is known from its making.
+
+    Attributes:
+        representations: of its teacher; those of the training images are computed.
+        teacher: what is known about the teacher, ready for JSON.
+        update_steps: of the student.
+    """
+
+    detector: Detector
+    representations: Representations
+    teacher: dict[str, Any]
+    update_steps: int
+
+
+def make_detector(row: Row, configuration: Configuration) -> MadeDetector:
+    """Obtains the teacher, fits the Gaussian and distils the student; no test image is read.
+
+    The detector is kept in the row's folder.
+
+    Raises:
+        DegenerateDataError: if representations do not vary, or are not finite.
+        UserError: if training diverges.
+    """
+    images = row.dataset.images
+    train = row.dataset.images_of(configuration.train)
+    with row.stage("pretrain"):
+        teacher, description = row.obtain_teacher(configuration)
+    with row.stage("represent"):
+        representations = row.representations_of(teacher)
+        rows = representations.compute(train)
+        gaussian = row.loop.call("fit", lambda: _fit(row, rows, train))
+    with row.stage("distill"):
+        distill = row.config.distill
+        num_updates = student.num_updates(
+            len(train),
+            batch_size=distill.batch_size,
+            num_epochs=distill.num_epochs,
+            update_steps=distill.update_steps,
+        )
+
+        def distil() -> Network:
+            work = student.distillation(
+                teacher.module,
+                images,
+                train,
+                representations,
+                name=configuration.name,
+                seed=row.config.seed,
+                num_updates=num_updates,
+                batch_size=distill.batch_size,
+                learning_rate=distill.learning_rate,
+                training_dtype=row.network.training_dtype,
+                devices=row.loop.devices,
+            )
+            return Network(teacher.module, row.loop.run(work).variables)
+
+        pupil = row.obtain_student(configuration, teacher, num_updates, distil)
+    detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing)
+    if row.folder is not None:
+        detector_lib.save(
+            row.folder_of(configuration, "detector"),
+            detector,
+            student=row.folder_of(configuration, "student"),
+            teacher=row.folder_of(configuration, "teacher"),
+            made_from=row.made_from,
+        )
+    return MadeDetector(detector, representations, description, num_updates)
+
+
+def _fit(row: Row, rows: Rows, indices: np.ndarray) -> Gaussian:
+    evaluate, shrinkage = row.config.evaluate, row.config.evaluate.ridge
+    if evaluate.covariance == "ledoit_wolf":
+        from sklearn.covariance import ledoit_wolf_shrinkage
+
+        shrinkage = ledoit_wolf_shrinkage(rows[indices])
+    return fit_gaussian(moments_of(rows, indices), covariance=evaluate.covariance, shrinkage=shrinkage)
+
+
+def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration) -> dict[str, Any]:
+    """Scores the test samples, measures brittleness on the normal training images, and probes the teacher.
+
+    Nothing is trained but the probe. Scores, per-image norms and errors, and examples go to the row's folder.
+
+    Returns:
+        The configuration's entry in results.json.
+    """
+    dataset, detector, representations = row.dataset, made.detector, made.representations
+    train, test = dataset.images_of(configuration.train), dataset.images_of(configuration.test)
+    with row.stage("probe"):
+        probed = row.share("probe", lambda: _probe(row, detector.teacher))
+    with row.stage("score"):
+        image_scores = detector_lib.score(detector, dataset.images, test, row.loop, representations)
+        scores = samples.sample_scores(dataset, test, image_scores, configuration.test)
+        if len(configuration.calibration):
+            calibration = dataset.images_of(configuration.calibration)
+            calibration_scores = samples.sample_scores(
+                dataset,
+                calibration,
+                detector_lib.score(detector, dataset.images, calibration, row.loop, representations),
+                configuration.calibration,
+            )
+    with row.stage("brittleness"):
+        measured = measure_brittleness(
+            detector,
+            dataset.images,
+            train,
+            row.loop,
+            representations,
+            path=row.config.evaluate.gradient_path,
+            folder=row.folder,
+        )
+    with row.stage("metrics"):
+        separations = row.loop.call("metrics", lambda: _separations(row, configuration, scores))
+    if row.folder is not None:
+        with row.stage("examples"):
+            examples = collect_examples(dataset, configuration, test, image_scores, scores)
+            examples["reconstructions"] = made.teacher.get("reconstructions")
+        files.write_json(row.folder / "examples" / f"{configuration.name}.json", examples)
+        ids = dataset.samples.ids
+        results.write_scores(
+            row.folder / "scores" / f"{configuration.name}.csv",
+            ids[configuration.test],
+            configuration.test_labels,
+            scores,
+        )
+        if len(configuration.calibration):
+            results.write_scores(
+                row.folder / "calibration" / f"{configuration.name}.csv",
+                ids[configuration.calibration],
+                np.zeros(len(configuration.calibration), int),
+                calibration_scores,
+            )
+        gradient_rows.write(
+            row.folder / "brittleness" / f"{configuration.name}.npz",
+            measured,
+            train,
+            most_bytes=round(row.config.evaluate.keep_errors_mib * 2**20),
+            seed=derive_seed(row.config.seed, "kept errors", configuration.name),
+        )
+    num_features = representations.num_features
+    entry = {
+        "name": configuration.name,
+        "group": configuration.group,
+        "num_train": len(configuration.train),
+        "num_test_normal": int((configuration.test_labels == 0).sum()),
+        "num_test_anomalous": int((configuration.test_labels == 1).sum()),
+        **separations,
+        "brittleness": brittleness(measured.terms.gradient_norm, measured.terms.error_trace),
+        "gradient_norm": measured.terms.gradient_norm,
+        "error_trace": measured.terms.error_trace,
+        "covariance": {"rank": detector.gaussian.rank, "num_features": num_features, "num_images": len(train)},
+        "teacher": {name: value for name, value in made.teacher.items() if name != "reconstructions"},
+        "probe": probed,
+        "distillation": {
+            "update_steps": made.update_steps,
+            **_distillation_check(row, configuration, test, image_scores, num_features),
+        },
+    }
+    if len(dataset.views) > 1:
+        entry["auroc_by_view"] = samples.auroc_by_view(
+            dataset, test, image_scores, configuration.test, configuration.test_labels
+        )
+    return entry
+
+
+def _probe(row: Row, teacher: Network) -> dict[str, Any] | None:
+    """Probes pooled features; an autoencoder's code."""
+    if not row.kind.keeps_head:
+        variables = {kind: {"trunk": tree["trunk"]} for kind, tree in teacher.variables.items()}
+        teacher = Network(row.network.architecture.with_output(0), variables)
+    limits = row.config.probe
+    lesson = labelled_lesson(
+        row.dataset,
+        settings.splitting_of(row.config, learns_anomalies=True),
+        "probe",
+        max_train_samples=limits.max_train_samples,
+        max_test_samples=limits.max_test_samples,
+    )
+    return probe.probe(teacher, lesson, row.loop, inverse_penalty=limits.inverse_penalty)
+
+
+def _separations(row: Row, configuration: Configuration, scores: samples.Scores) -> dict[str, Any]:
+    """Returns every metric of every detector, of all anomalies and of each kind."""
+    labels = configuration.test_labels
+    kinds = np.asarray(row.dataset.samples.classes)[row.dataset.samples.labels[configuration.test]]
+    resampling = {
+        "bootstrap_samples": row.config.evaluate.bootstrap_samples,
+        "seed": derive_seed(row.config.seed, "bootstrap", configuration.name),
+    }
+    return {
+        **samples.separations(labels, scores, **resampling),
+        "by_kind": samples.separations_by_kind(labels, kinds, scores, **resampling),
+    }
+
+
+def _distillation_check(
+    row: Row, configuration: Configuration, test: np.ndarray, image_scores: samples.Scores, num_features: int
+) -> dict[str, float]:
+    """Compares the student with always predicting the teacher's mean, on normal test images; warns if it lost.
+
+    For diagnosis only: no choice depends on it.
+    """
+    normal_samples = configuration.test[configuration.test_labels == 0]
+    is_normal = np.isin(row.dataset.sample_of_image[test], normal_samples)
+    loss = float(image_scores["kd"][is_normal].mean() / num_features)
+    mean_predictor_loss = float(image_scores["mse"][is_normal].mean())
+    if loss >= mean_predictor_loss:
+        console.warn(
+            f"{configuration.name}: the student's error on normal test images, {loss:.4g}, is not below that of always "
+            f"predicting the teacher's mean, {mean_predictor_loss:.4g}: it has not learned the teacher yet (train "
+            "longer, distill.num_epochs)"
+        )
+    return {"loss": loss, "mean_predictor_loss": mean_predictor_loss}

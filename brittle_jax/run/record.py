@@ -1,0 +1,106 @@
+"""What results.json says of a run besides its numbers: settings, readings, splits, environment."""
+
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+
+from brittle_jax.config import flatten
+from brittle_jax.data.one_class import Configuration
+from brittle_jax.data.splits import identical_across_splits
+from brittle_jax.devices import DeviceGroup
+from brittle_jax.run import settings
+from brittle_jax.run.row import Row
+
+# Fields that do not change what is measured, or that name the run.
+_NOT_OF_THE_RECIPE = {
+    "row",
+    "word",
+    "seed",
+    "data.dir",
+    "data.path",
+    "data.stand_in",
+    "data.on_bad_image",
+    "data.intensity_range",
+    "teacher.weights",
+    "teacher.store",
+    "evaluate.keep_errors_mib",
+}
+
+
+def changed_fields(config: ml_collections.ConfigDict, recipe: ml_collections.ConfigDict) -> dict[str, list[Any]]:
+    """Returns the fields in which a run leaves its row's recipe: `{"distill.num_epochs": [20, 2]}`."""
+    used, published = flatten(config), flatten(recipe)
+    return {
+        name: [published[name], used[name]]
+        for name in published
+        if name not in _NOT_OF_THE_RECIPE and used[name] != published[name]
+    }
+
+
+def splits(row: Row, configurations: Sequence[Configuration]) -> dict[str, Any]:
+    """Returns which images a run is on, and the ids of the samples that train, calibrate and test, by configuration."""
+    dataset = row.dataset
+    splitting = settings.splitting_of(row.config, learns_anomalies=row.kind.learns_anomalies)
+    return {
+        "images": dataset.identity(),
+        "auxiliary": None if row.lessons is None else row.lessons.identity(),
+        "configurations": {
+            configuration.name: {
+                "train": dataset.samples.ids[configuration.train].tolist(),
+                "calibration": dataset.samples.ids[configuration.calibration].tolist(),
+                "test": dataset.samples.ids[configuration.test].tolist(),
+            }
+            for configuration in configurations
+        },
+        "identical_across_splits": identical_across_splits(dataset, splitting),
+    }
+
+
+def measurement(row: Row) -> dict[str, Any]:
+    """Returns the reading taken of each point that the paper leaves open; BUILD_NOTES.md gives the reasons."""
+    config = row.config
+    return {
+        "pixel_scale": "[0, 1], normalised inside the network",
+        "kd_score": "sum over features of (h - f)^2 (Eq. 1)",
+        "loss": "mean over features of (f - h)^2",
+        "gradient_path": config.evaluate.gradient_path,
+        "brittleness_numerator": "mean of per-image L2 norms, evaluation mode",
+        "brittleness_denominator": "sum of per-feature variances of f - h, ddof 1",
+        "batch_norm": "teacher: running averages; student: batch statistics over all devices in training, running "
+        "averages in scoring",
+        "initialiser": f"{row.network.architecture.initialiser}, student and teacher drawn apart",
+        "epoch": "as many full batches as hold all images, cut from permutations joined",
+        "covariance": config.evaluate.covariance,
+        "ridge": config.evaluate.ridge if config.evaluate.covariance == "ridge" else None,
+        "random_batch_norm": None,
+        "augmentation": None,
+        **row.kind.readings,
+        "output_features": config.network.output_features or "pooled features",
+        "probe": "logistic regression on standardised pooled features (autoencoders: codes), L-BFGS, C = "
+        f"{config.probe.inverse_penalty:g}; labels as the supervised baseline's",
+        "sample_score": "maximum over the sample's images",
+        "auroc_interval": "95% bootstrap over test samples, normal and anomalous resampled apart",
+    }
+
+
+def environment(devices: DeviceGroup) -> dict[str, Any]:
+    """Returns what a result may depend on beside its settings: versions, devices, precision."""
+    packages = ("brittle-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "pillow", "grain")
+    return {
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in packages},
+        "devices": devices.kinds,
+        # Of training; what is measured has its products in float32.
+        "matmul_precision": jax.config.jax_default_matmul_precision,
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def now() -> str:
+    """Returns the time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

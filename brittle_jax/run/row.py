@@ -1,0 +1,137 @@
+"""What all configurations of a row share."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+from brittle_jax import checkpoint, console
+from brittle_jax.apply.preprocessing import Preprocessing
+from brittle_jax.data.dataset import Dataset
+from brittle_jax.data.one_class import Configuration
+from brittle_jax.inference import Representations
+from brittle_jax.loop import Log, Loop
+from brittle_jax.models.network import Network, NetworkSettings, digest_of, init_variables
+from brittle_jax.run import settings
+from brittle_jax.seeding import derive_seed
+from brittle_jax.teachers.kind import Kind
+
+Stage = Callable[[str], contextlib.AbstractContextManager[None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One data set and one kind of teacher, in a run or in an estimate of one.
+
+    Attributes:
+        config: all settings.
+        dataset: the anomaly-detection data.
+        lessons: what the teacher learns from; None: nothing.
+        kind: of the teacher.
+        loop: runs whatever takes long.
+        stage: `with stage("distill"):` counts the block as part of a stage.
+        folder: where networks are kept; None: they are not.
+        made_from: what networks depend on, kept beside each.
+        is_reference: whether this random teacher stands beside the row's own.
+        shared: what configurations share, by name.
+    """
+
+    config: ml_collections.ConfigDict
+    dataset: Dataset
+    lessons: Dataset | None
+    kind: Kind
+    loop: Loop
+    stage: Stage
+    folder: pathlib.Path | None
+    made_from: dict[str, Any]
+    is_reference: bool = False
+    shared: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def network(self) -> NetworkSettings:
+        """What teacher and student are."""
+        return settings.network_of(self.config)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures become images."""
+        return settings.preprocessing_of(self.config)
+
+    @property
+    def teacher_is_shared(self) -> bool:
+        """Whether all configurations have the same teacher."""
+        return self.kind.is_shared and not self.is_reference
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        """The data sets that the row reads."""
+        return [self.dataset] if self.lessons in (None, self.dataset) else [self.dataset, self.lessons]
+
+    def kept_in(self, folder: pathlib.Path, made_from: dict[str, Any], log: Log) -> "Row":
+        """Returns the same row, whose networks are kept in a folder, and whose metrics are logged."""
+        loop = Loop(self.loop.devices, self.loop.batch_size, log)
+        return dataclasses.replace(self, loop=loop, folder=folder, made_from=made_from)
+
+    def reference(self) -> "Row":
+        """Returns the same row with a random teacher, to stand beside it."""
+        kind = settings.random_teacher(self.config)
+        return dataclasses.replace(self, lessons=None, kind=kind, is_reference=True, shared={})
+
+    def share(self, what: str, make: Callable[[], Any]) -> Any:
+        """Returns what `make` returns, if configurations share the teacher each time the same."""
+        if not self.teacher_is_shared:
+            return make()
+        if what not in self.shared:
+            self.shared[what] = make()
+        return self.shared[what]
+
+    def folder_of(self, configuration: Configuration, name: str) -> pathlib.Path | None:
+        """Returns where a network of a configuration is kept, such as its "student"; None: nowhere."""
+        if self.folder is None:
+            return None
+        owner = "" if name == "teacher" and self.teacher_is_shared else configuration.name
+        return self.folder / "checkpoints" / owner / name
+
+    def obtain_teacher(self, configuration: Configuration) -> tuple[Network, dict[str, Any]]:
+        """Returns the frozen teacher, and what is known about it; from the row's folder if it is there already."""
+        module = self.network.module
+        # The draw of the head, and of all of a random teacher, is never the student's: their purposes differ.
+        seed = derive_seed(self.config.seed, "teacher", "weights")
+        drawn = Network(module, init_variables(module, seed, self.dataset.images.shape))
+        folder = self.folder_of(configuration, "teacher")
+        if folder is not None and (recovered := checkpoint.recover(folder, drawn.variables)) is not None:
+            console.say("  teacher: finished before, read back")
+            variables, description = recovered
+            return Network(module, variables), description
+        variables, description = self.kind.obtain(drawn, self.dataset, self.lessons, configuration, self.loop)
+        if folder is not None:
+            checkpoint.save(folder, variables, description, self.made_from)
+        return Network(module, variables), description
+
+    def obtain_student(
+        self, configuration: Configuration, teacher: Network, num_updates: int, distil: Callable[[], Network]
+    ) -> Network:
+        """Returns a teacher's student, distilled if the row's folder does not have it already."""
+        folder = self.folder_of(configuration, "student")
+        if folder is None:
+            return distil()
+        description = {"update_steps": num_updates, "teacher_sha256": digest_of(teacher.variables)}
+        if (recovered := checkpoint.recover(folder, teacher.variables)) is not None:
+            variables, found = recovered
+            if found.get("teacher_sha256", description["teacher_sha256"]) == description["teacher_sha256"]:
+                console.say("  student: finished before, read back")
+                return Network(teacher.module, variables)
+            # A teacher that was made anew on another machine differs by rounding, which training magnifies.
+            console.warn(f"{folder} is the student of another teacher: it is distilled anew")
+        student = distil()
+        checkpoint.save(folder, student.variables, description, self.made_from)
+        return student
+
+    def representations_of(self, teacher: Network) -> Representations:
+        """Returns the teacher's outputs; if configurations share it, with those that earlier ones asked for."""
+        return self.share(
+            "representations", lambda: Representations(teacher, self.dataset.images, self.loop, self.folder)
+        )

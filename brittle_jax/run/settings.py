@@ -1,0 +1,112 @@
+"""The door of the config: from its fields to what everything below takes by name."""
+
+import pathlib
+
+import ml_collections
+
+from brittle_jax.apply.preprocessing import Preprocessing
+from brittle_jax.config import parse_range
+from brittle_jax.data.patches import PatchSettings
+from brittle_jax.data.splits import Splitting
+from brittle_jax.errors import UserError
+from brittle_jax.models.network import NetworkSettings
+from brittle_jax.run import borrowing
+from brittle_jax.teachers.borrowed import Borrowed
+from brittle_jax.teachers.kind import Kind
+from brittle_jax.teachers.pretrained import Pretrained
+from brittle_jax.teachers.pretraining import Recipe
+from brittle_jax.teachers.published import Published, Weights
+from brittle_jax.teachers.random import Random
+from brittle_jax.teachers.store import TeacherStore
+
+
+def network_of(config: ml_collections.ConfigDict) -> NetworkSettings:
+    """Returns the network that teacher and student are."""
+    return NetworkSettings(**config.network)
+
+
+def preprocessing_of(config: ml_collections.ConfigDict) -> Preprocessing:
+    """Returns how pictures become images."""
+    patches = PatchSettings(**config.data.patches) if config.data.name == "xray" else None
+    side = config.data.image_size_pixels if patches is None else patches.size_pixels
+    return Preprocessing(side, patches, parse_range(config.data.intensity_range))
+
+
+def splitting_of(config: ml_collections.ConfigDict, *, learns_anomalies: bool) -> Splitting:
+    """Returns how the anomaly-detection data are split, if a supervised learner sees a share of the anomalies or none."""
+    data = config.data
+    anomalous_fraction = data.baseline_fraction if learns_anomalies else 0.0
+    return Splitting(config.seed, data.train_fraction, data.calibration_fraction, anomalous_fraction)
+
+
+def random_teacher(config: ml_collections.ConfigDict) -> Random:
+    """Returns a teacher that is drawn at random."""
+    return Random(config.seed, config.teacher.random_batch_norm, config.teacher.batch_norm_batch_size)
+
+
+def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is_read_only: bool = False) -> Kind:
+    """Returns the kind of teacher; nowhere else is its name compared.
+
+    Args:
+        run: folder of the run; teachers are stored beside it unless the config says otherwise.
+        store_is_read_only: as in `TeacherStore`.
+
+    Raises:
+        UserError: if another run's teacher is asked for, and that run has none that fits.
+    """
+    teacher = config.teacher
+    weights = Weights(teacher.weights, teacher.weights_sha256)
+    image_shape = preprocessing_of(config).image_shape
+    if teacher.from_run:
+        lender, is_synthetic = borrowing.check(config)
+        own = config.copy_and_resolve_references()
+        own.teacher.from_run = ""
+        return Borrowed(lender, is_synthetic, teacher_of(own, run))
+    if teacher.task == "random":
+        return random_teacher(config)
+    if teacher.task == "imagenet":
+        stand_in = None
+        if config.data.stand_in:
+            stand_in = Random(config.seed, "normal_images", teacher.batch_norm_batch_size)
+        return Published(weights, config.network.name, image_shape, stand_in)
+    is_own_data = teacher.data == config.data.name
+    return Pretrained(
+        task_name=teacher.task,
+        dataset=teacher.data,
+        is_own_data=is_own_data,
+        recipe=Recipe(**config.pretrain),
+        weights=weights,
+        network=network_of(config),
+        image_shape=image_shape,
+        splitting=splitting_of(config, learns_anomalies=True)
+        if is_own_data
+        else Splitting(config.seed, config.data.train_fraction),
+        store=TeacherStore(_store_folder(config, run), store_is_read_only),
+        # Parcels of other sizes and seeds have the same ids.
+        image_settings=[config.data.parcels.to_dict(), config.data.patches.to_dict()]
+        if teacher.data == "xray"
+        else None,
+    )
+
+
+def _store_folder(config: ml_collections.ConfigDict, run: pathlib.Path) -> pathlib.Path:
+    store = config.teacher.store
+    return pathlib.Path(store).expanduser() if store else run.absolute().parent / "teachers"
+
+
+def check_parcels(config: ml_collections.ConfigDict, *, learns_anomalies: bool) -> None:
+    """Raises UserError if the settings leave no threats to test on, or the supervised baseline none to learn from.
+
+    For the embedded parcels the settings alone tell, so this comes before any parcel is made.
+    """
+    if config.data.name != "xray" or config.data.path:
+        return
+    num_threat, share = config.data.parcels.num_threat, config.data.baseline_fraction
+    num_learned = round(share * num_threat) if learns_anomalies else 0
+    if num_threat - num_learned < 1:
+        raise UserError(f"data.parcels.num_threat={num_threat} leaves no threats to test on: give more")
+    if learns_anomalies and not num_learned:
+        raise UserError(
+            f"data.parcels.num_threat={num_threat}, of which data.baseline_fraction={share} is {num_learned}, leaves the "
+            "supervised baseline no threats to learn from: give more"
+        )
