@@ -1,6 +1,6 @@
-"""X-ray parcels, a randomly drawn teacher (Table 11, row "random").
+"""X-ray parcels with a random teacher (Table 11, row "random").
 
-Published, in percent: KD 73.61, MSE 42.41, diagonal Mahalanobis 44.85, full 71.87,
+Published (in percent, except brittleness): KD 73.61, MSE 42.41, diagonal Mahalanobis 44.85, full 71.87,
 brittleness 0.0012; probe 88.56.
 
     python -m brittle_jax.main --config=configs/xray_random.py
@@ -10,5 +10,5 @@ from brittle_jax.recipes import densenet_row
 
 
 def get_config(word=None):
-    """Returns the row's settings, with word "smoke" made small."""
+    """Returns the row's settings; the word "smoke" makes it small."""
     return densenet_row("xray_random", word, data="xray", teacher="random")

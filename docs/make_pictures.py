@@ -1,4 +1,4 @@
-"""Makes the pictures of the README, and a sheet of parcels to look at critically.
+"""Makes the pictures of the README and docs/, and a sheet of parcels to look at critically.
 
 python docs/make_pictures.py parcels                   # docs/parcels.jpg
 python docs/make_pictures.py sheet --out=sheet.png     # twenty normal parcels, then twenty threats
