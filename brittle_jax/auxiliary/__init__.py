@@ -1,7 +1,7 @@
 """Auxiliary tasks that teachers are pre-trained on (Sec. A.1), one module each.
 
 A task says what a batch becomes, what network it needs, and what its loss is: see `auxiliary.task.AuxiliaryTask`.
-A new task is one new module and one line in `TASKS`.
+A new task is one new module, one line in `TASKS`, and its name in `config.AUXILIARY_TASKS`.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from brittle_jax.auxiliary.classification import Classification
 from brittle_jax.auxiliary.rotnet import RotNet
 from brittle_jax.auxiliary.simclr import SimCLR
 from brittle_jax.auxiliary.task import AuxiliaryTask
-from brittle_jax.config import TASKS_WITHOUT_DATA, nearest
+from brittle_jax.config import TEACHERS, nearest
 from brittle_jax.errors import UserError
 
 # Each is made from `config.pretrain` and the number of classes of its data set.
@@ -27,9 +27,6 @@ TASKS: dict[str, Callable[[ml_collections.ConfigDict, int], AuxiliaryTask]] = {
     "denoising": lambda pretrain, num_classes: Reconstruction(pretrain.noise_deviation),
     "simclr": lambda pretrain, num_classes: SimCLR(pretrain.temperature, pretrain.colour_strength),
 }
-
-
-TEACHERS = (*TASKS, *TASKS_WITHOUT_DATA)
 
 
 def check_teacher(name: str) -> None:
