@@ -1,17 +1,22 @@
-"""The flags parser of every command: one line for a mistake, and exit codes that scripts can rely on.
+"""What all commands share: parsing of flags and settings, one-line errors, exit codes that scripts can rely on.
 
-Exit codes: 0 done, 2 bad usage, configuration or input, 3 finished without inputs that could not be read, 130
-interrupted from the keyboard, 141 output that nobody reads, 1 anything else.
+Exit codes: 0 success; 2 a mistake in usage, configuration or input; 3 finished, but some inputs could not be read;
+130 interrupted from the keyboard; 141 nobody reads the output any more; 1 anything else.
+
+Only light modules are imported here, so that `--help` and mistakes are answered at once. A command imports JAX and the
+like inside its own `main`.
 """
 
 import contextlib
 import dataclasses
 import errno
+import functools
 import importlib.util
 import os
 import pathlib
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 import ml_collections
@@ -19,15 +24,15 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from brittle_jax import config as config_lib
-from brittle_jax import runtime
+from brittle_jax import console
 from brittle_jax.errors import UserError
 
 EXIT_USER_ERROR = 2
 EXIT_SKIPPED_INPUTS = 3
-EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
-EXIT_BROKEN_PIPE = 141  # as a shell reports output that nobody reads
+EXIT_INTERRUPTED = 130  # as shells report Ctrl-C
+EXIT_BROKEN_PIPE = 141  # as shells report a closed pipe
 
-_FIXED_FIELDS = {"row", "word"}  # they name the file that was asked for
+_FIXED_FIELDS = {"row", "word"}  # they name the config file itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,47 +40,79 @@ class Arguments:
     """What a command was asked to do.
 
     Attributes:
-        config: the settings after all overrides, checked and locked.
-        recipe: the row's own settings, not made small and without overrides; what results are compared with.
         flags: values of the command's own flags, by name.
+        config: the settings after all overrides, validated and locked; None if the command takes no config.
+        recipe: the row's original settings, without the word and without overrides, for comparison; None likewise.
     """
 
-    config: ml_collections.ConfigDict
-    recipe: ml_collections.ConfigDict
     flags: dict[str, object]
+    config: ml_collections.ConfigDict | None = None
+    recipe: ml_collections.ConfigDict | None = None
 
 
 def run(
     main: Callable[[Arguments], None],
     define_flags: Callable[[flags.FlagValues], None],
     argv: Sequence[str] | None = None,
+    *,
+    needs_config: bool = True,
 ) -> None:
     """Parses the command line, calls `main`, and exits with the right code.
 
     Args:
-        main: the command; its module's docstring is the help text.
+        main: the command; the docstring of its module is the help text.
         define_flags: adds the command's own flags to the FlagValues that it is given.
-        argv: the command line; None: the program's.
+        argv: the command line; None: that of the program.
+        needs_config: whether the command takes `--config` and overrides of its fields.
     """
     usage = sys.modules[main.__module__].__doc__ or ""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # the locale may lack letters that names of files have
+        stream.reconfigure(errors="backslashreplace")  # file names may hold letters that the locale lacks
 
     def parse_flags(argv):
-        flags.FLAGS(argv[:1])  # absl wants its own flags parsed; ours live apart from them
+        flags.FLAGS(argv[:1])  # absl insists on parsing its own flags; ours are separate
         with _exit_codes():
-            return parse(argv, define_flags, usage)
+            return parse(argv, define_flags, usage, needs_config=needs_config)
 
     def run_main(arguments):
-        with _exit_codes():
-            runtime.set_up()
+        with _exit_codes(), console.rewording(fields_as_flags), _own_temporary_folder():
             main(arguments)
 
     app.run(run_main, argv=argv, flags_parser=parse_flags)
 
 
+@contextlib.contextmanager
+def _own_temporary_folder() -> Iterator[None]:
+    """Gives the process a temporary folder of its own, and removes it at the end with all that libraries left in it.
+
+    tfds makes an empty folder for every data set that it does not find prepared, and never removes it.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="brittle_jax-", ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+def fields_as_flags(message: str) -> str:
+    """Returns a message with the dotted names of settings written as flags: `data.path` as `--config.data.path`.
+
+    Values, paths and longer names that contain the name of a setting stay as they are.
+    """
+    return _field_names().sub(r"--config.\g<0>", message)
+
+
+@functools.cache
+def _field_names() -> re.Pattern[str]:
+    names = [name for name in config_lib.flatten(config_lib.get_base_config()) if "." in name]
+    # After a quote or "=" comes a value. A full stop may follow the name, but not an extension.
+    return re.compile(rf"""(?<![\w./\\='"-])(?:{"|".join(map(re.escape, names))})(?![\w/\\-]|\.\w)""")
+
+
 def _says_disk_full(error: BaseException) -> bool:
-    """Returns whether a full disk, or a full quota, is behind an error; Orbax tells it in words."""
+    """Returns whether an error comes from a full disk or quota; Orbax only mentions it in its message."""
     full = (errno.ENOSPC, errno.EDQUOT)
     if getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full):
         return True
@@ -87,102 +124,118 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {fields_as_flags(_one_line(error))}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on with the networks that are finished", file=sys.stderr)
+        print("interrupted: run the same command again to continue", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader has gone; nothing more can be said, not even at exit.
+        # The reader has gone: nothing more can be printed, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_BROKEN_PIPE)
     except Exception as error:
         if not _says_disk_full(error):
             raise
-        mend = "free room on it, and the same command goes on with the networks that are finished"
-        print(f"error: the disk is full: {mend} ({_one_line(error)[:200]})", file=sys.stderr)
+        remedy = "free some space and run the same command again to continue"
+        print(f"error: the disk is full: {remedy} ({_one_line(error)[:200]})", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
 
 
-def parse(argv: Sequence[str], define_flags: Callable[[flags.FlagValues], None], usage: str = "") -> Arguments:
-    """Returns what the command line asks for.
+def parse(
+    argv: Sequence[str],
+    define_flags: Callable[[flags.FlagValues], None],
+    usage: str = "",
+    *,
+    needs_config: bool = True,
+) -> Arguments:
+    """Returns what the command line asks for; arguments as in `run`.
 
     Raises:
-        UserError: at the first mistake, naming it and the mend.
+        UserError: at the first mistake, saying what is wrong and how to fix it.
         SystemExit: with code 0, after printing the help text, for --help.
     """
     own_flags = flags.FlagValues()
     define_flags(own_flags)
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv[1:]):
-        print(usage.strip(), own_flags.main_module_help() or own_flags.get_help(), _FIELDS_HELP, sep="\n\n")
+        flags_help = own_flags.main_module_help() or own_flags.get_help()
+        print(usage.strip(), flags_help, *([_CONFIG_HELP] if needs_config else []), sep="\n\n")
         sys.exit(0)
-    config_path, override_arguments, own_arguments = _sort_arguments(argv[1:], own_flags)
-    recipe, config = _load(config_path)
-    _apply_overrides(config, override_arguments)
-    config_lib.validate(config)
-    config.lock()
+    config_paths, overrides, own_arguments = _sort_arguments(argv[1:], own_flags, needs_config)
+    recipe, config = _configure(config_paths, overrides) if needs_config else (None, None)
     try:
         own_flags([argv[0], *own_arguments])
     except (flags.Error, ValueError) as error:
         raise UserError(_one_line(error)) from None
-    return Arguments(config, recipe, own_flags.flag_values_dict())
+    return Arguments(own_flags.flag_values_dict(), config, recipe)
 
 
-_FIELDS_HELP = (
-    "  --config=FILE[:WORD]: a row's config, such as configs/xray_rotnet.py or configs/xray_rotnet.py:smoke\n"
-    "  --config.FIELD=VALUE: overrides a field, such as --config.distill.num_epochs=5; "
-    "brittle_jax/config.py lists them"
+_CONFIG_HELP = (
+    "  --config=FILE[:WORD]: the config of a row, such as configs/xray_rotnet.py or configs/xray_rotnet.py:smoke\n"
+    "  --config.FIELD=VALUE: changes a setting, such as --config.distill.num_epochs=5; "
+    "brittle_jax/config.py lists them all"
 )
 
 
-def _sort_arguments(arguments: Sequence[str], own_flags: flags.FlagValues) -> tuple[str, list[str], list[str]]:
-    """Splits the arguments into the config's path, overrides of its fields, and the command's own flags."""
+def _sort_arguments(
+    arguments: Sequence[str], own_flags: flags.FlagValues, takes_config: bool
+) -> tuple[list[str], list[str], list[str]]:
+    """Splits the arguments into values of --config, overrides of its fields, and the command's own flags."""
     config_paths, overrides, own = [], [], []
     remaining = list(arguments)
     while remaining:
         argument = remaining.pop(0)
         match = re.fullmatch(r"--?([^=]+)(?:=(.*))?", argument, flags=re.DOTALL)
         if match is None:
-            raise UserError(f"{argument!r} is a stray argument: every setting is written --name=value")
+            raise UserError(f"{argument!r} is a stray argument: write every setting as --name=value")
         name, value = match.groups()
-        is_config = name == "config" or name.startswith("config.")
+        is_config = takes_config and (name == "config" or name.startswith("config."))
         is_bool = not is_config and name in own_flags and own_flags[name].boolean
         is_negated = name.startswith("no") and name[2:] in own_flags and own_flags[name[2:]].boolean
         if not is_config and name not in own_flags and not is_negated:
-            known = [f"--{flag}" for flag in ("config", *own_flags)]
+            known = [f"--{flag}" for flag in (*(["config"] if takes_config else []), *own_flags)]
             raise UserError(f"--{name} is not a flag of this command{config_lib.nearest(f'--{name}', known)}")
         if value is None and not is_bool and not is_negated:
             if not remaining or remaining[0].startswith("--"):
                 raise UserError(f"--{name} has no value: write --{name}=VALUE")
             value = remaining.pop(0)
-        if name == "config":
+        if name == "config" and is_config:
             config_paths.append(value)
         elif is_config:
             overrides.append(f"--{name}={value}")
         else:
             own.append(argument if value is None else f"--{name}={value}")
+    return config_paths, overrides, own
+
+
+def _configure(
+    config_paths: list[str], overrides: list[str]
+) -> tuple[ml_collections.ConfigDict, ml_collections.ConfigDict]:
+    """Returns the row's recipe, and its settings with the word and the overrides applied, validated and locked."""
     if not config_paths:
         raise UserError("--config is missing: name a row, such as --config=configs/xray_rotnet.py:smoke")
     if len(config_paths) > 1:
         raise UserError(f"--config is given {len(config_paths)} times: give it once")
-    return config_paths[0], overrides, own
+    recipe, config = _load(config_paths[0])
+    _apply_overrides(config, overrides)
+    config_lib.validate(config)
+    return recipe, config.lock()
 
 
 def packaged_configs() -> pathlib.Path:
     """Returns the folder of the configs that come with the package."""
     package = pathlib.Path(__file__).parent
-    # A wheel holds them inside the package, a checkout (or an editable install of one) beside it.
+    # They are inside the package in a wheel, beside it in a checkout or an editable install.
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def _load(path_and_word: str) -> tuple[ml_collections.ConfigDict, ml_collections.ConfigDict]:
-    """Returns the row's recipe, and its settings with the word applied."""
+    """Returns the row's recipe, and its settings with the word applied; path_and_word is `FILE[:WORD]`."""
     path, colon, word = path_and_word.partition(":")
     rows = sorted(file.stem for file in packaged_configs().glob("*.py"))
     file = pathlib.Path(path)
     if not os.path.isfile(file):  # unlike Path.is_file, never raises
-        # configs/ROW.py outside a checkout, or just ROW: the packaged one.
+        # configs/ROW.py outside a checkout, or just ROW, means the packaged file.
         named_like_packaged = path in rows or file.parent.as_posix() == "configs"
         packaged = packaged_configs() / f"{file.stem if file.suffix == '.py' else path}.py"
         if not (named_like_packaged and os.path.isfile(packaged)):
@@ -195,9 +248,9 @@ def _load(path_and_word: str) -> tuple[ml_collections.ConfigDict, ml_collections
         config = get_config(word) if colon else recipe.copy_and_resolve_references()
         _check_fields(recipe)
         _check_fields(config)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # the file is the user's own code
+    except UserError as error:  # of the word, or of the user's own code
+        raise UserError(f"--config={path_and_word}: {error}") from error
+    except (Exception, SystemExit) as error:  # the file may be the user's own code
         raise UserError(f"--config={file}: cannot be loaded, {type(error).__name__}: {error}") from error
     return recipe, config
 
@@ -205,17 +258,21 @@ def _load(path_and_word: str) -> tuple[ml_collections.ConfigDict, ml_collections
 def _get_config_of(file: pathlib.Path) -> Callable[[str | None], ml_collections.ConfigDict]:
     spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
     if spec is None:
-        raise UserError(f"--config={file}: not a Python file")
+        raise UserError("not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config
 
 
 def _check_fields(config: ml_collections.ConfigDict) -> None:
-    """Raises where a config file's fields are not the base's, by name and type."""
+    """Raises TypeError or AttributeError if the fields of a config file differ from the base's in name or type."""
     if not isinstance(config, ml_collections.ConfigDict):
         raise TypeError(f"get_config returns a {type(config).__name__}, not a ConfigDict")
-    base, fields = config_lib.flatten(config_lib.get_base_config()), config_lib.flatten(config)
+    # Named as in the file, config.distill.num_epochs: the flag is not what is wrong.
+    base, fields = (
+        {f"config.{name}": value for name, value in config_lib.flatten(each).items()}
+        for each in (config_lib.get_base_config(), config)
+    )
     for name in fields:
         if name not in base:
             raise AttributeError(f"{name} is not a field{config_lib.nearest(name, list(base))}")
@@ -236,10 +293,10 @@ def _apply_overrides(config: ml_collections.ConfigDict, arguments: list[str]) ->
             groups = sorted({field.rpartition(".")[0] for field in fields} - {""})
             if name in groups:
                 raise UserError(f"--config.{name} is a group of fields: set one of them, --config.{name}.FIELD=...")
-            hint = config_lib.nearest(name, list(fields)) or ", brittle_jax/config.py lists the fields"
+            hint = config_lib.nearest(name, list(fields)) or ": brittle_jax/config.py lists the fields"
             raise UserError(f"--config.{name} is not a field{hint}")
         overrides = flags.FlagValues()
-        # The flag reads the list of overrides when it is defined, before it is parsed.
+        # The flag reads the overrides when it is defined, not when it is parsed.
         config_flags.DEFINE_config_dict("config", config, flag_values=overrides, sys_argv=["", argument])
         try:
             overrides(["", argument])
@@ -254,5 +311,5 @@ def _one_line(error: Exception) -> str:
 
 
 def default_workdir(config: ml_collections.ConfigDict) -> str:
-    """Returns `runs/ROW`, with a word `runs/ROW-WORD`."""
+    """Returns `runs/ROW`, or `runs/ROW-WORD` if there is a word."""
     return os.path.join("runs", f"{config.row}-{config.word}" if config.word else config.row)

@@ -1,4 +1,4 @@
-"""Every setting of an experiment: its default, its unit, its meaning; and what makes a set of them valid."""
+"""Every setting of an experiment with its default, unit and meaning, and the rules that a valid set obeys."""
 
 import difflib
 import math
@@ -9,12 +9,15 @@ import ml_collections
 from brittle_jax.errors import UserError
 
 DATASETS = ("cifar10", "cats_vs_dogs", "plant_pathology", "xray", "image_folder")
-OF_FILES = ("plant_pathology", "xray", "image_folder")  # read from data.path
+OF_FILES = ("plant_pathology", "xray", "image_folder")  # read from files in data.path
 AUXILIARY_DATASETS = (*DATASETS, "fashion_mnist", "stl10", "plant_village", "imagenet2012")
+AUXILIARY_TASKS = ("classification", "baseline", "rotnet", "autoencoder", "denoising", "simclr")
 TASKS_WITHOUT_DATA = ("random", "imagenet")
+TEACHERS = (*AUXILIARY_TASKS, *TASKS_WITHOUT_DATA)
 CHOICES = {
     "data.name": DATASETS,
     "data.on_bad_image": ("fail", "skip"),
+    "teacher.task": TEACHERS,
     "teacher.data": ("", *AUXILIARY_DATASETS),
     "teacher.random_batch_norm": ("normal_images", "initial"),
     "pretrain.optimizer": ("sgd", "adam"),
@@ -24,7 +27,7 @@ CHOICES = {
 }
 
 
-# By the last part of a field's name: beyond these it is a slip of the finger.
+# By the last part of a field's name; a larger value is surely a slip.
 _LARGEST = {
     "batch_size": 65_536,
     "batch_norm_batch_size": 65_536,
@@ -35,98 +38,106 @@ _LARGEST = {
     "side_pixels": 8192,
     "noise_deviation": 10.0,
     "colour_strength": 1.0,
-    "max_image_pixels": 178_000_000,  # beyond which Pillow refuses by itself
+    "max_image_pixels": 178_000_000,  # beyond this Pillow refuses too
 }
 
 
 def get_base_config() -> ml_collections.ConfigDict:
-    """Returns every field with its default. The files in `configs/` change what a row needs."""
+    """Returns every field with its default. Each file in `configs/` changes those that its row needs."""
     config = ml_collections.ConfigDict()
     config.row = ""  # name of the row, and of its config file
     config.word = ""  # what followed the colon of --config=FILE:WORD
-    config.seed = 0  # of every random draw; teacher, student, splits and shuffling derive their own from it
+    config.seed = 0  # of all random draws; teacher, student, splits and shuffling derive their own seeds from it
 
     config.data = data = ml_collections.ConfigDict()
-    data.name = ""  # anomaly-detection data set, one of DATASETS; every row names its own
-    data.dir = ""  # tfds data_dir; empty: tfds's own default (TFDS_DATA_DIR or ~/tensorflow_datasets)
-    data.path = ""  # folder of files of one's own, or as published: image_folder, plant_pathology, xray
-    data.view_suffixes = "_top,_side"  # of one's own X-ray parcels: how file names of each view end; empty: one view
-    data.compass_kind = "Colour"  # of COMPASS-XP: which of its kinds of image
-    data.on_bad_image = "fail"  # pictures that cannot be read end the run before any training; or `skip` them
-    data.max_image_pixels = 100_000_000  # larger pictures are refused before they are decoded
-    data.intensity_range = ""  # LOW,HIGH: what becomes black and white in files of more than 8 bits; empty: they say
+    data.name = ""  # anomaly-detection data set, one of DATASETS; set by every row
+    data.dir = ""  # tfds data_dir; empty: the default of tfds (TFDS_DATA_DIR or ~/tensorflow_datasets)
+    data.path = ""  # folder of your own or published files: image_folder, plant_pathology, xray
+    data.view_suffixes = "_top,_side"  # endings of file names, by view, of your own X-ray parcels; empty: one view
+    data.compass_kind = "Colour"  # which kind of image of COMPASS-XP
+    data.on_bad_image = "fail"  # images that cannot be read end the run before training; or `skip` them
+    data.max_image_pixels = 100_000_000  # larger images are refused before they are decoded
+    data.intensity_range = ""  # LOW,HIGH: black and white in files of more than 8 bits; empty: as the files declare
     data.configurations = "all"  # comma-separated names or groups, such as unimodal/airplane,multimodal
-    data.stand_in = False  # where the data set is not found, make small images up instead (called synthetic)
-    data.image_size_pixels = 32  # side of the square images a network sees (whole images; patches: see below)
-    data.train_fraction = 0.8  # of the samples of a class, where the data set has no split of its own; the rest tests
-    data.calibration_fraction = 0.0  # of the training samples of a class are set aside, for thresholds
-    data.baseline_fraction = 0.5  # of the anomalous samples train the supervised baseline, where all test otherwise
-    data.max_train_samples = 0  # of each configuration's normal training samples use so many; 0: all
-    data.max_test_samples = 0  # of each configuration's normal, and anomalous, test samples use so many; 0: all
+    data.stand_in = False  # if the data set is not found, make up small (synthetic) images instead
+    data.image_size_pixels = 32  # side of the square input images (for patches see below)
+    data.train_fraction = (
+        0.8  # of the samples of a class, if the data set has no split of its own; the rest are for testing
+    )
+    data.calibration_fraction = 0.0  # of the training samples of a class, set aside for thresholds
+    data.baseline_fraction = 0.5  # of the anomalous samples train the supervised baseline, if all would be for testing
+    data.max_train_samples = 0  # normal training samples used in each configuration; 0: all
+    data.max_test_samples = 0  # normal, and anomalous, test samples used in each configuration; 0: all
 
-    config.data.patches = patches = ml_collections.ConfigDict()  # of parcels only
-    patches.size_pixels = 224  # side of the square patches a network sees
-    patches.max_stride_pixels = 112  # windows are evenly spaced, never further apart than this
-    patches.air_level = 0.92  # in [0, 1]; a pixel is air where all its channels are above this
-    patches.margin_pixels = 8  # air left around a parcel
+    config.data.patches = patches = ml_collections.ConfigDict()  # for parcels only
+    patches.size_pixels = 224  # side of the square input patches
+    patches.max_stride_pixels = 112  # patches are evenly spaced, never further apart than this
+    patches.air_level = 0.92  # in [0, 1]; a pixel is air if all its channels are above this
+    patches.margin_pixels = 8  # width of the air left around a parcel
 
     config.data.parcels = parcels = ml_collections.ConfigDict()  # the embedded, synthetic parcels
-    parcels.num_normal = 5000  # stream-of-commerce parcels
+    parcels.num_normal = 5000  # parcels without a threat (stream of commerce)
     parcels.num_threat = 234  # parcels with a threat
-    parcels.side_pixels = 448  # of the longest parcel's longest side
-    parcels.seed = 0  # of the parcels themselves; config.seed does not change them
+    parcels.side_pixels = 448  # length of the longest side of the largest parcel
+    parcels.seed = 0  # of making parcels; config.seed does not change them
 
     config.network = network = ml_collections.ConfigDict()
-    network.name = "small_resnet"  # of teacher and student alike; one of models.network.ARCHITECTURES
-    network.output_features = 128  # of the random linear head; 0: the pooled features are the output
-    network.training_dtype = "float32"  # of the trunk in training; or `bfloat16`. Evaluation is always float32
+    network.name = "small_resnet"  # of both teacher and student; one of models.network.ARCHITECTURES
+    network.output_features = 128  # width of the random linear head; 0: no head, the pooled features are the output
+    network.training_dtype = (
+        "float32"  # of the trunk in training: `float32` or `bfloat16`; evaluation is always in float32
+    )
 
     config.teacher = teacher = ml_collections.ConfigDict()
-    teacher.task = ""  # random, imagenet or one of auxiliary.TASKS; every row names its own
-    teacher.data = ""  # data set of the auxiliary task; empty: the anomaly-detection data, or none for random, imagenet
-    teacher.weights = ""  # of imagenet, and of pretrain.from_weights: file of DenseNet weights, .pth or .safetensors
-    teacher.weights_sha256 = "8d451a50"  # of that file, or how it begins (torchvision's DenseNet-161); empty: any
-    teacher.from_run = ""  # folder of a finished run, whose teacher is taken instead of making one
-    teacher.store = ""  # folder of pre-trained teachers; empty: `teachers` beside the run's own folder
-    teacher.random_batch_norm = "normal_images"  # running averages of a random teacher: measured, or `initial`
-    teacher.batch_norm_batch_size = 64  # images whose statistics are measured together, over all devices
+    teacher.task = ""  # one of TEACHERS; set by every row
+    teacher.data = ""  # data set of the auxiliary task; empty: the anomaly-detection data; none for random, imagenet
+    teacher.weights = ""  # file of DenseNet weights, .pth or .safetensors, for imagenet and pretrain.from_weights
+    teacher.weights_sha256 = (
+        "8d451a50"  # of that file, or its beginning (default: torchvision's DenseNet-161); empty: any
+    )
+    teacher.from_run = ""  # folder of a finished run whose teacher to use
+    teacher.store = ""  # folder of pre-trained teachers; empty: `teachers` beside the folder of the run
+    teacher.random_batch_norm = (
+        "normal_images"  # running averages of a random teacher: measured on normal images, or `initial`
+    )
+    teacher.batch_norm_batch_size = 64  # images per measurement of those averages, over all devices
 
     config.pretrain = pretrain = ml_collections.ConfigDict()
     pretrain.num_epochs = 24.0
-    pretrain.optimizer = "sgd"  # with Nesterov momentum and a one-cycle rate; or `adam`, at a constant rate
-    pretrain.from_weights = False  # start a DenseNet from teacher.weights instead of a random draw
-    pretrain.warmup_epochs = 5.0  # of sgd: the rate rises from 0 to its peak, then falls to 0, both linearly
-    pretrain.batch_size = 512  # images that enter the network, over all devices
-    pretrain.peak_learning_rate = 0.4  # of sgd; the constant rate of adam
-    pretrain.momentum = 0.9  # of sgd
-    pretrain.weight_decay = 5e-4  # of sgd: added to the gradient, of every parameter
-    pretrain.crop_padding_pixels = 4  # reflected border before a random crop; 0: no crop
-    pretrain.flip = True  # mirror half of the images (RotNet never does)
-    pretrain.cutout_pixels = 8  # side of the square that is blanked; 0: none
-    pretrain.noise_deviation = 0.1  # of denoising: standard deviation of the noise on pixels in [0, 1]
-    pretrain.temperature = 0.5  # of simclr
-    pretrain.colour_strength = 0.5  # of simclr's colour jitter
-    pretrain.max_train_samples = 0  # use so many training samples; 0: all
-    pretrain.max_test_samples = 0  # measure the held-out accuracy on so many; 0: all
+    pretrain.optimizer = "sgd"  # `sgd` with Nesterov momentum and a one-cycle schedule, or `adam` at a constant rate
+    pretrain.from_weights = False  # start a DenseNet from teacher.weights instead of random weights
+    pretrain.warmup_epochs = 5.0  # SGD only: the rate rises linearly from 0 to its peak, then falls linearly to 0
+    pretrain.batch_size = 512  # inputs of the network, over all devices
+    pretrain.peak_learning_rate = 0.4  # for Adam the constant rate
+    pretrain.momentum = 0.9  # SGD only
+    pretrain.weight_decay = 5e-4  # SGD only: L2 penalty on every parameter, added to the gradient
+    pretrain.crop_padding_pixels = 4  # reflection padding before a random crop; 0: no crop
+    pretrain.flip = True  # flip half of the images left to right (never for RotNet)
+    pretrain.cutout_pixels = 8  # side of the blanked square; 0: none
+    pretrain.noise_deviation = 0.1  # denoising only: standard deviation of the noise, for pixels in [0, 1]
+    pretrain.temperature = 0.5  # SimCLR only
+    pretrain.colour_strength = 0.5  # SimCLR only: strength of the colour jitter
+    pretrain.max_train_samples = 0  # training samples used; 0: all
+    pretrain.max_test_samples = 0  # test samples used for the held-out accuracy; 0: all
 
     config.distill = distill = ml_collections.ConfigDict()
     distill.num_epochs = 20.0
-    distill.update_steps = 0  # if above 0, so many updates instead of num_epochs
+    distill.update_steps = 0  # if above 0, the number of updates, instead of num_epochs
     distill.batch_size = 64  # images, over all devices
     distill.learning_rate = 1e-5  # of Adam
 
     config.probe = probe = ml_collections.ConfigDict()
     probe.inverse_penalty = 1.0  # C of the logistic regression on standardised features
-    probe.max_train_samples = 0  # fit on so many labelled training samples; 0: all
-    probe.max_test_samples = 0  # measure on so many test samples; 0: all
+    probe.max_train_samples = 0  # labelled training samples used; 0: all
+    probe.max_test_samples = 0  # test samples used; 0: all
 
     config.evaluate = evaluate = ml_collections.ConfigDict()
-    evaluate.batch_size = 64  # images, over all devices; on a CPU no more than memory is kept bounded with
-    evaluate.covariance = "empirical"  # of the full Mahalanobis detector: `empirical`, `ridge`, `ledoit_wolf`
-    evaluate.ridge = 1e-3  # for `ridge`: share of the mean variance added to each variance
-    evaluate.gradient_path = "student"  # of Equation 2: the teacher's output is constant, or `both` depend on x
-    evaluate.keep_errors_mib = 32.0  # of each configuration's errors f(x) - h(x) are kept with the run; then a sample
-    evaluate.bootstrap_samples = 1000  # resamplings of the test samples behind each 95% interval
+    evaluate.batch_size = 64  # images, over all devices; smaller on a CPU if memory requires it
+    evaluate.covariance = "empirical"  # of the full Mahalanobis detector: `empirical`, `ridge` or `ledoit_wolf`
+    evaluate.ridge = 1e-3  # `ridge` only: fraction of the mean variance that is added to each variance
+    evaluate.gradient_path = "student"  # in Equation 2: only the student depends on x, or `both` networks do
+    evaluate.keep_errors_mib = 32.0  # of errors f(x) - h(x) kept per configuration; beyond that, a sample of them
+    evaluate.bootstrap_samples = 1000  # resamplings of the test samples for each 95% interval
     return config
 
 
@@ -142,15 +153,15 @@ def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def split_list(text: str) -> list[str]:
-    """Splits a comma-separated field; spaces around items and empty items do not count."""
+    """Splits a comma-separated field; spaces around items and empty items are dropped."""
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def parse_range(text: str) -> tuple[float, float] | None:
-    """Returns the two numbers of a field such as "0,4095"; None where it is empty.
+    """Returns the two numbers of a field such as "0,4095", or None if it is empty.
 
     Raises:
-        ValueError: where it is not two finite numbers, the smaller one first.
+        ValueError: if it is not two finite numbers, the smaller one first.
     """
     if not text.strip():
         return None
@@ -161,13 +172,13 @@ def parse_range(text: str) -> tuple[float, float] | None:
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Returns a hint such as ` (did you mean data.name?)`, empty where nothing is near."""
+    """Returns a hint such as ` (did you mean data.name?)`, or an empty string if no known name is similar."""
     matches = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return f" (did you mean {' or '.join(matches)}?)" if matches else ""
 
 
 def completed(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Returns the settings with the data set of the auxiliary task named where it is left to be one's own."""
+    """Returns a copy of the settings in which an empty `teacher.data` names the data set that it stands for."""
     config = config.copy_and_resolve_references()
     if not config.teacher.data and config.teacher.task not in ("", *TASKS_WITHOUT_DATA):
         config.teacher.data = config.data.name
@@ -175,17 +186,16 @@ def completed(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError, naming the field, where a value cannot be used."""
+    """Raises UserError if a value cannot be used, naming its field."""
     config = completed(config)
     fields = flatten(config)
     for name, choices in CHOICES.items():
         if fields[name] not in choices:
             hint = nearest(fields[name], list(choices))
-            raise UserError(f"--config.{name}={fields[name]!r} is not one of {', '.join(map(repr, choices))}{hint}")
+            raise UserError(f"{name}={fields[name]!r} is not one of {', '.join(map(repr, choices))}{hint}")
     _validate_ranges(fields)
     _validate_image_size(config)
     _validate_files(config)
-    _validate_teacher(config)
 
 
 def _validate_ranges(fields: dict[str, Any]) -> None:
@@ -219,17 +229,17 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
         if isinstance(value, str | bool):
             continue
         if value != value or value in (float("inf"), float("-inf")):
-            raise UserError(f"--config.{name}={value}: give a finite number")
+            raise UserError(f"{name}={value}: give a finite number")
         if name in above_zero and value <= 0:
-            raise UserError(f"--config.{name}={value}: give a number above 0")
+            raise UserError(f"{name}={value}: give a number above 0")
         if value < 0:
-            raise UserError(f"--config.{name}={value}: give 0 or more")
+            raise UserError(f"{name}={value}: give 0 or more")
         if value > _LARGEST.get(name.rpartition(".")[2], math.inf):
-            raise UserError(f"--config.{name}={value}: give at most {_LARGEST[name.rpartition('.')[2]]}")
+            raise UserError(f"{name}={value}: give at most {_LARGEST[name.rpartition('.')[2]]}")
         if name in at_least_one and value < 1:
-            raise UserError(f"--config.{name}={value}: give at least 1")
+            raise UserError(f"{name}={value}: give at least 1")
         if name in below_one and value >= 1:
-            raise UserError(f"--config.{name}={value}: give a number below 1")
+            raise UserError(f"{name}={value}: give a number below 1")
 
 
 def _validate_image_size(config: ml_collections.ConfigDict) -> None:
@@ -237,60 +247,24 @@ def _validate_image_size(config: ml_collections.ConfigDict) -> None:
     field = "data.patches.size_pixels" if is_parcels else "data.image_size_pixels"
     side = config.data.patches.size_pixels if is_parcels else config.data.image_size_pixels
     if config.network.name.startswith("densenet") and side < 32:
-        raise UserError(f"--config.{field}={side}: a DenseNet halves its images five times, give at least 32")
+        raise UserError(f"{field}={side}: a DenseNet halves its images five times: give at least 32")
     if config.network.name.startswith("small_resnet") and side % 8:
-        raise UserError(
-            f"--config.{field}={side}: the small ResNet halves its images three times, give a multiple of 8"
-        )
+        raise UserError(f"{field}={side}: the small ResNet halves its images three times: give a multiple of 8")
     if is_parcels and config.data.parcels.side_pixels < 32:
-        raise UserError(f"--config.data.parcels.side_pixels={config.data.parcels.side_pixels}: give at least 32")
-    for name in ("crop_padding_pixels", "cutout_pixels") if config.teacher.task != "random" else ():
-        if config.pretrain[name] >= side:
-            raise UserError(f"--config.pretrain.{name}={config.pretrain[name]}: give less than {field}, {side}")
+        raise UserError(f"data.parcels.side_pixels={config.data.parcels.side_pixels}: give at least 32")
 
 
 def _validate_files(config: ml_collections.ConfigDict) -> None:
     if config.data.path and config.data.name not in OF_FILES:
-        raise UserError(
-            f"--config.data.path={config.data.path!r}: {config.data.name} lies in --config.data.dir, leave it empty"
-        )
+        raise UserError(f"data.path={config.data.path!r}: {config.data.name} is read from data.dir: leave it empty")
     try:
         parse_range(config.data.intensity_range)
     except ValueError:
         raise UserError(
-            f"--config.data.intensity_range={config.data.intensity_range!r}: give two numbers, the values that become "
+            f"data.intensity_range={config.data.intensity_range!r}: give two numbers, the values of "
             "black and white, such as 0,4095"
         ) from None
     if config.data.intensity_range and config.data.name not in OF_FILES:
         raise UserError(
-            f"--config.data.intensity_range={config.data.intensity_range!r}: {config.data.name} has 8 bits, leave it "
-            "empty"
+            f"data.intensity_range={config.data.intensity_range!r}: {config.data.name} has 8 bits: leave it empty"
         )
-
-
-def _validate_teacher(config: ml_collections.ConfigDict) -> None:
-    task, data = config.teacher.task, config.teacher.data
-    if task in TASKS_WITHOUT_DATA and data:
-        raise UserError(f"--config.teacher.data={data!r}: the teacher {task} has no data set, leave it empty")
-    if (task == "imagenet" or config.pretrain.from_weights) and not config.network.name.startswith("densenet"):
-        raise UserError(f"--config.network.name={config.network.name!r}: weights are published for DenseNets alone")
-    if task in TASKS_WITHOUT_DATA and config.pretrain.from_weights:
-        raise UserError(f"--config.pretrain.from_weights: the teacher {task} is not pre-trained here, leave it False")
-    if task == "baseline" and data != config.data.name:
-        raise UserError(
-            f"--config.teacher.data={data!r}: the supervised baseline learns the anomaly-detection data itself, "
-            f"give {config.data.name!r}"
-        )
-    if task == "classification" and data == config.data.name:
-        raise UserError(
-            "--config.teacher.task='classification' on the anomaly-detection data itself would see anomalies: "
-            "use teacher.task='baseline' for that, or another teacher.data"
-        )
-    if task == "simclr" and config.pretrain.batch_size < 4:
-        raise UserError(f"--config.pretrain.batch_size={config.pretrain.batch_size}: simclr tells images apart, give 4")
-    if task == "denoising" and not config.pretrain.noise_deviation:
-        raise UserError("--config.pretrain.noise_deviation=0.0: without noise the teacher is autoencoder, name that")
-    if data == "image_folder" != config.data.name:
-        raise UserError("--config.teacher.data='image_folder': pictures of one's own teach on themselves alone")
-    if (data == "xray") != (config.data.name == "xray") and data:
-        raise UserError(f"--config.teacher.data={data!r} does not go with --config.data.name={config.data.name!r}")

@@ -1,16 +1,18 @@
-"""What a person at the terminal sees while waiting."""
+"""What a person at the terminal sees: lines, warnings, progress."""
 
 import contextlib
 import contextvars
 import io
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from tqdm import tqdm
 
 _output: contextvars.ContextVar[TextIO | None] = contextvars.ContextVar("output", default=None)
+_warnings: contextvars.ContextVar[TextIO | None] = contextvars.ContextVar("warnings", default=None)
+_reword: contextvars.ContextVar[Callable[[str], str]] = contextvars.ContextVar("reword", default=lambda text: text)
 
 
 def say(message: str) -> None:
@@ -20,7 +22,7 @@ def say(message: str) -> None:
 
 @contextlib.contextmanager
 def libraries_silenced() -> Iterator[None]:
-    """Drops what others print to standard output, and keeps what `say` does."""
+    """Drops what other code prints to standard output; `say` still prints."""
     token = _output.set(sys.stdout)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -31,22 +33,33 @@ def libraries_silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Drops what `say` says, and with it the lines of `track`; its bar still shows on a terminal."""
-    token = _output.set(io.StringIO())
+    """Drops what `say` and `warn` print, and the lines of `track`; a progress bar still shows on a terminal."""
+    tokens = _output.set(io.StringIO()), _warnings.set(io.StringIO())
     try:
         yield
     finally:
-        _output.reset(token)
+        _output.reset(tokens[0])
+        _warnings.reset(tokens[1])
+
+
+@contextlib.contextmanager
+def rewording(reword: Callable[[str], str]) -> Iterator[None]:
+    """Passes each warning through `reword`: a command, unlike the library, speaks of its flags."""
+    token = _reword.set(reword)
+    try:
+        yield
+    finally:
+        _reword.reset(token)
 
 
 def warn(message: str) -> None:
-    """Prints a warning to standard error, so that it is seen where output goes to a file."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    """Prints a warning to standard error, where it is seen even if standard output goes to a file."""
+    print(f"warning: {_reword.get()(message)}", file=_warnings.get() or sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def track(what: str, total: int, unit: str = "image", *, seconds_between_lines: float = 20.0) -> Iterator["Progress"]:
-    """Shows rate and time left: a bar on a terminal, elsewhere a line now and then and one at the end."""
+    """Shows the rate and the time left: as a bar on a terminal, elsewhere as occasional lines and one at the end."""
     bar = tqdm(
         desc=f"  {what}",
         total=total,
@@ -64,7 +77,7 @@ def track(what: str, total: int, unit: str = "image", *, seconds_between_lines: 
 class Progress:
     """Counts what is done.
 
-    The rate, and the time left, begin with the second update: the first one waits for compilation, which is no work.
+    The rate and the time left are measured from the second update on, because the first one includes compilation.
     """
 
     def __init__(self, what: str, total: int, unit: str, bar: tqdm, seconds_between_lines: float):
@@ -75,14 +88,14 @@ class Progress:
         self._first_done, self._first_end = 0, self._start
 
     def update(self, count: int, note: str = "") -> None:
-        """Adds `count` to what is done; `note`, such as the loss, is shown beside it."""
+        """Adds `count` to what is done; `note`, such as the loss, appears beside it."""
         self._done += count
         now = time.monotonic()
         self._bar.set_postfix_str(note, refresh=False)
         if not self._first_done:
             self._first_done, self._first_end = self._done, now
             self._bar.n = self._bar.initial = self._bar.last_print_n = self._done
-            self._bar.unpause()  # its clock begins now
+            self._bar.unpause()  # restarts its clock
             return
         self._bar.update(count)
         if self._bar.disable and now - self._last_line > self._seconds_between_lines:
@@ -91,7 +104,7 @@ class Progress:
             say(f"  {self._what}: {self._done}/{self._total}, {self._shown_rate(now)}, {left} left {note}".rstrip())
 
     def _rate(self, now: float) -> float:
-        """Returns how many a second, without the first update where there are others."""
+        """Returns units per second, without the first update if there are others."""
         done, since = self._done - self._first_done, self._first_end
         if not done:
             done, since = self._done, self._start
@@ -101,14 +114,14 @@ class Progress:
         return f"{self._rate(now):.3g} {self._unit}s/s"
 
     def summarise(self) -> None:
-        """Says how much was done and how fast."""
+        """Prints how much was done and how fast."""
         now = time.monotonic()
         done, seconds = count(self._done, self._unit), duration(now - self._start)
         say(f"  {self._what}: {done} in {seconds} ({self._shown_rate(now)})")
 
 
 def count(number: int, what: str) -> str:
-    """Returns `1 picture`, `2 pictures`, `1,200 pictures`."""
+    """Returns `1 image`, `2 images`, `1,200 images`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 

@@ -1,17 +1,18 @@
-"""Errors that are not bugs of this program: mistakes of the person at the keyboard, and data that say nothing."""
+"""Errors that are not bugs in this program: user mistakes, and data that cannot give an answer."""
 
 import pathlib
 
 
 class UserError(Exception):
-    """A mistake in usage, configuration or input: one line that says what, where, and how to mend it.
+    """A mistake in usage, configuration or input. Its message is one line: what is wrong, where, and how to fix it.
 
-    The commands print it without a traceback and exit with 2.
+    Commands print the message without a traceback and exit with code 2. A message names settings by their dotted
+    names, such as `distill.learning_rate`; the command line turns these into flags.
     """
 
 
 class DegenerateDataError(ValueError):
-    """Numbers that do not vary, or are too few, where their spread is asked for."""
+    """Numbers that do not vary, or are too few, where their spread is needed."""
 
 
 class DivergedError(UserError):
@@ -25,11 +26,11 @@ MISSING = "missing"
 
 
 class DamagedError(UserError):
-    """A file that this project wrote is missing, or not as it was written.
+    """A file that this project wrote is missing or has changed.
 
     Attributes:
-        path: of the file, or of the folder that is one thing, such as a network.
-        reason: what is wrong with it; MISSING where it is not there.
+        path: the file, or the folder of what is stored as one, such as a network.
+        reason: what is wrong with it; MISSING if it does not exist.
     """
 
     def __init__(self, path: pathlib.Path, reason: str):

@@ -35,8 +35,8 @@ def pass_over(
 
     Args:
         indices: [M], the images that count, in this order.
-        function: `function(*static, model, batch) -> rows`, one row per image; batches are those of `evaluation_reader`,
-            with `target` if there are targets.
+        function: `function(*static, model, batch) -> rows`, one row per image; batches are those of
+            `evaluation_reader`, with `target` if there are targets.
         kind: what the pass computes; shown meanwhile.
         take: called with a slice of the M and the rows of a batch on the host: those of the slice, then fillings.
         labels: [M], of these images.
@@ -100,9 +100,9 @@ def outputs_of_batch(network: Network, batch: dict[str, jax.Array]) -> jax.Array
 class Representations:
     """A teacher's outputs for images, each computed when it is first asked for, and kept.
 
-    The teacher is frozen. So distillation, the detectors, brittleness along the student's path and all configurations that
-    share the teacher take its outputs from here. They take 4 bytes per feature and image (half a kilobyte for 128 features,
-    nine for 2208): up to 128 MiB in memory, beyond that in a temporary file.
+    The teacher is frozen. So distillation, the detectors, brittleness along the student's path and all configurations
+    that share the teacher take its outputs from here. They take 4 bytes per feature and image (half a kilobyte for 128
+    features, nine for 2208): up to 128 MiB in memory, beyond that in a temporary file.
 
     Attributes:
         num_features: F.

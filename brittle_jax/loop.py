@@ -35,8 +35,8 @@ class Feed(Protocol):
         """Takes steps `first` to `first + count - 1`, counted from 0, and takes over the memory of the state.
 
         Returns:
-            The new state, and outputs: of a training its metrics, at least `loss`, each [U] with U >= count, or []. Neither
-            need be computed yet.
+            The new state, and outputs: of a training its metrics, at least `loss`, each [U] with U >= count, or [].
+            Neither need be computed yet.
         """
 
 
@@ -53,8 +53,8 @@ class Work:
         first: where the state stands: how many steps have been taken. A training's own state says so.
         unit: of what is counted, such as "update" or "image".
         num_units: of the whole work.
-        take: called with the outputs of steps, the first of these steps, and their number. None: the outputs are metrics,
-            which the loop logs; it then refuses losses and weights that are not finite.
+        take: called with the outputs of steps, the first of these steps, and their number. None: the outputs are
+            metrics, which the loop logs; it then refuses losses and weights that are not finite.
         rate_setting: name of the learning rate's setting, for errors.
     """
 
@@ -95,9 +95,9 @@ class Loop:
     def run(self, work: Work, until: int | None = None) -> Any:
         """Takes all steps of a work that are left, and returns the state after them.
 
-        It takes as many steps at once as the feed allows and about two seconds hold. The host looks at the outputs while
-        the next steps are under way, or at once if they were computed within the call, as on a CPU with one device.
-        Metrics are logged as means over about a hundredth of the work.
+        It takes as many steps at once as the feed allows and about two seconds hold. The host looks at the outputs
+        while the next steps are under way, or at once if they were computed within the call, as on a CPU with one
+        device. Metrics are logged as means over about a hundredth of the work.
 
         Args:
             until: stop after this many steps of the whole work; None: after all of them.

@@ -2,7 +2,7 @@
 
     python -m brittle_jax.main --config=configs/xray_rotnet.py:smoke
 
-The same command on a finished workdir says so; on an unfinished one it goes on.
+If the run is already finished, the same command says so; if it was interrupted, the same command continues it.
 """
 
 import sys
@@ -10,7 +10,6 @@ import sys
 from absl import flags
 
 from brittle_jax import command_line, console
-from brittle_jax.run import estimate, experiment
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -18,20 +17,32 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "workdir",
         None,
-        "folder of the results (default: runs/ROW, with a word runs/ROW-WORD)",
+        "folder for the results (default: runs/ROW, or runs/ROW-WORD if there is a word)",
         flag_values=flag_values,
     )
-    flags.DEFINE_bool("overwrite", False, "start anew: drop what is in the workdir", flag_values=flag_values)
     flags.DEFINE_bool(
-        "estimate", False, "tell what the run would take here, and train nothing", flag_values=flag_values
+        "overwrite", False, "delete the earlier run in the workdir and start over", flag_values=flag_values
+    )
+    flags.DEFINE_bool(
+        "estimate",
+        False,
+        "estimate the time, memory and disk space that the run needs, without training anything",
+        flag_values=flag_values,
     )
 
 
 def main(arguments: command_line.Arguments) -> None:
     """Runs the experiment that the command line describes."""
+    # These imports take seconds, so they wait until the command line is known to be valid.
+    from brittle_jax import runtime
+    from brittle_jax.run import experiment
+
+    runtime.set_up()
     config = arguments.config
     workdir = arguments.flags["workdir"] or command_line.default_workdir(config)
     if arguments.flags["estimate"]:
+        from brittle_jax.run import estimate
+
         console.say(estimate.table(estimate.estimate(config, workdir)))
         return
     overwrite = arguments.flags["overwrite"]

@@ -26,8 +26,8 @@ def probe(network: Network, lesson: Lesson, loop: Loop, *, inverse_penalty: floa
 
     Returns:
         `accuracy` over test images; if samples have several images, `accuracy_by_sample`, where a sample is of the last
-        class that any of its images is given; `num_train_images`, `num_test_images`, `num_classes`. None if there are no
-        two classes to tell apart, or nothing to test on.
+        class that any of its images is given; `num_train_images`, `num_test_images`, `num_classes`. None if there are
+        no two classes to tell apart, or nothing to test on.
     """
     dataset = lesson.dataset
     train, test = dataset.images_of(lesson.train), dataset.images_of(lesson.held_out)

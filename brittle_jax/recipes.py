@@ -1,35 +1,43 @@
-"""The paper's two families of rows, the recipe of each teacher, and what `:smoke` makes of them."""
+"""Settings of the paper's rows: two families, a recipe for each kind of teacher, and the small `:smoke` versions."""
+
+from typing import Any
 
 import ml_collections
 
-from brittle_jax.auxiliary import TEACHERS
-from brittle_jax.config import get_base_config
+from brittle_jax.config import TEACHERS, get_base_config
 from brittle_jax.errors import UserError
 
-_LARGEST_SMALL_PIXELS = 96
+_LARGEST_SMALL_PIXELS = 96  # of your own images; larger ones take DenseNet-161
+
+_NO_AUGMENTATION = {"crop_padding_pixels": 0, "flip": False, "cutout_pixels": 0}
+_ADAM = {"optimizer": "adam", "peak_learning_rate": 1e-3, "batch_size": 128, **_NO_AUGMENTATION}
+
+# How the small ResNet is pre-trained, by teacher (Sec. A.1): changes to `config.pretrain`.
+_SMALL_RESNET_PRETRAINING: dict[str, dict[str, Any]] = {
+    "autoencoder": _ADAM,
+    "denoising": _ADAM,
+    # 512 images, in two views each; SimCLR has augmentations of its own.
+    "simclr": {**_ADAM, "num_epochs": 100.0, "batch_size": 1024},
+}
 
 
 def small_resnet_row(
     row: str, word: str | None, *, data: str, teacher: str, teacher_data: str = ""
 ) -> ml_collections.ConfigDict:
-    """Returns the settings of a row at 32×32 with the small ResNet; what is shared is the base's (Sec. 3.2).
+    """Returns the settings of a row on 32×32 images with the small ResNet (Sec. 3.2).
 
     Args:
-        row: its name.
+        row: name of the row.
         word: "smoke", or None.
-        data: the anomaly-detection data set.
-        teacher: its task.
-        teacher_data: the data set of the task; empty for random.
+        data: anomaly-detection data set.
+        teacher: one of `config.TEACHERS`.
+        teacher_data: data set that the teacher is pre-trained on; empty for a random teacher.
+
+    Raises:
+        UserError: for any other word.
     """
     config = _row(row, word, data, teacher, teacher_data)
-    if teacher in ("autoencoder", "denoising", "simclr"):
-        config.pretrain.optimizer = "adam"
-        config.pretrain.peak_learning_rate = 1e-3
-        config.pretrain.batch_size = 128
-        _do_not_augment(config)
-    if teacher == "simclr":  # which has its own transforms
-        config.pretrain.num_epochs = 100.0
-        config.pretrain.batch_size = 1024  # 512 images, in two views each
+    config.pretrain.update(_SMALL_RESNET_PRETRAINING.get(teacher, {}))
     if word == "smoke":
         config.network.name = "small_resnet_tiny"
         if data == "cifar10":
@@ -41,7 +49,10 @@ def small_resnet_row(
 def densenet_row(
     row: str, word: str | None, *, data: str, teacher: str, teacher_data: str = ""
 ) -> ml_collections.ConfigDict:
-    """Returns the settings of a row at 224×224 with DenseNet-161 (Sec. 3.2); arguments as in `small_resnet_row`."""
+    """Returns the settings of a row on 224×224 images with DenseNet-161 (Sec. 3.2).
+
+    Arguments and errors are those of `small_resnet_row`.
+    """
     config = _row(row, word, data, teacher, teacher_data)
     config.data.image_size_pixels = 224
     config.network.name = "densenet161"
@@ -51,7 +62,7 @@ def densenet_row(
     config.pretrain.batch_size = 64
     config.pretrain.peak_learning_rate = 0.05 * 64 / 256
     config.pretrain.weight_decay = 1e-4
-    _do_not_augment(config)
+    config.pretrain.update(_NO_AUGMENTATION)
     if word == "smoke":
         config.network.name = "densenet_tiny"
         if data == "xray":
@@ -67,15 +78,18 @@ def densenet_row(
 
 
 def image_folder_row(word: str | None) -> ml_collections.ConfigDict:
-    """Returns the settings for pictures of one's own.
+    """Returns the settings for your own images.
 
-    Folders of a few hundred pictures are common, so batches are small, and the student's rate is 1e-3: at the paper's,
-    1e-5, it would not learn in the few updates of 20 epochs.
+    Many folders hold only a few hundred images, so batches are small and the student's learning rate is 1e-3. At the
+    paper's rate, 1e-5, the student would not learn in the few updates of 20 epochs.
 
     Args:
-        word: "smoke"; or the side of the square images that networks see, in pixels, or a teacher, or both:
-            "224", "random", "224-imagenet". Up to 96 pixels a ResNet of an eighth of the width learns, for a first look
-            without a GPU, beyond that DenseNet-161. No side: 64 pixels. No teacher: RotNet.
+        word: "smoke"; or the side of the square input images in pixels, a teacher, or both: "224", "random",
+            "224-imagenet". The default is 64 pixels and RotNet. Up to 96 pixels the network is a ResNet of one eighth
+            of the paper's width, for a first look without a GPU; above that it is DenseNet-161.
+
+    Raises:
+        UserError: for any other word.
     """
     if word == "smoke":
         config = small_resnet_row("image_folder", word, data="image_folder", teacher="rotnet")
@@ -105,7 +119,7 @@ def _side_and_teacher(word: str | None) -> tuple[int | None, str | None]:
     teachers = [part for part in parts if part in TEACHERS]
     if max(len(sides), len(teachers)) > 1 or len(sides) + len(teachers) < len(parts):
         raise UserError(
-            f"--config=image_folder:{word}: the word is 'smoke', the side of the images in pixels, a teacher "
+            "the word is 'smoke', the side of the images in pixels, a teacher "
             f"({', '.join(TEACHERS)}), or both, such as 224-imagenet"
         )
     return (*sides, None)[0], (*teachers, None)[0]
@@ -113,7 +127,7 @@ def _side_and_teacher(word: str | None) -> tuple[int | None, str | None]:
 
 def _row(row: str, word: str | None, data: str, teacher: str, teacher_data: str) -> ml_collections.ConfigDict:
     if word not in (None, "smoke"):
-        raise UserError(f"--config={row}:{word}: the only word is 'smoke'")
+        raise UserError("the only word is 'smoke'")
     config = get_base_config()
     config.row = row
     config.word = word or ""
@@ -121,12 +135,6 @@ def _row(row: str, word: str | None, data: str, teacher: str, teacher_data: str)
     config.teacher.task = teacher
     config.teacher.data = teacher_data
     return config
-
-
-def _do_not_augment(config: ml_collections.ConfigDict) -> None:
-    config.pretrain.crop_padding_pixels = 0
-    config.pretrain.flip = False
-    config.pretrain.cutout_pixels = 0
 
 
 def _reduce_training(config: ml_collections.ConfigDict) -> None:

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 import tensorflow_datasets as tfds
+from absl import flags
 
-from brittle_jax import command_line, config, runtime
+from brittle_jax import command_line, config, console, runtime
+from brittle_jax.errors import UserError
 from brittle_jax.main import define_flags, main
 
 ROW = "--config=configs/xray_rotnet.py"
@@ -104,11 +106,11 @@ MISTAKES = {
     "odd size": (["--config=cifar10_random", "--config.data.image_size_pixels=30"], "give a multiple of 8"),
     "cutout larger than the image": (
         ["--config=cifar10_baseline", "--config.pretrain.cutout_pixels=40"],
-        "give less than data.image_size_pixels, 32",
+        "give less than --config.data.image_size_pixels, 32",
     ),
     "baseline elsewhere": (
         ["--config=cifar10_baseline", "--config.teacher.data=fashion_mnist"],
-        "the supervised baseline learns the anomaly-detection data itself, give 'cifar10'",
+        "the supervised baseline learns the anomaly-detection data itself: give 'cifar10'",
     ),
     "row": ([ROW, "--config.row=mine"], "row cannot be set"),
     "negated flag with a value": ([ROW, "--nooverwrite=true"], "overwrite"),
@@ -116,7 +118,7 @@ MISTAKES = {
     "random with data": ([ROW, "--config.teacher.task=random"], "leave it empty"),
     "a folder that a data set is not read from": (
         ["--config=cifar10_random", "--config.data.path=somewhere"],
-        "data.path='somewhere': cifar10 lies in --config.data.dir, leave it empty",
+        "--config.data.path='somewhere': cifar10 is read from --config.data.dir: leave it empty",
     ),
     "a size that is none": (["--config=image_folder:large"], "image_folder:large: the word is 'smoke', the side"),
 }
@@ -124,13 +126,13 @@ MISTAKES = {
 
 @pytest.fixture
 def run_in_process(monkeypatch, tmp_path, capsys):
-    """Runs the command here, in an empty folder; returns its exit code and what it printed to standard error."""
+    """Runs a command here, in an empty folder; returns its exit code and what it printed to standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runtime, "set_up", lambda: None)  # its settings of JAX would outlive the test
 
-    def run(*arguments):
+    def run(*arguments, command=main, define_flags=define_flags, needs_config=True):
         with pytest.raises(SystemExit) as stopped:
-            command_line.run(main, define_flags, ["main", *arguments])
+            command_line.run(command, define_flags, ["main", *arguments], needs_config=needs_config)
         return stopped.value.code, capsys.readouterr().err
 
     return run
@@ -162,19 +164,19 @@ def fail_after_a_full_disk():
 
 
 @pytest.mark.parametrize("fail", [write_to_a_full_disk, save_as_orbax_does_on_a_full_disk, fail_after_a_full_disk])
-def test_a_full_disk_is_one_line_and_exit_code_2(monkeypatch, capsys, fail):
-    monkeypatch.setattr(runtime, "set_up", lambda: None)
+def test_a_full_disk_is_one_line_and_exit_code_2(capsys, fail):
     with pytest.raises(SystemExit) as stopped:
         command_line.run(lambda arguments: fail(), define_flags, ["main", ROW])
     assert stopped.value.code == 2
-    assert re.fullmatch("error: the disk is full: free room on it.* goes on .*\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        "error: the disk is full: free some space and run the same command again .*\n", capsys.readouterr().err
+    )
 
 
-def test_any_other_error_is_not_taken_for_a_full_disk(monkeypatch):
+def test_any_other_error_is_not_taken_for_a_full_disk():
     def fail():
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(runtime, "set_up", lambda: None)
     with pytest.raises(OSError, match="Input/output error"):
         command_line.run(lambda arguments: fail(), define_flags, ["main", ROW])
 
@@ -186,8 +188,8 @@ BROKEN_CONFIGS = {
     "def get_config(word=None): return {}": "get_config returns a dict, not a ConfigDict",
     "def get_config(word=None): raise ValueError('one\\ntwo')": "ValueError: one two",
     "def get_config(word=None): return None if word else base()": "get_config returns a NoneType",
-    "def get_config(word=None): c = base(); c.distill.num_epoch = 3; return c": "distill.num_epoch is not a field "
-    ".did you mean distill.num_epochs",
+    "def get_config(word=None): c = base(); c.distill.num_epoch = 3; return c": "config.distill.num_epoch is not a "
+    "field .did you mean config.distill.num_epochs",
     "def get_config(word=None): c = base(); del c.seed; return c": "seed is missing",
     "def get_config(word=None): c = base(); c.distill.num_epochs = (1, 2); return c": "num_epochs",
 }
@@ -302,3 +304,137 @@ def test_the_package_itself_runs_nothing_and_says_what_does(arguments):
     finished = subprocess.run([sys.executable, "-m", "brittle_jax", *arguments], capture_output=True, text=True)
     assert finished.returncode == 2 and finished.stdout == ""
     assert f"did you mean python -m brittle_jax.main {arguments[0]}" in finished.stderr
+
+
+HEAVY = {"jax", "flax", "tensorflow_datasets", "grain", "sklearn", "torch", "tensorboardX"}
+
+
+@pytest.mark.parametrize("row", ["xray_rotnet:smoke", "cifar10_cifar_simclr", "image_folder:224-imagenet"])
+def test_parsing_imports_nothing_heavy(row):
+    program = f"""
+import sys
+from brittle_jax import command_line, main
+command_line.parse(["main", "--config={row}", "--config.distill.num_epochs=3"], main.define_flags)
+print(*sys.modules)
+"""
+    imported = subprocess.check_output([sys.executable, "-c", program], text=True).split()
+    assert "brittle_jax.recipes" in imported
+    assert not HEAVY & set(imported)
+
+
+def count_lines(arguments):
+    """Counts the lines of a file."""
+    with open(arguments.flags["file"], encoding="utf-8") as file:
+        console.say(str(len(file.readlines())))
+    if arguments.flags["strict"]:
+        raise UserError("the file has\nlines")
+
+
+def define_count_flags(flag_values):
+    flags.DEFINE_string("file", None, "the file to read", required=True, flag_values=flag_values)
+    flags.DEFINE_bool("strict", False, "allow no lines", flag_values=flag_values)
+
+
+def parse_count(*arguments):
+    return command_line.parse(["count", *arguments], define_count_flags, "Counts lines.", needs_config=False)
+
+
+def test_a_command_without_a_config_gets_its_flags():
+    arguments = parse_count("--file", "there", "--strict")
+    assert arguments.flags == {"file": "there", "strict": True}
+    assert arguments.config is None and arguments.recipe is None
+
+
+def test_a_command_without_a_config_does_its_work_and_exits_with_0(tmp_path, capsys):
+    (tmp_path / "three").write_text("1\n2\n3\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as stopped:
+        command_line.run(count_lines, define_count_flags, ["count", f"--file={tmp_path / 'three'}"], needs_config=False)
+    assert not stopped.value.code
+    assert capsys.readouterr() == ("3\n", "")
+
+
+MISTAKES_WITHOUT_CONFIG = {
+    "config": (["--file=x", "--config=xray_rotnet"], "--config is not a flag of this command"),
+    "field": (["--file=x", "--config.seed=1"], "--config.seed is not a flag of this command"),
+    "unknown flag": (["--fil=x"], "--fil is not a flag of this command .did you mean --file"),
+    "required flag missing": ([], "--file"),
+    "no value": (["--file"], "--file has no value: write --file=VALUE"),
+    "stray argument": (["--file=x", "y"], "'y' is a stray argument"),
+    "wrong boolean": (["--file=x", "--strict=perhaps"], "strict"),
+    "raised by the command": ([f"--file={os.devnull}", "--strict"], "the file has lines"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES_WITHOUT_CONFIG)
+def test_a_mistake_without_a_config_is_one_line_and_exit_code_2(run_in_process, case):
+    arguments, message = MISTAKES_WITHOUT_CONFIG[case]
+    code, printed = run_in_process(*arguments, command=count_lines, define_flags=define_count_flags, needs_config=False)
+    assert code == 2
+    assert re.fullmatch(f"error: .*{message}.*\n", printed), printed
+
+
+def test_help_without_a_config_speaks_of_the_flags_alone(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse_count("--help")
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("Counts lines.\n")
+    assert "--file" in printed and "--[no]strict" in printed and "--config" not in printed
+
+
+@pytest.mark.parametrize(
+    ("message", "printed"),
+    [
+        ("data.path=DIR: no such folder", "--config.data.path=DIR: no such folder"),
+        ("lower distill.learning_rate", "lower --config.distill.learning_rate"),
+        ("raise (data.patches.size_pixels).", "raise (--config.data.patches.size_pixels)."),
+        ("data.path or data.dir.", "--config.data.path or --config.data.dir."),
+        ("set --config.data.path", "set --config.data.path"),
+        ("config.data.path is not a field", "config.data.path is not a field"),
+        ("data.path='data.dir': no such folder", "--config.data.path='data.dir': no such folder"),
+        ("data.path=data.dir: no such folder", "--config.data.path=data.dir: no such folder"),
+        ("/home/data.path/train.csv is damaged", "/home/data.path/train.csv is damaged"),
+        ("data.path/train.csv is damaged", "data.path/train.csv is damaged"),
+        ("my-data.path, data.path-2 and data.path.bak", "my-data.path, data.path-2 and data.path.bak"),
+        ("old_data.path or data.paths", "old_data.path or data.paths"),
+        (r"C:\data.path\x", r"C:\data.path\x"),
+        ("data.pathology, data and seed", "data.pathology, data and seed"),
+    ],
+)
+def test_names_of_settings_become_flags_and_paths_stay(message, printed):
+    assert command_line.fields_as_flags(message) == printed
+
+
+def test_errors_and_warnings_of_a_command_name_flags(run_in_process, capsys):
+    def command(arguments):
+        console.warn("data.path holds few images")
+        raise UserError("the loss is nan: lower distill.learning_rate")
+
+    code, printed = run_in_process(ROW, command=command)
+    assert code == 2
+    assert printed.splitlines() == [
+        "warning: --config.data.path holds few images",
+        "error: the loss is nan: lower --config.distill.learning_rate",
+    ]
+    console.warn("data.path holds few images")  # of the library, without a command
+    assert capsys.readouterr().err == "warning: data.path holds few images\n"
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path):
+    program = f"""
+import tempfile
+import tensorflow_datasets as tfds
+from brittle_jax import command_line
+
+def look_up_what_is_not_there(arguments):
+    tfds.builder("cifar10", data_dir={str(tmp_path)!r})
+    print(tempfile.mkdtemp())
+
+command_line.run(look_up_what_is_not_there, lambda flag_values: None, needs_config=False)
+"""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    made = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
+    assert made.startswith(str(temporary))
+    assert list(temporary.iterdir()) == []

@@ -29,6 +29,10 @@ def test_these_rows_are_there():
     assert len(ROWS) == 36
 
 
+def test_every_teacher_that_is_named_exists():
+    assert config.AUXILIARY_TASKS == tuple(TASKS)
+
+
 def test_the_list_of_rows_has_every_file_once():
     text = (command_line.packaged_configs() / "README.md").read_text()
     assert sorted(re.findall(r"^\| `(\w+)\.py` \|", text, flags=re.MULTILINE)) == ROWS

@@ -43,8 +43,8 @@ def measure_brittleness(
     """Returns the input-gradient norm and the error of each image [M], and the terms of Equation 2 over all of them.
 
     Args:
-        representations: the teacher's; along path "student" its outputs are constants, and come from there. None: they are
-            computed here.
+        representations: the teacher's; along path "student" its outputs are constants, and come from there. None: they
+            are computed here.
         path: as in `input_gradient_norms`.
         folder: of the temporary file that holds many errors; None: the system's.
     """

@@ -1,7 +1,7 @@
 """Auxiliary tasks that teachers are pre-trained on (Sec. A.1), one module each.
 
 A task says what a batch becomes, what network it needs, and what its loss is: see `auxiliary.task.AuxiliaryTask`.
-A new task is one new module and one line in `TASKS`, and its name in `config.TASKS`.
+A new task is one new module, one line in `TASKS`, and its name in `config.AUXILIARY_TASKS`.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def build_task(name: str, recipe: Any, num_classes: int) -> AuxiliaryTask:
     task = TASKS[name](recipe, num_classes)
     if recipe.batch_size < task.least_batch_size:
         raise UserError(
-            f"pretrain.batch_size={recipe.batch_size}: {name} compares inputs, give at least {task.least_batch_size}"
+            f"pretrain.batch_size={recipe.batch_size}: {name} tells images apart: give at least {task.least_batch_size}"
         )
     return task
 
@@ -46,5 +46,7 @@ def _augmentation(recipe: Any) -> Augmentation:
 
 def _noise_deviation(recipe: Any) -> float:
     if not recipe.noise_deviation:
-        raise UserError("pretrain.noise_deviation=0.0: without noise the teacher is an autoencoder, name that")
+        raise UserError(
+            "pretrain.noise_deviation=0.0: without noise this is an autoencoder: use teacher.task='autoencoder'"
+        )
     return recipe.noise_deviation

@@ -14,8 +14,8 @@ from brittle_jax.run import workdir
 def check(config: ml_collections.ConfigDict) -> tuple[pathlib.Path, bool]:
     """Returns the folder that `teacher.from_run` names, and whether that run was on synthetic data.
 
-    A teacher that learned from the anomaly-detection data must come from the same split of them: it has learned from what
-    trained there, which must not be tested on here. See `check_same_images`, too.
+    A teacher that learned from the anomaly-detection data must come from the same split of them: it has learned from
+    what trained there, which must not be tested on here. See `check_same_images`, too.
 
     Raises:
         UserError: if that is no finished run, is damaged, or has another teacher.

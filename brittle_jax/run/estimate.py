@@ -159,8 +159,8 @@ class _Tried:
 class Rehearsal(Loop):
     """A loop that tries a few steps of each kind of work, and repeats what came out in place of all others.
 
-    A training ends with the weights of a few updates, a pass over images with the rows of a few batches: wrong numbers, of
-    the right shapes, with which the next stage can be tried.
+    A training ends with the weights of a few updates, a pass over images with the rows of a few batches: wrong numbers,
+    of the right shapes, with which the next stage can be tried.
     """
 
     def __init__(self, devices: DeviceGroup, batch_size: int):

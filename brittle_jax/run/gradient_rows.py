@@ -11,9 +11,9 @@ from brittle_jax.apply.brittleness import MeasuredBrittleness
 def write(path: pathlib.Path, measured: MeasuredBrittleness, images: np.ndarray, *, most_bytes: int, seed: int) -> None:
     """Writes an .npz file: norms of all images, errors of all of them or, if they are too large, of a sample.
 
-    Its arrays: `image` [M], indices of the images in the data set; `gradient_norm` [M] float32; `error` [K, F] float32 and
-    `error_image` [K], indices of the images that they are of; `error_mean` and `error_variance` [F] float64, over all M,
-    ddof 1.
+    Its arrays: `image` [M], indices of the images in the data set; `gradient_norm` [M] float32; `error` [K, F] float32
+    and `error_image` [K], indices of the images that they are of; `error_mean` and `error_variance` [F] float64, over
+    all M, ddof 1.
 
     Args:
         images: [M], the images that were measured.

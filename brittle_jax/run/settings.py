@@ -5,7 +5,7 @@ import pathlib
 import ml_collections
 
 from brittle_jax.apply.preprocessing import Preprocessing
-from brittle_jax.config import parse_range
+from brittle_jax.config import TASKS_WITHOUT_DATA, parse_range
 from brittle_jax.data.patches import PatchSettings
 from brittle_jax.data.splits import Splitting
 from brittle_jax.errors import UserError
@@ -62,6 +62,15 @@ def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is
         own = config.copy_and_resolve_references()
         own.teacher.from_run = ""
         return Borrowed(lender, is_synthetic, teacher_of(own, run))
+    if teacher.task in TASKS_WITHOUT_DATA:
+        if teacher.data:
+            raise UserError(
+                f"teacher.data={teacher.data!r}: the teacher {teacher.task} has no data set: leave it empty"
+            )
+        if config.pretrain.from_weights:
+            raise UserError(
+                f"pretrain.from_weights: the teacher {teacher.task} is not pre-trained here: leave it False"
+            )
     if teacher.task == "random":
         return random_teacher(config)
     if teacher.task == "imagenet":
@@ -70,6 +79,10 @@ def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is
             stand_in = Random(config.seed, "normal_images", teacher.batch_norm_batch_size)
         return Published(weights, config.network.name, image_shape, stand_in)
     is_own_data = teacher.data == config.data.name
+    if teacher.data == "image_folder" and not is_own_data:
+        raise UserError("teacher.data='image_folder': your own images can only teach a run on themselves")
+    if (teacher.data == "xray") != (config.data.name == "xray"):
+        raise UserError(f"teacher.data={teacher.data!r} does not go with data.name={config.data.name!r}")
     return Pretrained(
         task_name=teacher.task,
         dataset=teacher.data,

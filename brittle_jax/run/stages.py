@@ -13,7 +13,7 @@ from typing import Any
 from brittle_jax import console, files
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import DamagedError
-from brittle_jax.runtime import give_back_freed_memory
+from brittle_jax.heap import give_back_freed_memory
 
 _UNITS_PER_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
 

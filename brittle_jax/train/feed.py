@@ -50,7 +50,8 @@ def build_feed(
     """
     most = most_bytes_on_device // math.prod(images.shape)
     if devices.keeps_examples and len(indices) <= most:
-        # As many rows as the whole set has images: the number is compiled in, and all configurations then share a program.
+        # As many rows as the whole set has images: the number is compiled in, and all configurations then share a
+        # program.
         examples = _examples(images, indices, labels, targets, min(len(images), most))
         return _FromDevices(step, static, examples, training_order(len(indices), batch_size, seed), devices)
     reader = training_reader(images, indices, batch_size, seed, labels)

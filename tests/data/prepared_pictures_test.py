@@ -116,7 +116,7 @@ def test_a_range_that_cuts_values_is_warned_of(config, save, capsys):
 @pytest.mark.parametrize("text", ["4095", "0,1,2", "a,b", "5,5", "9,0", "0,inf", "nan,1"])
 def test_a_range_that_is_none_is_refused(config, text):
     config.data.intensity_range = text
-    with pytest.raises(UserError, match=f"--config.data.intensity_range='{text}': give two numbers"):
+    with pytest.raises(UserError, match=f"data.intensity_range='{text}': give two numbers"):
         validate(config)
 
 

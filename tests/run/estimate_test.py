@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from brittle_jax import command_line, main, rows
+from brittle_jax import command_line, main, runtime
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
 from brittle_jax.run import estimate, experiment
@@ -103,7 +103,8 @@ def test_compiling_is_told_apart_from_work(monkeypatch):
     assert calls == 5
 
 
-def test_the_command_tells_and_leaves_nothing(tmp_path, data_dir, capsys):
+def test_the_command_tells_and_leaves_nothing(monkeypatch, tmp_path, data_dir, capsys):
+    monkeypatch.setattr(runtime, "set_up", lambda: None)  # its settings of JAX would outlive the test
     arguments = [
         "main",
         "--config=cifar10_random:smoke",

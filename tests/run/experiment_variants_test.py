@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brittle_jax import command_line, main
+from brittle_jax import command_line, main, runtime
 from brittle_jax.models.layers import batch_norm
 from brittle_jax.models.network import ARCHITECTURES, Architecture
 from brittle_jax.recipes import densenet_row, small_resnet_row
@@ -119,7 +119,8 @@ def test_teacher_and_student_see_normal_training_images_alone(
 
 
 @pytest.mark.parametrize("num_anomalous", [0, 4])
-def test_own_pictures_run_without_those_that_cannot_be_read(tmp_path, data_dir, num_anomalous):
+def test_own_pictures_run_without_those_that_cannot_be_read(monkeypatch, tmp_path, data_dir, num_anomalous):
+    monkeypatch.setattr(runtime, "set_up", lambda: None)  # its settings of JAX would outlive the test
     rng = np.random.default_rng(0)
     for kind, count in (("normal", 20), ("scratch", num_anomalous)):
         for index in range(count):
