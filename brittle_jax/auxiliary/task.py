@@ -24,7 +24,7 @@ class AuxiliaryTask(Protocol):
     """Whether it cannot learn from images without a label."""
 
     learns_anomalies: bool
-    """Whether it is the supervised baseline: it learns the anomaly-detection data itself, anomalies included (Sec. 3.3)."""
+    """Whether it learns the anomaly-detection data itself, labelled anomalies included (Sec. 3.3)."""
 
     least_batch_size: int
     """How many inputs a batch must have at least."""

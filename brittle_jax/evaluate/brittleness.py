@@ -57,7 +57,7 @@ def input_gradient_norms(
 def gradient_norms_and_errors(
     student: NetworkFunction, teacher: NetworkFunction, images: jax.Array, *, path: str = "student"
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns each image's row of both terms of Eq. 2: `input_gradient_norms` [N], and the errors f(x) - h(x) [N, F]."""
+    """Returns each image's share in both terms of Eq. 2: `input_gradient_norms` [N] and errors f(x) - h(x) [N, F]."""
 
     def summed_loss(images):
         teacher_output = teacher(images)

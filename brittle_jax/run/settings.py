@@ -33,7 +33,7 @@ def preprocessing_of(config: ml_collections.ConfigDict) -> Preprocessing:
 
 
 def splitting_of(config: ml_collections.ConfigDict, *, learns_anomalies: bool) -> Splitting:
-    """Returns how the anomaly-detection data are split, if a supervised learner sees a share of the anomalies or none."""
+    """Returns how the anomaly-detection data are split; a supervised learner may see a share of the anomalies."""
     data = config.data
     anomalous_fraction = data.baseline_fraction if learns_anomalies else 0.0
     return Splitting(config.seed, data.train_fraction, data.calibration_fraction, anomalous_fraction)
