@@ -177,7 +177,7 @@ _CONFIG_HELP = (
 
 
 def _sort_arguments(
-    arguments: Sequence[str], own_flags: flags.FlagValues, takes_config: bool
+    arguments: Sequence[str], own_flags: flags.FlagValues, needs_config: bool
 ) -> tuple[list[str], list[str], list[str]]:
     """Splits the arguments into values of --config, overrides of its fields, and the command's own flags."""
     config_paths, overrides, own = [], [], []
@@ -188,11 +188,11 @@ def _sort_arguments(
         if match is None:
             raise UserError(f"{argument!r} is a stray argument: write every setting as --name=value")
         name, value = match.groups()
-        is_config = takes_config and (name == "config" or name.startswith("config."))
+        is_config = needs_config and (name == "config" or name.startswith("config."))
         is_bool = not is_config and name in own_flags and own_flags[name].boolean
         is_negated = name.startswith("no") and name[2:] in own_flags and own_flags[name[2:]].boolean
         if not is_config and name not in own_flags and not is_negated:
-            known = [f"--{flag}" for flag in (*(["config"] if takes_config else []), *own_flags)]
+            known = [f"--{flag}" for flag in (*(["config"] if needs_config else []), *own_flags)]
             raise UserError(f"--{name} is not a flag of this command{config_lib.nearest(f'--{name}', known)}")
         if value is None and not is_bool and not is_negated:
             if not remaining or remaining[0].startswith("--"):
