@@ -15,7 +15,7 @@ from brittle_jax.data.samples import Samples
 class Dataset:
     """S samples, each of one or more images, N images in all.
 
-    A sample is what is split, scored and reported: a picture, or a parcel. An image is what a network sees: the picture,
+    A sample is what is split, scored and reported: a picture or a parcel. An image is what a network sees: the picture,
     or one patch of one view of the parcel. A sample's score is the largest of its images' scores.
 
     Attributes:
@@ -27,12 +27,12 @@ class Dataset:
         views: names of the views of a sample; a single empty name if there is only one view.
         view_of_image: [N] int, index into `views`.
         read_view: indices of a sample and a view to the whole picture, [height, width, 3] uint8, for people to look at.
-        box_of_image: [N, 4] int, the part of its view that each image shows: top, left, bottom, right in pixels, which may
-            lie outside a picture that is too small; None if every image shows its whole view.
+        box_of_image: [N, 4] int, the part of its view that each image shows: top, left, bottom, right in pixels, which
+            may lie outside a picture that is too small; None if every image shows its whole view.
         skipped: samples left out because they cannot be read: id and reason.
-        intensity: of picture files, what their values were before conversion to 8 bits, ready for JSON: `bits`, the number
-            of pictures by bit depth; `lowest` and `highest` of all values; `range`, the values that became black and white
-            in pictures of more than 8 bits, None where the files tell. None for other data sets.
+        intensity: of picture files, what their values were before conversion to 8 bits, ready for JSON: `bits`, the
+            number of pictures by bit depth; `lowest` and `highest` of all values; `range`, the values that became black
+            and white in pictures of more than 8 bits, None if the files say. None for other data sets.
     """
 
     name: str

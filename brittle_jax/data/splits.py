@@ -46,8 +46,8 @@ class Lesson:
 def roles(dataset: Dataset, splitting: Splitting) -> np.ndarray:
     """Returns what each sample is for: [S], "train", "calibration", "test" or "unlabelled".
 
-    The data set's own split decides, or a draw if it has none. Of the training samples of each class a share is then set
-    aside for calibration.
+    The data set's own split decides, or a draw if it has none. A share of the training samples of each class is then
+    set aside for calibration.
     """
     samples = dataset.samples
     if samples.official_split is not None:
@@ -101,7 +101,8 @@ def limited_lesson(lesson: Lesson, seed: int, purpose: str, max_train_samples: i
 def identical_across_splits(dataset: Dataset, splitting: Splitting) -> list[list[str]]:
     """Returns ids of samples on different sides of the split that share a picture, in pairs, the tested one last.
 
-    The whole data set counts, whichever configurations run. What the supervised baseline learns from counts as training.
+    The whole data set counts, whichever configurations run. What the supervised baseline learns from counts as
+    training.
     """
     side = {"train": 0, "unlabelled": 0, "calibration": 1, "test": 2}
     sides = np.array([side[role] for role in roles(dataset, splitting)])
