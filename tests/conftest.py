@@ -12,7 +12,9 @@ import ml_collections
 import numpy as np
 import pytest
 
-from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.dataset import Dataset
+from brittle_jax.data.images import Images
+from brittle_jax.data.samples import Samples
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.recipes import densenet_row, small_resnet_row
@@ -28,29 +30,41 @@ ARCHITECTURES["mini"] = MINI
 REAL_DATA = pathlib.Path(__file__).parent.parent.parent / "shared" / "data"
 
 
-def make_image_set(pictures: np.ndarray, **changes) -> ImageSet:
-    """Returns pictures [S, H, W, 3] as an image set, all normal, one image a sample, but for `changes`."""
-    count = len(pictures)
+def make_dataset(pictures: np.ndarray, **changes) -> Dataset:
+    """Returns pictures [S, H, W, 3] as a data set, all normal, one image a sample.
+
+    Args:
+        changes: fields of `Dataset`, `Samples` or `Images` that differ, by name.
+    """
+    names = np.arange(len(pictures)).astype(str)
+    zeros = np.zeros(len(pictures), int)
     fields = {
-        "name": "image_folder",
-        "classes": ("normal", "anomalous"),
-        "synthetic": True,
-        "ids": np.arange(count).astype(str),
-        "labels": np.zeros(count, int),
-        "official_split": None,
-        "groups": np.arange(count).astype(str),
-        "digests": np.arange(count).astype(str)[:, None],
-        "skipped": (),
-        "intensity": None,
-        "sample_of_image": np.arange(count),
-        "views": ("",),
-        "view_of_image": np.zeros(count, int),
-        "read_image": lambda index: pictures[index],
-        "image_shape": pictures.shape[1:],
-        "read_view": lambda sample, view: pictures[sample],
-        "box_of_image": None,
+        "images": {"count": len(pictures), "shape": pictures.shape[1:], "read": lambda index: pictures[index]},
+        "samples": {
+            "classes": ("normal", "anomalous"),
+            "ids": names,
+            "labels": zeros,
+            "official_split": None,
+            "groups": names,
+            "digests": names[:, None],
+        },
+        "dataset": {
+            "name": "image_folder",
+            "synthetic": True,
+            "sample_of_image": np.arange(len(pictures)),
+            "views": ("",),
+            "view_of_image": zeros,
+            "read_view": lambda sample, view: pictures[sample],
+            "box_of_image": None,
+            "skipped": (),
+            "intensity": None,
+        },
     }
-    return ImageSet(**fields | changes)
+    images, samples, dataset = (
+        {name: changes.pop(name, value) for name, value in of.items()} for of in fields.values()
+    )
+    assert not changes, f"no such fields: {changes}"
+    return Dataset(samples=Samples(**samples), images=Images(**images), **dataset)
 
 
 @pytest.fixture(scope="session")

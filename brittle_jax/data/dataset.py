@@ -15,8 +15,8 @@ from brittle_jax.data.samples import Samples
 class Dataset:
     """S samples, each of one or more images, N images in all.
 
-    A sample is what is split, scored and reported: a picture, or a parcel. An image is what a network sees: the
-    picture, or one patch of one view of the parcel. A sample's score is the largest of its images' scores.
+    A sample is what is split, scored and reported: a picture or a parcel. An image is what a network sees: the picture,
+    or one patch of one view of the parcel. A sample's score is the largest of its images' scores.
 
     Attributes:
         name: such as "cifar10".
@@ -32,7 +32,7 @@ class Dataset:
         skipped: samples left out because they cannot be read: id and reason.
         intensity: of picture files, what their values were before conversion to 8 bits, ready for JSON: `bits`, the
             number of pictures by bit depth; `lowest` and `highest` of all values; `range`, the values that became black
-            and white in pictures of more than 8 bits, None where the files tell. None for other data sets.
+            and white in pictures of more than 8 bits, None if the files say. None for other data sets.
     """
 
     name: str

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-_REMEMBERED_BYTES = 2**28  # CIFAR-10 takes 184 million
+MOST_CACHED_BYTES = 2**28  # CIFAR-10 takes 184 million
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +27,18 @@ class Images:
         return self.count
 
     @property
-    def cached_bytes(self) -> int:
-        """Memory that `cached` takes: 0 where there are too many images to keep."""
-        size = self.count * math.prod(self.shape)
-        return size if size <= _REMEMBERED_BYTES else 0
+    def num_bytes(self) -> int:
+        """Memory that all images take together."""
+        return self.count * math.prod(self.shape)
 
-    def cached(self) -> "Images":
-        """Returns the same images, each decoded once if all of them fit into 256 MiB; else unchanged."""
-        if not self.cached_bytes:
+    @property
+    def cached_bytes(self) -> int:
+        """Memory that `cached` takes by default: 0 if there are too many images to keep."""
+        return self.num_bytes if self.num_bytes <= MOST_CACHED_BYTES else 0
+
+    def cached(self, most_bytes: int = MOST_CACHED_BYTES) -> "Images":
+        """Returns the same images, each decoded once if all of them fit into `most_bytes`; else unchanged."""
+        if self.num_bytes > most_bytes:
             return self
         decoded = np.empty((self.count, *self.shape), np.uint8)  # untouched memory takes no room
         is_valid = np.zeros(self.count, bool)

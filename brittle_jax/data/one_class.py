@@ -42,8 +42,8 @@ def configurations(
 
     Args:
         requested: as in `choose`.
-        max_train_samples, max_test_samples: of each configuration's normal training samples, and of its normal and of
-            its anomalous test samples, use so many; 0: all.
+        max_train_samples: of each configuration's normal training samples, use so many; 0: all.
+        max_test_samples: of its normal test samples, and of its anomalous ones, use so many; 0: all.
 
     Raises:
         UserError: for a name that does not exist, or if a class has no samples.

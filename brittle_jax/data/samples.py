@@ -14,8 +14,7 @@ class Samples:
         classes: names of the labels.
         ids: [S] str.
         labels: [S] int, index into `classes`; -1 without a label.
-        official_split: [S] str, "train", "calibration", "test" or "unlabelled"; None if the data set has no split of
-            its own.
+        official_split: [S] str, "train", "calibration", "test" or "unlabelled"; None if the data set has no split.
         groups: [S] str; samples of one group, such as pictures of one object, are never split apart.
         digests: [S, V] str, one for each view; equal digests mean equal stored pictures.
     """

@@ -46,7 +46,7 @@ class Lesson:
 def roles(dataset: Dataset, splitting: Splitting) -> np.ndarray:
     """Returns what each sample is for: [S], "train", "calibration", "test" or "unlabelled".
 
-    The data set's own split decides, or a draw if it has none. Of the training samples of each class a share is then
+    The data set's own split decides, or a draw if it has none. A share of the training samples of each class is then
     set aside for calibration.
     """
     samples = dataset.samples

@@ -39,18 +39,18 @@ def made(cifar10_config, tmp_path, monkeypatch):
 
 def test_the_four_files_are_prepared_without_tensorflow(made, cifar10_config):
     cifar10_config.data.image_size_pixels = 28
-    images = load("fashion_mnist", cifar10_config)
-    assert images.synthetic is False
-    assert images.official_split.tolist() == ["train"] * 30 + ["test"] * 10
+    dataset = load("fashion_mnist", cifar10_config)
+    assert dataset.synthetic is False
+    assert dataset.samples.official_split.tolist() == ["train"] * 30 + ["test"] * 10
     pixels, labels = (np.concatenate(parts) for parts in zip(made["train"], made["test"], strict=True))
-    assert images.labels.tolist() == labels.tolist()
+    assert dataset.samples.labels.tolist() == labels.tolist()
     for index in (0, 29, 30, 39):
-        np.testing.assert_array_equal(images.read_image(index), np.repeat(pixels[index], 3, axis=-1))
+        np.testing.assert_array_equal(dataset.images.read(index), np.repeat(pixels[index], 3, axis=-1))
 
 
 def test_files_compressed_otherwise_are_the_same(made, cifar10_config, tmp_path):
     write(tmp_path / fashion_mnist.FOLDER, *made["train"], "train", level=1)
-    assert len(load("fashion_mnist", cifar10_config).ids) == 40
+    assert len(load("fashion_mnist", cifar10_config).samples.ids) == 40
 
 
 def test_other_content_is_refused(made, cifar10_config, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.image_folder import list_pictures
 from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.splits import Splitting
 from brittle_jax.errors import UserError
 from tests.data.folders import save
 
@@ -18,21 +19,21 @@ _NOBODY = 65534
 
 
 def test_a_folder_is_read_with_its_kinds_of_anomalies(config):
-    images = load("image_folder", config)
-    assert images.classes == ("normal", "dent", "scratch")
-    assert images.synthetic is False and images.official_split is None
-    assert images.ids.tolist()[:2] == ["dent/2.tif", "dent/deep/1.bmp"]
-    assert np.bincount(images.labels).tolist() == [6, 2, 1]
-    assert images.read_image(3).shape == images.image_shape == (32, 32, 3)
-    assert images.read_view(3, 0).shape == (20, 30, 3)
-    assert images.skipped == ()
+    dataset = load("image_folder", config)
+    assert dataset.samples.classes == ("normal", "dent", "scratch")
+    assert dataset.synthetic is False and dataset.samples.official_split is None
+    assert dataset.samples.ids.tolist()[:2] == ["dent/2.tif", "dent/deep/1.bmp"]
+    assert np.bincount(dataset.samples.labels).tolist() == [6, 2, 1]
+    assert dataset.images.read(3).shape == dataset.images.shape == (32, 32, 3)
+    assert dataset.read_view(3, 0).shape == (20, 30, 3)
+    assert dataset.skipped == ()
 
 
 def test_hidden_and_other_files_do_not_count(config, folder):
     for name in ("normal/.hidden.png", "normal/notes.txt", "normal/Thumbs.db", "normal/.cache/0.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
-    assert len(load("image_folder", config).ids) == 9
+    assert len(load("image_folder", config).samples.ids) == 9
 
 
 @pytest.mark.parametrize(
@@ -40,9 +41,9 @@ def test_hidden_and_other_files_do_not_count(config, folder):
 )
 def test_odd_names_are_read(config, folder, name):
     save(folder / "normal" / name)
-    images = load("image_folder", config)
-    assert sum(str(sample).startswith("normal/") for sample in images.ids) == 7
-    for sample in images.ids:
+    dataset = load("image_folder", config)
+    assert sum(str(sample).startswith("normal/") for sample in dataset.samples.ids) == 7
+    for sample in dataset.samples.ids:
         str(sample).encode()  # can be written to any file
 
 
@@ -75,15 +76,15 @@ def test_a_path_that_cannot_be_is_refused(config, path):
 
 def test_a_folder_of_anomalies_may_have_any_name(config, folder):
     (folder / "dent").rename(folder / os.fsdecode(b"d\xff"))
-    images = load("image_folder", config)
-    assert images.classes == ("normal", "d\\xff", "scratch")
-    assert len(images.ids) == 9
+    dataset = load("image_folder", config)
+    assert dataset.samples.classes == ("normal", "d\\xff", "scratch")
+    assert len(dataset.samples.ids) == 9
 
 
 def test_pictures_that_do_not_count_are_mentioned(config, folder, capsys):
     (folder / "normal" / "photo.psd").write_bytes(b"x")
     save(folder / "loose.png")
-    assert len(load("image_folder", config).ids) == 9
+    assert len(load("image_folder", config).samples.ids) == 9
     printed = capsys.readouterr().err
     assert "normal: left out 1 file that is not a picture by its name, normal/photo.psd\n" in printed
     assert "own: left out 1 picture that lies in no folder, loose.png\n" in printed
@@ -97,13 +98,13 @@ def test_pictures_that_do_not_count_are_mentioned(config, folder, capsys):
 
 def test_a_link_between_folders_of_classes_is_not_followed(config, folder):
     os.symlink(folder / "scratch", folder / "normal" / "scratch")
-    assert len(load("image_folder", config).ids) == 9
+    assert len(load("image_folder", config).samples.ids) == 9
 
 
 def test_a_link_inside_the_folder_is_followed(config, folder):
     os.symlink(folder / "normal" / "0.png", folder / "normal" / "again.png")
-    images = load("image_folder", config)
-    assert "normal/again.png" in images.ids and images.skipped == ()
+    dataset = load("image_folder", config)
+    assert "normal/again.png" in dataset.samples.ids and dataset.skipped == ()
 
 
 @pytest.mark.parametrize(
@@ -161,8 +162,12 @@ def test_few_normal_pictures_are_warned_of(config, folder, capsys):
 def test_masks_are_left_out_with_a_warning(config, folder, capsys):
     for place in ("ground_truth/dent/2.png", "dent/2_mask.tif", "scratch/Ground_Truth/0.png", "normal/0_MASK.png"):
         save(folder / place)
-    images = load("image_folder", config)
-    assert np.bincount(images.labels).tolist() == [6, 2, 1] and images.classes == ("normal", "dent", "scratch")
+    dataset = load("image_folder", config)
+    assert np.bincount(dataset.samples.labels).tolist() == [6, 2, 1] and dataset.samples.classes == (
+        "normal",
+        "dent",
+        "scratch",
+    )
     assert "own: left out 4 masks, such as dent/2_mask.tif\n" in capsys.readouterr().err
 
 
@@ -187,8 +192,8 @@ def test_folders_that_are_called_normal_are_no_anomalies(config, folder, place, 
 def test_inside_normal_folders_may_have_any_name(config, folder):
     save(folder / "normal" / "good" / "0.png")
     (folder / "ok").mkdir()  # and one without pictures is none
-    images = load("image_folder", config)
-    assert np.bincount(images.labels).tolist() == [7, 2, 1]
+    dataset = load("image_folder", config)
+    assert np.bincount(dataset.samples.labels).tolist() == [7, 2, 1]
 
 
 def test_a_folder_without_normal_says_what_it_holds_and_what_else_can_be_given(config, folder):
@@ -221,7 +226,9 @@ def test_a_class_of_mvtec_that_was_moved_by_hand_is_read_once_its_normal_picture
         load("image_folder", config)
     (folder / "Normal").rename(folder / "normal" / "more")
     (folder / "test" / "good").rename(folder / "normal" / "good")
-    (configuration,) = one_class.configurations(load("image_folder", config), config)
+    (configuration,) = one_class.configurations(
+        load("image_folder", config), "all", Splitting(seed=0, train_fraction=0.8)
+    )
     assert configuration.test_labels.sum() == 4
     assert "left out 4 masks, such as ground_truth/broken/000_mask.png" in capsys.readouterr().err
 
@@ -229,8 +236,8 @@ def test_a_class_of_mvtec_that_was_moved_by_hand_is_read_once_its_normal_picture
 def test_kinds_whose_names_have_a_word_for_normal_or_masks_are_warned_of(config, folder, capsys):
     for name in ("Normal pictures", "normal_test", "masks", "not_ok", "no-good", "non normal", "ab.normal", "goodness"):
         save(folder / name / "0.png")
-    images = load("image_folder", config)
-    assert len(images.classes) == 3 + 8 and len(images.ids) == 9 + 8
+    dataset = load("image_folder", config)
+    assert len(dataset.samples.classes) == 3 + 8 and len(dataset.samples.ids) == 9 + 8
     printed = capsys.readouterr().err.splitlines()
     assert [line for line in printed if "anomaly" in line] == [
         f"warning: {folder}: Normal pictures, normal_test count as kinds of anomaly, though their names say normal",

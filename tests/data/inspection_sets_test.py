@@ -8,10 +8,9 @@ import pytest
 
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.splits import Splitting
 from brittle_jax.errors import UserError
-from brittle_jax.run import experiment
 from tests.data.folders import save
-from tests.small_runs import read, shrink
 
 
 def write_mvtec(folder, parts):
@@ -63,10 +62,10 @@ def write_real_iad(folder, sizes="realiad_1024", jsons="realiad_jsons/realiad_js
         (folder / jsons / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def counts(images):
+def counts(dataset):
     """Returns how many samples there are of each class and split."""
-    labels = [images.classes[label] for label in images.labels]
-    return dict(collections.Counter(zip(labels, images.official_split.tolist(), strict=True)))
+    labels = [dataset.samples.classes[label] for label in dataset.samples.labels]
+    return dict(collections.Counter(zip(labels, dataset.samples.official_split.tolist(), strict=True)))
 
 
 def said_of_kinds(capsys):
@@ -78,15 +77,15 @@ def test_mvtec_is_read_as_published(config, tmp_path, capsys):
     write_mvtec(tmp_path / "bottle", BOTTLE)
     (tmp_path / "bottle" / "license.txt").write_text("free")
     config.data.path = str(tmp_path / "bottle")
-    images = load("image_folder", config)
-    assert images.name == "image_folder" and images.classes == ("normal", "broken", "scratch")
-    assert counts(images) == {
+    dataset = load("image_folder", config)
+    assert dataset.name == "image_folder" and dataset.samples.classes == ("normal", "broken", "scratch")
+    assert counts(dataset) == {
         ("normal", "train"): 22,
         ("normal", "test"): 4,
         ("broken", "test"): 3,
         ("scratch", "test"): 2,
     }
-    assert images.ids.tolist()[:4] == ["test/broken/000.png", "test/broken/001.png", "test/broken/002.png"] + [
+    assert dataset.samples.ids.tolist()[:4] == ["test/broken/000.png", "test/broken/001.png", "test/broken/002.png"] + [
         "test/good/000.png"
     ]
     output = capsys.readouterr()
@@ -104,10 +103,10 @@ def test_the_validation_pictures_of_mvtec_loco_calibrate(config, tmp_path):
     write_mvtec(tmp_path / "juice_bottle", parts)
     save(tmp_path / "juice_bottle" / "ground_truth" / "logical_anomalies" / "000" / "000.png")
     config.data.path = str(tmp_path / "juice_bottle")
-    images = load("image_folder", config)
-    (configuration,) = one_class.configurations(images, config)
+    dataset = load("image_folder", config)
+    (configuration,) = one_class.configurations(dataset, "all", Splitting(seed=0, train_fraction=0.8))
     assert len(configuration.train) == 20
-    assert images.ids[configuration.calibration].tolist() == [
+    assert dataset.samples.ids[configuration.calibration].tolist() == [
         f"validation/good/{number:03d}.png" for number in range(3)
     ]
     assert configuration.test_labels.tolist() == [0, 0, 1, 1]
@@ -116,8 +115,8 @@ def test_the_validation_pictures_of_mvtec_loco_calibrate(config, tmp_path):
 def test_what_is_no_part_of_mvtecs_layout_is_left_out_with_a_warning(config, tmp_path, capsys):
     write_mvtec(tmp_path / "bottle", {**BOTTLE, "extra": 2, ".cache": 1, "train/rusty": 2})
     config.data.path = str(tmp_path / "bottle")
-    images = load("image_folder", config)
-    assert counts(images)["rusty", "train"] == 2 and len(images.ids) == 33
+    dataset = load("image_folder", config)
+    assert counts(dataset)["rusty", "train"] == 2 and len(dataset.samples.ids) == 33
     warnings = capsys.readouterr().err
     assert "left out extra, which is not part of MVTec AD's layout\n" in warnings
     assert "2 anomalous pictures marked train (2 rusty) will not be tested; only the linear probe" in warnings
@@ -128,8 +127,8 @@ def test_masks_in_mvtecs_layout_are_left_out_with_a_warning(config, tmp_path, ca
     for place in ("test/bad/000_mask.png", "train/good/000_MASK.png", "test/Ground_Truth/bad/000.png"):
         save(tmp_path / "bottle" / place)
     config.data.path = str(tmp_path / "bottle")
-    images = load("image_folder", config)
-    assert counts(images) == {("normal", "train"): 20, ("normal", "test"): 4, ("bad", "test"): 2}
+    dataset = load("image_folder", config)
+    assert counts(dataset) == {("normal", "train"): 20, ("normal", "test"): 4, ("bad", "test"): 2}
     assert "bottle: left out 5 masks, such as test/Ground_Truth/bad/000.png\n" in capsys.readouterr().err
 
 
@@ -170,28 +169,18 @@ def test_a_published_layout_without_normal_pictures_is_refused(config, tmp_path)
 def test_a_published_split_without_normal_test_pictures_does_not_speak_of_fractions(config, tmp_path):
     write_mvtec(tmp_path / "bottle", {"train/good": 3, "test/bad": 1})
     config.data.path = str(tmp_path / "bottle")
-    images = load("image_folder", config)
-    with pytest.raises(UserError, match="no normal test samples: the split that is given has none, mark some as test$"):
-        one_class.configurations(images, config)
-
-
-def test_a_run_on_mvtec_tests_what_is_published(config, data_dir, tmp_path):
-    write_mvtec(tmp_path / "bottle", BOTTLE)
-    config = shrink(config)
-    config.network.name, config.teacher.task, config.teacher.data = "mini", "random", ""
-    config.data.dir, config.data.path = data_dir, str(tmp_path / "bottle")
-    experiment.run(config, tmp_path / "run")
-    (results,) = read(tmp_path / "run", "results.json")["configurations"]
-    assert results["num_test_normal"] == 4 and results["num_test_anomalous"] == 5
+    dataset = load("image_folder", config)
+    with pytest.raises(UserError, match="no normal test samples: the given split has none, mark some as test$"):
+        one_class.configurations(dataset, "all", Splitting(seed=0, train_fraction=0.8))
 
 
 def test_visa_is_read_by_its_split_file(config, tmp_path, capsys):
     write_visa(tmp_path / "VisA")
     config.data.path = str(tmp_path / "VisA" / "candle")
-    images = load("image_folder", config)
-    assert images.classes == ("normal", "anomaly")
-    assert counts(images) == {("normal", "train"): 20, ("normal", "test"): 4, ("anomaly", "test"): 3}
-    assert images.ids.tolist()[0] == "Data/Images/Anomaly/000.JPG"
+    dataset = load("image_folder", config)
+    assert dataset.samples.classes == ("normal", "anomaly")
+    assert counts(dataset) == {("normal", "train"): 20, ("normal", "test"): 4, ("anomaly", "test"): 3}
+    assert dataset.samples.ids.tolist()[0] == "Data/Images/Anomaly/000.JPG"
     assert said_of_kinds(capsys) == [
         "  normal   24 pictures  20 train, 4 test  Data/Images/Normal/",
         "  anomaly   3 pictures  3 test            Data/Images/Anomaly/",
@@ -214,15 +203,15 @@ def test_a_split_of_visa_may_be_written_on_windows(config, tmp_path):
     text = table.read_text(encoding="utf-8").replace("/", "\\").replace(",train,normal,", ",TRAIN,Normal,")
     table.write_text(text, encoding="utf-8")
     config.data.path = str(tmp_path / "VisA" / "candle")
-    images = load("image_folder", config)
-    assert counts(images) == {("normal", "train"): 20, ("normal", "test"): 4, ("anomaly", "test"): 3}
+    dataset = load("image_folder", config)
+    assert counts(dataset) == {("normal", "train"): 20, ("normal", "test"): 4, ("anomaly", "test"): 3}
 
 
 def test_an_object_may_be_the_working_folder(config, tmp_path, monkeypatch):
     write_visa(tmp_path / "VisA")
     monkeypatch.chdir(tmp_path / "VisA" / "candle")
     config.data.path = "."
-    assert len(load("image_folder", config).ids) == 27
+    assert len(load("image_folder", config).samples.ids) == 27
 
 
 @pytest.mark.parametrize(
@@ -264,11 +253,13 @@ def test_a_split_of_visa_that_does_not_hold_is_refused(config, tmp_path, old, ne
 def test_real_iad_is_read_by_the_json_of_its_object(config, tmp_path, capsys, sizes, jsons):
     write_real_iad(tmp_path, sizes, jsons, ["audiojack"])
     config.data.path = str(tmp_path / sizes / "audiojack")
-    images = load("image_folder", config)
-    assert images.classes == ("normal", "BX")
-    assert counts(images) == {("normal", "train"): 25, ("normal", "test"): 9, ("BX", "test"): 1}
-    assert images.ids.tolist()[0] == "NG/BX/S0001/audiojack_0001_NG_BX_C1_20230922.jpg"
-    assert images.groups.tolist() == ["NG/BX/S0001"] * 5 + [f"OK/S{number:04d}" for number in range(6) for _ in "12345"]
+    dataset = load("image_folder", config)
+    assert dataset.samples.classes == ("normal", "BX")
+    assert counts(dataset) == {("normal", "train"): 25, ("normal", "test"): 9, ("BX", "test"): 1}
+    assert dataset.samples.ids.tolist()[0] == "NG/BX/S0001/audiojack_0001_NG_BX_C1_20230922.jpg"
+    assert dataset.samples.groups.tolist() == ["NG/BX/S0001"] * 5 + [
+        f"OK/S{number:04d}" for number in range(6) for _ in "12345"
+    ]
     assert said_of_kinds(capsys) == [
         "  normal  34 pictures  25 train, 9 test  OK/, NG/",
         "  BX       1 picture   1 test            NG/BX/S0001/",
@@ -365,4 +356,4 @@ def test_an_object_of_visa_may_be_a_link(config, tmp_path):
     (tmp_path / "VisA" / "candle").rename(tmp_path / "elsewhere")
     (tmp_path / "VisA" / "candle").symlink_to(tmp_path / "elsewhere")
     config.data.path = str(tmp_path / "VisA" / "candle")
-    assert len(load("image_folder", config).ids) == 27
+    assert len(load("image_folder", config).samples.ids) == 27

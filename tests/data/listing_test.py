@@ -19,22 +19,22 @@ def elsewhere(tmp_path):
 
 def test_a_link_that_was_put_into_the_folder_itself_is_followed(config, folder, elsewhere):
     (folder / "crack").symlink_to(elsewhere)
-    images = load("image_folder", config)
-    assert np.bincount(images.labels).tolist() == [6, 30, 2, 1]
-    assert "crack/00.png" in images.ids
+    dataset = load("image_folder", config)
+    assert np.bincount(dataset.samples.labels).tolist() == [6, 30, 2, 1]
+    assert "crack/00.png" in dataset.samples.ids
 
 
 def test_the_folder_of_normal_pictures_may_be_a_link(config, folder, elsewhere):
     (folder / "normal").rename(folder.parent / "before")
     (folder / "normal").symlink_to(elsewhere)
-    assert np.bincount(load("image_folder", config).labels).tolist() == [30, 2, 1]
+    assert np.bincount(load("image_folder", config).samples.labels).tolist() == [30, 2, 1]
 
 
 def test_the_named_folder_may_be_a_link(config, folder):
     link = folder.parent / "link"
     link.symlink_to(folder)
     config.data.path = str(link)
-    assert len(load("image_folder", config).ids) == 9
+    assert len(load("image_folder", config).samples.ids) == 9
 
 
 def test_a_link_further_below_is_refused_once(config, folder, elsewhere):
@@ -52,7 +52,7 @@ def test_a_link_to_what_holds_the_folder_is_refused(config, folder):
 def test_a_link_in_a_linked_folder_is_refused_if_it_leads_out_of_that(config, folder, elsewhere, tmp_path):
     (folder / "crack").symlink_to(elsewhere)
     (elsewhere / "again.png").symlink_to(elsewhere / "00.png")
-    assert "crack/again.png" in load("image_folder", config).ids
+    assert "crack/again.png" in load("image_folder", config).samples.ids
     save(tmp_path / "third" / "0.png")
     (elsewhere / "third").symlink_to(tmp_path / "third")
     with pytest.raises(UserError, match=r"1 of 41 .*: 'crack/third' \(a link that leads out of the folder\);"):

@@ -15,28 +15,28 @@ from tests.conftest import REAL_DATA
 
 
 def test_stand_ins_have_the_format_of_the_originals(cifar10_config):
-    images = load("cifar10", cifar10_config)
-    assert images.synthetic
-    assert images.classes == tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
-    assert images.read_image(0).shape == images.image_shape == (32, 32, 3)
-    assert len(set(images.ids)) == len(images.ids)
+    dataset = load("cifar10", cifar10_config)
+    assert dataset.synthetic
+    assert dataset.samples.classes == tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+    assert dataset.images.read(0).shape == dataset.images.shape == (32, 32, 3)
+    assert len(set(dataset.samples.ids)) == len(dataset.samples.ids)
 
 
 def test_fashion_mnist_becomes_32_pixels_and_three_equal_channels(cifar10_config):
-    image = load("fashion_mnist", cifar10_config).read_image(3)
+    image = load("fashion_mnist", cifar10_config).images.read(3)
     assert image.shape == (32, 32, 3)
     assert (image == image[..., :1]).all()
     assert image.std() > 0
 
 
 def test_parcels_are_read_as_patches_of_two_views(xray_config):
-    images = load("xray", xray_config)
-    assert images.synthetic
-    assert len(images.ids) == 26
-    assert images.read_image(0).shape == (64, 64, 3)
+    dataset = load("xray", xray_config)
+    assert dataset.synthetic
+    assert len(dataset.samples.ids) == 26
+    assert dataset.images.read(0).shape == (64, 64, 3)
     for parcel in range(26):
-        assert set(images.view_of_image[images.sample_of_image == parcel]) == {0, 1}
-    assert (np.bincount(images.labels) == [20, 6]).all()
+        assert set(dataset.view_of_image[dataset.sample_of_image == parcel]) == {0, 1}
+    assert (np.bincount(dataset.samples.labels) == [20, 6]).all()
 
 
 def test_an_example_is_the_same_from_the_same_seed():
@@ -50,10 +50,10 @@ def test_an_example_is_the_same_from_the_same_seed():
 def test_parcels_in_many_splits_stay_in_order(xray_config, tmp_path, monkeypatch):
     monkeypatch.setattr(xray_parcels, "_SPLIT_BYTES", 10 * 3 * 96**2)  # ten parcels each
     xray_config.data.dir = str(tmp_path)
-    images = load("xray", xray_config)
+    dataset = load("xray", xray_config)
     assert len(list(tmp_path.rglob("*.array_record*"))) == 3
     expected = [f"soc_{number:05d}" for number in range(20)] + [f"threat_{number:05d}" for number in range(6)]
-    assert images.ids.tolist() == expected
+    assert dataset.samples.ids.tolist() == expected
 
 
 def test_examples_are_stored_as_they_are_made(xray_config):
@@ -128,8 +128,8 @@ def test_unit_range_ends_at_0_and_1():
 def test_the_real_data_sets_are_read_without_tensorflow(cifar10_config, real_tfds):
     assert REAL_DATA.is_dir()
     cifar10_config.data.dir = real_tfds
-    images = load("cifar10", cifar10_config)
-    assert not images.synthetic
-    assert np.bincount(images.labels[images.official_split == "train"]).tolist() == [5000] * 10
-    assert np.bincount(images.labels[images.official_split == "test"]).tolist() == [1000] * 10
+    dataset = load("cifar10", cifar10_config)
+    assert not dataset.synthetic
+    assert np.bincount(dataset.samples.labels[dataset.samples.official_split == "train"]).tolist() == [5000] * 10
+    assert np.bincount(dataset.samples.labels[dataset.samples.official_split == "test"]).tolist() == [1000] * 10
     assert "tensorflow" not in sys.modules

@@ -17,13 +17,13 @@ def test_a_picture_is_the_same_array_in_every_class_and_split(config, folder):
     for place in ("normal/twin.png", "scratch/twin.png", "dent/deep/twin.png"):
         save(folder / place, 99)
         (folder / place).write_bytes((folder / "normal/twin.png").read_bytes())
-    images = load("image_folder", config)
-    twins = [index for index, sample in enumerate(images.ids) if sample.endswith("twin.png")]
-    first, *others = (images.read_image(index) for index in twins)
+    dataset = load("image_folder", config)
+    twins = [index for index, sample in enumerate(dataset.samples.ids) if sample.endswith("twin.png")]
+    first, *others = (dataset.images.read(index) for index in twins)
     assert len(others) == 2
     for other in others:
         np.testing.assert_array_equal(first, other)
-    assert len(np.unique(images.digests[twins])) == 1
+    assert len(np.unique(dataset.samples.digests[twins])) == 1
 
 
 def test_changed_files_are_read_again_and_unchanged_ones_are_not(config, folder, capsys):
@@ -34,8 +34,8 @@ def test_changed_files_are_read_again_and_unchanged_ones_are_not(config, folder,
     save(folder / "normal" / "0.png", 230)
     os.utime(folder / "normal" / "0.png", ns=(0, 0))
     after = load("image_folder", config)
-    index = after.ids.tolist().index("normal/0.png")
-    assert np.abs(after.read_image(index).astype(int) - before.read_image(index)).mean() > 200
+    index = after.samples.ids.tolist().index("normal/0.png")
+    assert np.abs(after.images.read(index).astype(int) - before.images.read(index)).mean() > 200
     assert before.identity() != after.identity()
 
 
@@ -71,9 +71,9 @@ def test_bad_pictures_end_the_run_with_all_of_them_named(config, folder):
 def test_bad_pictures_can_be_left_out(config, folder, capsys):
     spoil(folder)
     config.data.on_bad_image = "skip"
-    images = load("image_folder", config)
-    assert dict(images.skipped) == SPOILED
-    assert len(images.ids) == 9
+    dataset = load("image_folder", config)
+    assert dict(dataset.skipped) == SPOILED
+    assert len(dataset.samples.ids) == 9
     assert "6 of 15 samples cannot be used" in capsys.readouterr().err
     config.data.on_bad_image = "fail"
     with pytest.raises(UserError, match="6 of 15"):
@@ -88,7 +88,7 @@ def test_mended_files_are_looked_at_again(config, folder):
         load("image_folder", config)
     (folder / "normal" / "link.png").unlink()
     shutil.copy2(outside, folder / "normal" / "link.png")  # of the same size and time
-    assert len(load("image_folder", config).ids) == 10
+    assert len(load("image_folder", config).samples.ids) == 10
 
 
 def test_swapped_files_of_one_size_and_time_are_read_again(config, folder):
@@ -96,13 +96,13 @@ def test_swapped_files_of_one_size_and_time_are_read_again(config, folder):
     for file, value in ((one, 10), (other, 200)):
         save(file, value)
         os.utime(file, ns=(0, 0))
-    images = load("image_folder", config)
-    before = images.read_image(images.ids.tolist().index("normal/a.bmp")).mean()
+    dataset = load("image_folder", config)
+    before = dataset.images.read(dataset.samples.ids.tolist().index("normal/a.bmp")).mean()
     os.rename(one, folder / "x.tmp")
     os.rename(other, one)
     os.rename(folder / "x.tmp", other)
-    images = load("image_folder", config)
-    assert images.read_image(images.ids.tolist().index("normal/a.bmp")).mean() > before + 100
+    dataset = load("image_folder", config)
+    assert dataset.images.read(dataset.samples.ids.tolist().index("normal/a.bmp")).mean() > before + 100
 
 
 def test_two_runs_at_once_prepare_once_and_both_see_what_is_bad(config, folder):

@@ -31,11 +31,11 @@ def plant_config(leaves, tmp_path):
 
 
 def test_plant_pathology_is_read_as_published(plant_config):
-    images = load("plant_pathology", plant_config)
-    assert images.classes == ("healthy", "multiple_diseases", "rust", "scab")
-    numbers = [int(sample.removeprefix("Train_")) for sample in images.ids]
-    assert images.labels.tolist() == [number % 4 for number in numbers]
-    assert 50 <= images.read_image(numbers.index(5)).mean() <= 70
+    dataset = load("plant_pathology", plant_config)
+    assert dataset.samples.classes == ("healthy", "multiple_diseases", "rust", "scab")
+    numbers = [int(sample.removeprefix("Train_")) for sample in dataset.samples.ids]
+    assert dataset.samples.labels.tolist() == [number % 4 for number in numbers]
+    assert 50 <= dataset.images.read(numbers.index(5)).mean() <= 70
 
 
 def test_plant_pathology_is_found_in_the_manual_folder(plant_config, leaves, tmp_path):
@@ -76,7 +76,7 @@ def test_plant_pathology_that_is_not_there_says_how_to_get_it(plant_config, tmp_
 def test_the_images_may_be_a_link_and_are_counted(plant_config, leaves, tmp_path, capsys):
     (leaves / "images").rename(tmp_path / "elsewhere")
     (leaves / "images").symlink_to(tmp_path / "elsewhere")
-    assert len(load("plant_pathology", plant_config).ids) == 12
+    assert len(load("plant_pathology", plant_config).samples.ids) == 12
     assert capsys.readouterr().out.splitlines()[:2] == [
         f"{leaves}: 12 pictures, Plant Pathology 2020 as Kaggle has it",
         "  healthy            3 pictures  images/",

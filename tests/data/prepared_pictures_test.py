@@ -15,7 +15,7 @@ from brittle_jax.config import parse_range, validate
 from brittle_jax.data.datasets.image_folder import list_pictures
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.data.datasets.picture_files import PictureFiles, picture_files_config
-from brittle_jax.data.pipeline import evaluation_batches
+from brittle_jax.data.pipeline import evaluation_reader
 from brittle_jax.errors import UserError
 from brittle_jax.recipes import image_folder_row
 
@@ -51,19 +51,19 @@ def stored(tmp_path):
 def test_however_large_the_pictures_they_are_in_one_file(config, tmp_path, save):
     for number in range(6):  # of ten megapixels each, flat, so that they are quickly made
         Image.new("P", (3000, 3400), number).save(tmp_path / "own" / "normal" / f"large{number}.png", compress_level=1)
-    images = load("image_folder", config)
+    dataset = load("image_folder", config)
     assert len(stored(tmp_path)) == 1
-    assert images.ids.tolist() == sorted(images.ids) and len(images.ids) == 10
-    assert [images.read_view(sample, 0).shape[0] for sample in range(10)] == [20] * 4 + [3400] * 6
-    assert [images.read_view(sample, 0)[0, 0, 0] for sample in range(4)] == [0, 40, 80, 120]
+    assert dataset.samples.ids.tolist() == sorted(dataset.samples.ids) and len(dataset.samples.ids) == 10
+    assert [dataset.read_view(sample, 0).shape[0] for sample in range(10)] == [20] * 4 + [3400] * 6
+    assert [dataset.read_view(sample, 0)[0, 0, 0] for sample in range(4)] == [0, 40, 80, 120]
 
 
 def test_more_pictures_than_are_read_together_keep_their_order(config, save):
     for number in range(1100):
         save(f"many/{number:04d}.png", np.full((9, 9, 3), number % 256, np.uint8))
-    images = load("image_folder", config)
-    many = [index for index, sample in enumerate(images.ids) if sample.startswith("many")]
-    assert [int(images.read_view(index, 0)[0, 0, 0]) for index in many] == [number % 256 for number in range(1100)]
+    dataset = load("image_folder", config)
+    many = [index for index, sample in enumerate(dataset.samples.ids) if sample.startswith("many")]
+    assert [int(dataset.read_view(index, 0)[0, 0, 0]) for index in many] == [number % 256 for number in range(1100)]
 
 
 def test_depth_and_range_are_recorded_for_the_run(config, save):
@@ -74,8 +74,8 @@ def test_depth_and_range_are_recorded_for_the_run(config, save):
 
 
 def test_the_range_does_not_change_which_images_these_are(config):
-    images = load("image_folder", config)
-    assert "intensity" not in str(images.identity())
+    dataset = load("image_folder", config)
+    assert "intensity" not in str(dataset.identity())
 
 
 RAMP = np.tile(np.linspace(0, 4095, 256).astype(np.uint16), (9, 1))
@@ -84,19 +84,19 @@ RAMP = np.tile(np.linspace(0, 4095, 256).astype(np.uint16), (9, 1))
 def test_12_bits_in_16_are_warned_of_and_scaled_as_is_asked(config, save, capsys):
     for number in range(3):
         save(f"normal/deep{number}.png", RAMP // (number + 1))
-    images = load("image_folder", config)
+    dataset = load("image_folder", config)
     (warning,) = [line for line in capsys.readouterr().err.splitlines() if "come out nearly all alike" in line]
     assert "16 bits have values from 0 to 4095 of 65535 alone" in warning
     assert warning.endswith("set --config.data.intensity_range=0,4095")
-    deep = images.ids.tolist().index("normal/deep0.png")
-    assert images.read_view(deep, 0).max() == 16
+    deep = dataset.samples.ids.tolist().index("normal/deep0.png")
+    assert dataset.read_view(deep, 0).max() == 16
     config.data.intensity_range = "0,4095"
-    images = load("image_folder", config)
+    dataset = load("image_folder", config)
     assert "bits" not in capsys.readouterr().err.replace("12_bits", "")
-    assert [images.read_view(deep + number, 0).max() for number in range(3)] == [255, 127, 85]  # one scale for all
-    np.testing.assert_array_equal(images.read_view(deep, 0)[0, :, 0], np.arange(256))
-    assert images.intensity["range"] == (0, 4095)
-    assert [images.read_view(sample, 0)[0, 0, 0] for sample in range(4)] == [0, 40, 80, 120]  # 8 bits stay
+    assert [dataset.read_view(deep + number, 0).max() for number in range(3)] == [255, 127, 85]  # one scale for all
+    np.testing.assert_array_equal(dataset.read_view(deep, 0)[0, :, 0], np.arange(256))
+    assert dataset.intensity["range"] == (0, 4095)
+    assert [dataset.read_view(sample, 0)[0, 0, 0] for sample in range(4)] == [0, 40, 80, 120]  # 8 bits stay
 
 
 def test_values_in_the_middle_of_their_range_are_warned_of_by_them(config, save, capsys):
@@ -140,8 +140,8 @@ def noise(config, save):
 
 
 def test_a_flipped_bit_is_named_or_changes_nothing(noise, tmp_path):
-    images = load("image_folder", noise)
-    expected = [images.read_view(sample, 0) for sample in range(4)]
+    dataset = load("image_folder", noise)
+    expected = [dataset.read_view(sample, 0) for sample in range(4)]
     (file,) = stored(tmp_path)
     sound = file.read_bytes()
     rng = np.random.default_rng(SEED)
@@ -162,14 +162,15 @@ def test_a_flipped_bit_is_named_or_changes_nothing(noise, tmp_path):
 
 
 def test_damage_that_comes_after_loading_is_named_too(noise, tmp_path):
-    images = load("image_folder", noise)
+    dataset = load("image_folder", noise)
     (file,) = stored(tmp_path)
     content = file.read_bytes()
     middle = len(content) // 2
     file.write_bytes(content[:middle] + bytes(60) + content[middle + 60 :])
     with pytest.raises(UserError, match="is damaged: delete .*picture_files.*, and the next run makes it again"):
-        for batch in evaluation_batches(images, np.arange(4), 2):  # as training and evaluation read them
-            assert len(batch["image"])
+        reader = evaluation_reader(dataset.images, np.arange(4), 2)  # as training and evaluation read them
+        for number in range(2):
+            reader(number)
 
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "label.labels.txt", "manifest.json"])

@@ -4,6 +4,7 @@ import pytest
 
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.splits import Splitting
 from brittle_jax.errors import UserError
 from tests.data.folders import save
 
@@ -18,22 +19,23 @@ def test_a_table_without_test_pictures_keeps_its_splits(config, folder):
     config.data.path = write_table(
         folder, "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,calibration\n"
     )
-    images = load("image_folder", config)
-    assert images.official_split.tolist() == ["train", "calibration"]
-    message = "has no normal test samples: the split that is given has none, mark some as test$"
+    dataset = load("image_folder", config)
+    assert dataset.samples.official_split.tolist() == ["train", "calibration"]
+    message = "has no normal test samples: the given split has none, mark some as test$"
     with pytest.raises(UserError, match=message):
-        one_class.configurations(images, config)
+        one_class.configurations(dataset, "all", Splitting(seed=0, train_fraction=0.8))
 
 
 def test_the_order_of_a_table_changes_nothing(config, folder):
     lines = [f"normal/{number}.png,normal" for number in range(6)] + ["scratch/0.jpg,scratch"]
-    config.data.max_train_samples = 2
     chosen = []
     for ordered in (lines, lines[::-1]):
         config.data.path = write_table(folder, "\n".join(["path,label", *ordered]) + "\n")
-        images = load("image_folder", config)
-        (configuration,) = one_class.configurations(images, config)
-        chosen.append(images.ids[configuration.train].tolist())
+        dataset = load("image_folder", config)
+        (configuration,) = one_class.configurations(
+            dataset, "all", Splitting(seed=0, train_fraction=0.8), max_train_samples=2
+        )
+        chosen.append(dataset.samples.ids[configuration.train].tolist())
     assert chosen[0] == chosen[1]
 
 
@@ -51,15 +53,15 @@ def test_a_table_gives_labels_and_splits(config, folder):
         "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,calibration\nnormal/2.png,normal,test\n"
         "scratch/0.jpg,scratch,test\n",
     )
-    images = load("image_folder", config)
-    assert images.ids.tolist() == ["normal/0.png", "normal/1.png", "normal/2.png", "scratch/0.jpg"]
-    assert images.classes == ("normal", "scratch")
-    assert images.official_split.tolist() == ["train", "calibration", "test", "test"]
+    dataset = load("image_folder", config)
+    assert dataset.samples.ids.tolist() == ["normal/0.png", "normal/1.png", "normal/2.png", "scratch/0.jpg"]
+    assert dataset.samples.classes == ("normal", "scratch")
+    assert dataset.samples.official_split.tolist() == ["train", "calibration", "test", "test"]
 
 
 def test_a_table_without_splits_leaves_them_to_the_draw(config, folder):
     config.data.path = write_table(folder, "\ufeffpath,label\nnormal/0.png,normal\nnormal/1.png,normal\n")
-    assert load("image_folder", config).official_split is None
+    assert load("image_folder", config).samples.official_split is None
 
 
 @pytest.mark.parametrize(
@@ -104,16 +106,16 @@ def test_the_usual_separators_and_encodings_are_read(config, folder, separator, 
     text = "\r\n".join(separator.join(row) for row in [*rows, ("", "", "")]) + "\r\n"
     (folder / "table.csv").write_bytes(text.encode(encoding))
     config.data.path = str(folder / "table.csv")
-    images = load("image_folder", config)
-    assert images.ids.tolist() == ["normal/0.png", "scratch/0.jpg"]
-    assert images.classes == ("normal", "Größe")
-    assert images.official_split.tolist() == ["train", "test"]
+    dataset = load("image_folder", config)
+    assert dataset.samples.ids.tolist() == ["normal/0.png", "scratch/0.jpg"]
+    assert dataset.samples.classes == ("normal", "Größe")
+    assert dataset.samples.official_split.tolist() == ["train", "test"]
 
 
 def test_quoted_fields_may_have_separators(config, folder):
     save(folder / "normal" / "a,b.png")
     config.data.path = write_table(folder, 'path, label\n"normal/a,b.png", "normal"\n')
-    assert load("image_folder", config).ids.tolist() == ["normal/a,b.png"]
+    assert load("image_folder", config).samples.ids.tolist() == ["normal/a,b.png"]
 
 
 @pytest.mark.parametrize(
@@ -175,13 +177,13 @@ def test_what_a_table_holds_is_said(config, folder, capsys):
 def test_backslashes_separate_folders(config, folder):
     save(folder / "normal" / "a" / "7.png")
     config.data.path = write_table(folder, "path,label\nnormal\\0.png,normal\n.\\normal\\a\\7.png,normal\n")
-    assert load("image_folder", config).ids.tolist() == ["normal/0.png", "normal/a/7.png"]
+    assert load("image_folder", config).samples.ids.tolist() == ["normal/0.png", "normal/a/7.png"]
 
 
 def test_a_file_whose_very_name_has_a_backslash_is_read(config, folder):
     save(folder / "normal" / "a\\b.png")
     config.data.path = write_table(folder, "path,label\nnormal/a\\b.png,normal\nnormal\\0.png,normal\n")
-    assert load("image_folder", config).ids.tolist() == ["normal/0.png", "normal/a\\b.png"]
+    assert load("image_folder", config).samples.ids.tolist() == ["normal/0.png", "normal/a\\b.png"]
 
 
 def test_a_missing_file_with_backslashes_is_refused(config, folder):
@@ -193,7 +195,7 @@ def test_a_missing_file_with_backslashes_is_refused(config, folder):
 def test_splits_are_read_in_any_case(config, folder):
     lines = ["normal/0.png,normal,TRAIN", "normal/1.png,normal,Calibration", "normal/2.png,normal,tEST"]
     config.data.path = write_table(folder, "\n".join(["path,label,split", *lines]))
-    assert load("image_folder", config).official_split.tolist() == ["train", "calibration", "test"]
+    assert load("image_folder", config).samples.official_split.tolist() == ["train", "calibration", "test"]
 
 
 def test_labels_of_a_table_that_have_a_word_for_normal_are_warned_of(config, folder, capsys):

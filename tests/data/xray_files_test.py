@@ -9,8 +9,8 @@ from PIL import Image
 
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.splits import Splitting
 from brittle_jax.errors import UserError
-from brittle_jax.run import experiment
 
 SIDE = 96
 
@@ -77,29 +77,16 @@ WRITERS = {
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_set_as_published_becomes_patches(config, tmp_path, kind):
     WRITERS[kind](tmp_path / "scans")
-    images = load("xray", config)
-    assert images.synthetic is False
-    assert images.classes == ("soc", "threat")
+    dataset = load("xray", config)
+    assert dataset.synthetic is False
+    assert dataset.samples.classes == ("soc", "threat")
     expected = [24, 6] if kind == "compass_xp" else [10, 3]
-    assert np.bincount(images.labels).tolist() == expected
+    assert np.bincount(dataset.samples.labels).tolist() == expected
     views = {"parcels": ("top", "side"), "compass_xp": ("",)}.get(kind, ("OL", "SD"))
-    assert images.views == views
-    assert images.read_image(0).shape == (64, 64, 3)
+    assert dataset.views == views
+    assert dataset.images.read(0).shape == (64, 64, 3)
     # Air is removed up to a margin of 8 pixels, so a patch is a box of at most the object and its margin.
-    assert images.box_of_image[:, 0].min() == 12 and images.box_of_image[:, 1].min() == 7
-
-
-@pytest.mark.parametrize("kind", ["parcels", "dvxray in one folder", "compass_xp"])
-def test_a_set_as_published_runs(config, tmp_path, kind):
-    WRITERS[kind](tmp_path / "scans")
-    config.pretrain.num_epochs = 1.0
-    config.distill.num_epochs = 2.0
-    experiment.run(config, tmp_path / "run")
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["synthetic_data"] is False
-    assert results["configurations"][0]["num_test_anomalous"] == (6 if kind == "compass_xp" else 3)
-    by_view = results["configurations"][0].get("auroc_by_view", {})
-    assert list(by_view) == {"parcels": ["top", "side"], "compass_xp": []}.get(kind, ["OL", "SD"])
+    assert dataset.box_of_image[:, 0].min() == 12 and dataset.box_of_image[:, 1].min() == 7
 
 
 def test_patch_settings_change_without_preparing_again(config, tmp_path, capsys):
@@ -118,9 +105,9 @@ def test_a_missing_view_is_a_bad_sample(config, tmp_path):
     with pytest.raises(UserError, match=r"1 of 13 samples cannot be used: 'soc/p3' \(side view: missing\)"):
         load("xray", config)
     config.data.on_bad_image = "skip"
-    images = load("xray", config)
-    assert images.skipped == (("soc/p3", "side view: missing"),)
-    assert len(images.ids) == 12
+    dataset = load("xray", config)
+    assert dataset.skipped == (("soc/p3", "side view: missing"),)
+    assert len(dataset.samples.ids) == 12
 
 
 def test_the_views_of_parcels_are_found_by_their_suffixes(config, tmp_path):
@@ -128,9 +115,9 @@ def test_the_views_of_parcels_are_found_by_their_suffixes(config, tmp_path):
     with pytest.raises(UserError, match="ends in none of _top, _side: set --config.data.view_suffixes"):
         load("xray", config)
     config.data.view_suffixes = "-90deg, -0deg"
-    images = load("xray", config)
-    assert images.views == ("90deg", "0deg")
-    assert len(images.ids) == 13
+    dataset = load("xray", config)
+    assert dataset.views == ("90deg", "0deg")
+    assert len(dataset.samples.ids) == 13
     for suffixes in (",", "-a,_a"):
         config.data.view_suffixes = suffixes
         with pytest.raises(UserError, match="view_suffixes=.*: say how names of each view end"):
@@ -150,7 +137,7 @@ def test_a_link_out_of_the_folder_is_named(config, tmp_path):
 def test_scans_of_dvxray_without_annotation_are_counted(config, tmp_path, capsys):
     write_dvxray(tmp_path / "scans", is_one_folder=True)
     (tmp_path / "scans" / "DvXray" / "00003.json").unlink()
-    assert len(load("xray", config).ids) == 12
+    assert len(load("xray", config).samples.ids) == 12
     assert "left out 2 pictures without NAME.json, such as DvXray/00003_OL.png" in capsys.readouterr().err
 
 
@@ -181,7 +168,7 @@ def test_parcels_without_threats_are_trained_on_and_scored(config, tmp_path):
     write_parcels(tmp_path / "scans")
     for file in (tmp_path / "scans" / "threat").iterdir():
         file.unlink()
-    (configuration,) = one_class.configurations(load("xray", config), config)
+    (configuration,) = one_class.configurations(load("xray", config), "all", Splitting(seed=0, train_fraction=0.8))
     assert configuration.test_labels.tolist() == [0, 0]
 
 
@@ -218,11 +205,10 @@ def test_a_damaged_annotation_is_named(config, tmp_path, annotation, message):
 
 def test_one_object_of_compass_is_never_on_both_sides(config, tmp_path):
     write_compass(tmp_path / "scans")
-    images = load("xray", config)
+    dataset = load("xray", config)
     for seed in range(4):
-        config.seed = seed
-        (configuration,) = one_class.configurations(images, config)
-        assert set(images.groups[configuration.train]).isdisjoint(images.groups[configuration.test])
+        (configuration,) = one_class.configurations(dataset, "all", Splitting(seed, train_fraction=0.8))
+        assert set(dataset.samples.groups[configuration.train]).isdisjoint(dataset.samples.groups[configuration.test])
         assert len(configuration.train) == 20
 
 
@@ -255,10 +241,10 @@ def test_a_folder_of_neither_kind_is_refused(config, tmp_path):
 def test_parcels_of_one_view_need_no_suffix(config, tmp_path):
     write_parcels(tmp_path / "scans", views=("",))
     config.data.view_suffixes = ""
-    images = load("xray", config)
-    assert images.views == ("",)
-    assert np.bincount(images.labels).tolist() == [10, 3]
-    assert images.ids.tolist()[0] == "soc/p0"
+    dataset = load("xray", config)
+    assert dataset.views == ("",)
+    assert np.bincount(dataset.samples.labels).tolist() == [10, 3]
+    assert dataset.samples.ids.tolist()[0] == "soc/p0"
 
 
 def test_what_is_found_is_said(config, tmp_path, capsys):
@@ -274,7 +260,7 @@ def test_what_is_found_is_said(config, tmp_path, capsys):
 @pytest.mark.parametrize("kind", WRITERS)
 def test_hidden_files_count_in_no_layout(config, tmp_path, kind):
     WRITERS[kind](tmp_path / "scans")
-    expected = len(load("xray", config).ids)
+    expected = len(load("xray", config).samples.ids)
     for folder in [folder for folder in (tmp_path / "scans").rglob("*") if folder.is_dir()]:
         for name in ("00000_OL.png", "00000_top.png", "0001.png"):
             scan(folder / f"._{name}", 0)
@@ -282,7 +268,7 @@ def test_hidden_files_count_in_no_layout(config, tmp_path, kind):
         for name in ("._00000.json", ".hidden/00000.json"):
             (folder / name).write_bytes(b"\0\5\x16\7")
     (tmp_path / "scans" / ".Grey").mkdir()
-    assert len(load("xray", config).ids) == expected
+    assert len(load("xray", config).samples.ids) == expected
     config.data.compass_kind = ".Grey"
     if kind == "compass_xp":
         with pytest.raises(UserError, match="has Colour, Low$"):
@@ -292,12 +278,12 @@ def test_hidden_files_count_in_no_layout(config, tmp_path, kind):
 @pytest.mark.parametrize("kind", ["parcels", "dvxray in two folders", "compass_xp"])
 def test_folders_may_be_links(config, tmp_path, kind):
     WRITERS[kind](tmp_path / "scans")
-    expected = len(load("xray", config).ids)
+    expected = len(load("xray", config).samples.ids)
     for number, folder in enumerate([folder for folder in (tmp_path / "scans").iterdir() if folder.is_dir()]):
         folder.rename(tmp_path / f"elsewhere{number}")
         folder.symlink_to(tmp_path / f"elsewhere{number}")
-    images = load("xray", config)
-    assert len(images.ids) == expected and images.skipped == ()
+    dataset = load("xray", config)
+    assert len(dataset.samples.ids) == expected and dataset.skipped == ()
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def false_colours(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Colours what attenuates the two beams: organic orange, mixed green, metal blue, air near white.
 
     Args:
-        low, high: [H, W], attenuation of either beam, -log of the share that inference.
+        low, high: [H, W], attenuation of either beam, -log of the share that passes.
 
     Returns:
         [H, W, 3] uint8.

@@ -3,10 +3,13 @@
 Half an hour on two CPU cores, so not part of the default run: `python -m pytest -m slow -s`.
 """
 
+import dataclasses
+
 import pytest
 
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.splits import Splitting
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.loop import MetricLog
 from brittle_jax.recipes import densenet_row
@@ -26,11 +29,14 @@ def budget(task, data_dir):
 
 
 def teacher_of(config, folder):
-    images = load("xray", config)
-    (configuration,) = one_class.configurations(images, config)
+    dataset = load("xray", config)
+    splitting = Splitting(config.seed, config.data.train_fraction)
+    if config.teacher.task == "baseline":
+        splitting = dataclasses.replace(splitting, anomalous_fraction=config.data.baseline_fraction)
+    (configuration,) = one_class.configurations(dataset, "all", splitting)
     log = MetricLog(folder)
     devices = DeviceGroup(DeviceGroup().devices[:1])  # the four of the other tests share the same cores
-    _, description = obtain_teacher(config, images, images, configuration, folder / "run", devices=devices, log=log)
+    _, description = obtain_teacher(config, dataset, dataset, configuration, folder / "run", devices=devices, log=log)
     log.close()
     return description
 

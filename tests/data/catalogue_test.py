@@ -1,0 +1,21 @@
+import pytest
+
+from brittle_jax.data.catalogue import CATALOGUE
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_entries_make_sense(name):
+    entry = CATALOGUE[name]
+    assert len(set(entry.classes)) == len(entry.classes) >= 2
+    assert entry.split in ("official", "classes", "normal", "leaves")
+    assert not entry.normal or entry.normal in entry.classes
+    assert bool(entry.normal) == (entry.split in ("normal", "leaves"))
+    assert entry.detects_anomalies or not (entry.normal or entry.has_multimodal or entry.is_files)
+    if entry.stand_in is not None:
+        assert len(entry.stand_in.shape) == 3 and "train" in entry.stand_in.splits
+        # A split of its own is a split that the stand-in has too.
+        assert (len(entry.stand_in.splits) > 1) == (entry.split == "official")
+
+
+def test_only_the_embedded_parcels_need_no_stand_in():
+    assert [name for name, entry in CATALOGUE.items() if entry.stand_in is None] == ["xray"]
