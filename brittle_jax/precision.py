@@ -1,4 +1,4 @@
-"""How exactly products are computed where something is measured."""
+"""Full precision of matrix products and convolutions, for everything that is measured."""
 
 import functools
 from collections.abc import Callable
@@ -8,9 +8,10 @@ import jax
 
 
 def in_float32(function: Callable) -> Callable:
-    """Returns a function that takes all its products in float32, of which a GPU or TPU takes 10 or 8 bits by itself.
+    """Returns a function whose matrix products and convolutions are computed in float32.
 
-    A score or a gradient then does not depend on the device that it was measured on, but for rounding.
+    By default a GPU or TPU keeps only 10 or 8 bits of their mantissa. With this, a score or a gradient is the same on
+    every device, up to rounding.
     """
 
     @functools.wraps(function)

@@ -5,10 +5,17 @@ import numpy as np
 import pytest
 
 from brittle_jax.evaluate import brittleness, detectors, moments
+from brittle_jax.models import convolution
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
 
 FEATURES = 8
 IMAGES = np.zeros((2, 16, 16, 3), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def on_a_gpu(monkeypatch):
+    """Traces convolutions as for a GPU."""
+    monkeypatch.setattr(convolution, "default_platform", lambda: "gpu")
 
 
 def network(name="small_resnet_tiny", side=16):
@@ -17,7 +24,7 @@ def network(name="small_resnet_tiny", side=16):
 
 
 def assert_all_in_float32(function, *arguments):
-    """Lowers a function for a GPU, which takes fewer bits by itself, and looks at its products."""
+    """Lowers a function for a GPU, where products have fewer bits by default, and checks their precision."""
     lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
     products = [line for line in lowered.splitlines() if re.search("stablehlo.(convolution|dot_general)", line)]
     assert products
@@ -48,12 +55,12 @@ ROWS = np.zeros((4, FEATURES), np.float32)
         (moments.update_moments, lambda *_: (moments.empty_moments(FEATURES, full=True), ROWS)),
     ],
 )
-def test_what_is_measured_takes_its_products_in_float32(function, arguments):
+def test_measurements_have_float32_products(function, arguments):
     assert_all_in_float32(function, *arguments(network(), network()))
 
 
 @pytest.mark.parametrize(("name", "side"), [("small_resnet_tiny", 16), ("densenet_tiny", 32)])
-def test_networks_and_their_gradients_have_float32_products_wherever_they_are_asked_for(name, side):
+def test_networks_and_their_gradients_have_float32_products_without_a_detector(name, side):
     images = np.zeros((2, side, side, 3), np.float32)
     assert_all_in_float32(lambda teacher, images: teacher(images), network(name, side), images)
 

@@ -1,4 +1,4 @@
-"""DenseNet (Huang et al., 2017, https://arxiv.org/abs/1608.06993), laid out as torchvision's."""
+"""DenseNet (Huang et al., 2017, https://arxiv.org/abs/1608.06993), with the layers of torchvision's."""
 
 import functools
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from brittle_jax.models.layers import INITIALISERS, average_pool_2x2, batch_norm
 
 
 class DenseNet(nn.Module):
-    """Trunk of a DenseNet: [N, H, W, C] to pooled features [N, F]; H and W at least 32.
+    """Trunk of a DenseNet: [N, H, W, C] to pooled features [N, F]. H and W are at least 32.
 
-    The defaults are DenseNet-161: 2208 features, 26,472,000 parameters.
+    The defaults are those of DenseNet-161: 2208 features, 26,472,000 parameters.
 
     Attributes:
-        initialiser: of the convolutions, one of `layers.INITIALISERS`.
+        initialiser: how kernels are drawn, a key of `layers.INITIALISERS`.
     """
 
     growth: int = 48
@@ -45,6 +45,6 @@ class DenseNet(nn.Module):
                 x = jnp.concatenate([x, y], axis=-1)
             if i < len(self.block_sizes):
                 x = norm_relu(x, f"transition{i}_norm")
-                # Torchvision's averages after the convolution, which gives the same, from four times as many products.
+                # Torchvision averages after the convolution: the same result, from four times as many multiplications.
                 x = new_conv(x.shape[-1] // 2, (1, 1), name=f"transition{i}_conv")(average_pool_2x2(x))
         return norm_relu(x, "norm5").mean(axis=(1, 2))

@@ -1,4 +1,4 @@
-"""Layers that both networks share."""
+"""Layers that the networks share."""
 
 import functools
 import math
@@ -13,80 +13,37 @@ from brittle_jax.models.convolution import conv_general_dilated
 
 
 def kernel_init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Draws a kernel [..., C, F] as PyTorch does by default, uniform in ±1/√fan_in: of all but the last dimension."""
+    """Draws a kernel [..., C, F] uniformly in ±1/√fan_in, PyTorch's default; fan_in counts all but the last axis."""
     bound = math.prod(shape[:-1]) ** -0.5
-    # In a row: the same numbers as a draw of that shape gives, which takes a CPU 20 times as long to compile.
-    in_a_row = jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound)
-    return in_a_row.reshape(shape)
+    # A flat draw gives the same numbers, but compiles 20 times as fast on a CPU.
+    flat = jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound)
+    return flat.reshape(shape)
 
 
 def he_normal_init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Draws a kernel [..., C, F] as `torch.nn.init.kaiming_normal_`: normal, untruncated, of variance 2 / fan_in."""
-    in_a_row = jax.random.normal(key, (math.prod(shape),), dtype)
-    return (in_a_row * (2 / math.prod(shape[:-1])) ** 0.5).reshape(shape)
+    """Draws a kernel [..., C, F] from a normal distribution of variance 2 / fan_in, `torch.nn.init.kaiming_normal_`."""
+    flat = jax.random.normal(key, (math.prod(shape),), dtype)
+    return (flat * (2 / math.prod(shape[:-1])) ** 0.5).reshape(shape)
 
 
-INITIALISERS = {"uniform": kernel_init, "he_normal": he_normal_init}  # by the name that a trunk's `initialiser` gives
+INITIALISERS = {"uniform": kernel_init, "he_normal": he_normal_init}  # values of a trunk's `initialiser`
 
 conv = functools.partial(nn.Conv, use_bias=False, kernel_init=kernel_init, conv_general_dilated=conv_general_dilated)
 
 
-class BatchNorm(nn.Module):
-    """Batch norm over all but the last dimension, as `flax.linen.BatchNorm`, which is slower on a CPU.
-
-    Every value is multiplied and added to once, by numbers of its channel. So the gradient needs the inputs alone,
-    which are in memory anyway; where the mean is subtracted first, the centred values are kept too.
-
-    Attributes:
-        use_running_average: as in evaluation; or the batch's own statistics, which go into the averages.
-        momentum: weight of the old running average at each step.
-        axis_name: of the devices over which statistics are averaged; None: this one's alone.
-    """
-
-    use_running_average: bool
-    momentum: float
-    axis_name: str | None = None
-    epsilon: float = 1e-5
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        channels = x.shape[-1:]
-        average_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
-        average_variance = self.variable("batch_stats", "var", jnp.ones, channels)
-        scale = self.param("scale", nn.initializers.ones_init(), channels)
-        bias = self.param("bias", nn.initializers.zeros_init(), channels)
-        mean, variance = average_mean.value, average_variance.value
-        if not self.use_running_average:
-            mean, variance = self._statistics(x.astype(mean.dtype))
-            if not self.is_initializing():
-                for average, new in ((average_mean, mean), (average_variance, variance)):
-                    average.value = self.momentum * average.value + (1 - self.momentum) * new
-        factor = scale * jax.lax.rsqrt(variance + self.epsilon)
-        summand = bias - mean * factor
-        factor, summand = (jnp.expand_dims(each, range(x.ndim - 1)) for each in (factor, summand))
-        return (x * factor + summand).astype(x.dtype)
-
-    def _statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns mean and variance [C] (ddof 0) of a batch [..., C], over all devices."""
-        dimensions = tuple(range(x.ndim - 1))
-        moments = x.mean(dimensions), jnp.square(x).mean(dimensions)
-        if self.axis_name is not None and not self.is_initializing():
-            moments = jax.lax.pmean(moments, self.axis_name)
-        mean, mean_of_squares = moments
-        return mean, jnp.maximum(mean_of_squares - jnp.square(mean), 0)
-
-
-def batch_norm(train: bool, momentum: float, name: str | None = None) -> BatchNorm:
-    """Returns a batch norm that, in training, averages its statistics over the devices (axis BATCH_AXIS).
+def batch_norm(train: bool, momentum: float, name: str | None = None) -> nn.BatchNorm:
+    """Returns a batch norm. In training it averages its statistics over all devices (axis BATCH_AXIS).
 
     Args:
-        momentum: weight of the old running average at each step; 0 keeps the last batch's statistics alone.
+        train: normalise by the statistics of the batch, and update the running averages.
+        momentum: weight of the old running average at each step; with 0 the last batch's statistics are the average.
     """
-    return BatchNorm(not train, momentum, BATCH_AXIS if train else None, name=name)
+    axis_name = BATCH_AXIS if train else None
+    return nn.BatchNorm(not train, momentum=momentum, epsilon=1e-5, axis_name=axis_name, name=name)
 
 
-# Pooling is written out: on a CPU the gradients of `nn.max_pool` and `nn.avg_pool` take several times as long. Of equal
-# values the first one in its window gets the gradient, as there: a flat background is full of them.
+# Pooling by slices: on a CPU the gradients of `nn.max_pool` and `nn.avg_pool` take several times as long. As in Flax,
+# the gradient of a maximum goes to the first of equal values, of which a flat background is full.
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
@@ -95,7 +52,7 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
 
 
 def max_pool_3x3(x: jax.Array) -> jax.Array:
-    """Maximum of each 3×3 window of [N, H, W, C] at stride 2, the border padded with one pixel below all values."""
+    """Maximum of each 3×3 window of [N, H, W, C] at stride 2, with a border of one pixel that never wins."""
     return _max_of_threes(_max_of_threes(x, axis=2), axis=1)
 
 
@@ -127,17 +84,17 @@ def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
 
 
 def average_pool_2x2(x: jax.Array) -> jax.Array:
-    """Mean of each 2×2 window of [N, H, W, C]; of odd sizes the last row, or column, does not count."""
+    """Mean of each 2×2 window of [N, H, W, C]; the last row or column of an odd size is dropped."""
     n, height, width, channels = x.shape
     rows, columns = height // 2, width // 2
     return x[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, columns, 2, channels).mean(axis=(2, 4))
 
 
 class LinearHead(nn.Module):
-    """Linear layer on pooled features: [N, F] to [N, features], times `scale`; drawn as PyTorch does by default.
+    """Linear layer on pooled features, [N, F] to [N, features], times `scale`, with PyTorch's default initialisation.
 
     Attributes:
-        zero_bias: the bias begins at 0, as that of torchvision's DenseNet.
+        zero_bias: initialise the bias with 0, as torchvision's DenseNet does.
     """
 
     features: int
@@ -159,7 +116,7 @@ class LinearHead(nn.Module):
 
 
 class ProjectionHead(nn.Module):
-    """Two linear layers with a ReLU between: [N, F] to [N, features]; the hidden layer is as wide as the input."""
+    """Two linear layers with a ReLU between, [N, F] to [N, features]. The hidden layer is as wide as the input."""
 
     features: int
 

@@ -1,4 +1,4 @@
-"""What turns images into representations: a trunk with a head, and a module together with its weights."""
+"""Networks that map images to representations: a trunk with a head, and a module with its weights."""
 
 import dataclasses
 import functools
@@ -28,10 +28,10 @@ class Representation(nn.Module):
 
     Attributes:
         trunk: [N, H, W, C] to pooled features [N, F].
-        head: pooled features to outputs, or None where the pooled features are the output.
-        mean, std: of each channel, in [0, 1], subtracted and divided by before the trunk.
-        dtype: of what the trunk is given, and so computes in, if its weights are of the same; None: as it comes. The
-            head computes as the images come.
+        head: pooled features to outputs; None if the pooled features are the output.
+        mean, std: of each channel, on the scale of the images. They normalise the trunk's inputs.
+        dtype: of the trunk's inputs. The trunk computes in it if its weights have the same type; the head computes in
+            the type of the images. None: the type of the images for both.
     """
 
     trunk: nn.Module
@@ -52,16 +52,16 @@ class Representation(nn.Module):
 
 
 class Autoencoder(Representation, kw_only=True):
-    """Images to codes and back: the representation is the code, and the decoder is discarded (Sec. A.1).
+    """Images to codes and back. The code is the representation, and the decoder is discarded (Sec. A.1).
 
     Attributes:
-        decoder: codes [N, F] to images, on the scale of the trunk's inputs.
+        decoder: codes [N, F] to normalised images, as the trunk takes them.
     """
 
     decoder: nn.Module
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Maps images [N, H, W, C] float32 in [0, 1] to reconstructions on the same scale, which may leave it."""
+        """Maps images [N, H, W, C] float32 in [0, 1] to reconstructions, on the same scale but unbounded."""
         mean, std = self._statistics()
         return self.decoder(super().__call__(images, train), train) * std + mean
 
@@ -69,7 +69,7 @@ class Autoencoder(Representation, kw_only=True):
 class Network(flax.struct.PyTreeNode):
     """A module with its weights: `network(images) -> [N, F]`, in evaluation mode.
 
-    A pytree, so it passes through `jax.jit`; equal modules share one compilation, whatever their weights.
+    It is a pytree, so it can be an argument of a jitted function. Networks with equal modules share a compilation.
     """
 
     module: nn.Module = flax.struct.field(pytree_node=False)
@@ -80,7 +80,7 @@ class Network(flax.struct.PyTreeNode):
         return self.module.apply(self.variables, images)
 
     def num_features(self, image_shape: tuple[int, int, int]) -> int:
-        """Returns F for images of a shape (H, W, 3), without computing anything."""
+        """Returns F for images of shape (H, W, 3), without running the network."""
         return jax.eval_shape(self, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).shape[-1]
 
 
@@ -93,41 +93,41 @@ class Architecture:
     classifier_scale: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    decoder: Callable[[tuple[int, int, int]], nn.Module] | None = None  # of images of a shape; None: there is none
+    decoder: Callable[[tuple[int, int, int]], nn.Module] | None = None  # from the shape of an image
 
     def with_output(self, output_features: int) -> Representation:
-        """Returns the network that is distilled: a linear head without bias, or none for 0 features (Sec. 3.2)."""
+        """Returns a teacher or student: a linear head without bias, or no head for 0 features (Sec. 3.2)."""
         return self._with_head(LinearHead(output_features) if output_features else None)
 
     def with_classifier(self, num_classes: int) -> Representation:
-        """Returns the network for an auxiliary task with so many classes."""
+        """Returns a network for an auxiliary task with `num_classes` classes."""
         return self._with_head(LinearHead(num_classes, self.classifier_bias, self.classifier_scale, zero_bias=True))
 
     def with_projection(self, num_features: int) -> Representation:
-        """Returns the network for contrastive learning: two linear layers with a ReLU between (SimCLR, Sec. 4.2)."""
+        """Returns a network for contrastive learning, with a `ProjectionHead` (SimCLR, Sec. 4.2)."""
         return self._with_head(ProjectionHead(num_features))
 
     def with_decoder(self, num_features: int, image_shape: tuple[int, int, int]) -> Autoencoder:
-        """Returns an autoencoder of images of a shape, whose codes have so many features."""
+        """Returns an autoencoder for images of shape (H, W, 3), with `num_features` features in a code."""
         head, decoder = LinearHead(num_features), self.decoder(image_shape)
         return Autoencoder(self.trunk, head, self.mean, self.std, decoder=decoder)
 
     @property
     def initialiser(self) -> str:
-        """How weights are drawn, in words; heads are always drawn as PyTorch draws linear layers."""
+        """How weights are drawn, in words."""
         return _INITIALISERS[getattr(self.trunk, "initialiser", None)]
 
     def _with_head(self, head: nn.Module | None) -> Representation:
         return Representation(self.trunk, head, self.mean, self.std)
 
 
-# Channel means and standard deviations of CIFAR-10 as cifar10-fast has them, and torchvision's of ImageNet.
+# Channel means and standard deviations: of CIFAR-10 from cifar10-fast, of ImageNet from torchvision.
 _CIFAR10 = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _RESNET_HEAD = {"classifier_bias": False, "classifier_scale": 0.125}
 _DENSENET_HEAD = {"classifier_bias": True, "classifier_scale": 1.0}
 
-# By the `initialiser` of a trunk; one of your own need not have it.
+# Descriptions of a trunk's `initialiser`. A trunk of your own may have none.
 _INITIALISERS = {
     "uniform": "uniform in +-1/sqrt(fan_in)",
     "he_normal": "convolutions He normal, of variance 2/fan_in, heads uniform in +-1/sqrt(fan_in)",
@@ -136,8 +136,8 @@ _INITIALISERS = {
 
 _TINY = (8, 16, 32, 64)
 
-# By the name that `config.network.name` gives. To add one of your own, of any Linen trunk that maps images [N, H, W, C]
-# to features [N, F], put it in here from your config file: ARCHITECTURES["mine"] = Architecture(...).
+# Keys are values of the setting network.name. To add your own, with any Linen trunk that maps images [N, H, W, C] to
+# features [N, F], write in your config file: ARCHITECTURES["mine"] = Architecture(...).
 ARCHITECTURES = {
     "small_resnet": Architecture(SmallResNet(), **_RESNET_HEAD, **_CIFAR10, decoder=SmallResNetDecoder),
     "small_resnet_tiny": Architecture(
@@ -179,29 +179,29 @@ class NetworkSettings:
 
 
 def check_architecture(name: str, output_features: int, *, needs_decoder: bool) -> None:
-    """Raises UserError where no architecture of that name is registered, or it lacks the decoder that is needed."""
+    """Raises UserError if no architecture has this name, or if it lacks a decoder that is needed."""
     if name not in ARCHITECTURES:
         hint = nearest(name, list(ARCHITECTURES))
-        raise UserError(f"--config.network.name={name!r} is not one of {', '.join(map(repr, ARCHITECTURES))}{hint}")
+        raise UserError(f"network.name={name!r} is not one of {', '.join(map(repr, ARCHITECTURES))}{hint}")
     if needs_decoder and ARCHITECTURES[name].decoder is None:
         known = ", ".join(known for known, each in ARCHITECTURES.items() if each.decoder is not None)
-        raise UserError(f"--config.network.name={name!r} has no decoder, which this teacher needs: give one of {known}")
+        raise UserError(f"network.name={name!r} has no decoder, which this teacher needs: use one of {known}")
     if needs_decoder and not output_features:
-        raise UserError("--config.network.output_features=0: give the width of the bottleneck of this teacher")
+        raise UserError("network.output_features=0: set the width of this teacher's bottleneck")
 
 
 def computing_in(module: Representation, dtype: str) -> Representation:
-    """Returns a network whose trunk computes in a type such as "bfloat16", if its weights are given in it."""
+    """Returns a network whose trunk computes in a type such as "bfloat16", given weights of that type."""
     return module if dtype == "float32" else module.clone(dtype=jnp.dtype(dtype))
 
 
 def init_variables(module: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> Variables:
-    """Draws a module's weights: `params`, and `batch_stats` with averages 0 and 1."""
+    """Draws a module's weights: `params`, and `batch_stats` with means 0 and variances 1."""
     return dict(_init(module, jax.random.key(seed), image_shape))
 
 
 def replace_trunk(variables: Variables, trunk: Variables) -> Variables:
-    """Returns a network's variables with another trunk's in the place of its own; its head stays."""
+    """Returns a network's variables with those of its trunk replaced; the head stays."""
     return {kind: {**tree, "trunk": trunk[kind]} for kind, tree in variables.items()}
 
 
@@ -211,7 +211,7 @@ def trunk_of(variables: Variables) -> Variables:
 
 
 def digest_of(variables: Variables) -> str:
-    """Returns the SHA-256 of a network's weights, in hexadecimal: equal weights, bit for bit, have equal digests."""
+    """Returns the SHA-256 of a network's weights in hexadecimal. It is equal only for weights equal bit for bit."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(dict(variables))):
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())

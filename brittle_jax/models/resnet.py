@@ -1,4 +1,4 @@
-"""The small ResNet of DAWNBench (github.com/davidcpage/cifar10-fast), for 32×32 images, and its mirror image."""
+"""The small ResNet of DAWNBench for 32×32 images (github.com/davidcpage/cifar10-fast), and a decoder for it."""
 
 import math
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ class ConvBlock(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """Trunk of the small ResNet: [N, H, W, C] to pooled features [N, widths[-1]]; H and W divisible by 8.
+    """Trunk of the small ResNet: [N, H, W, C] to pooled features [N, widths[-1]]. H and W are divisible by 8.
 
-    The published widths give 6,568,000 parameters. A residual layer is x + block(block(x)), with no ReLU after
-    the addition.
+    The published widths give 6,568,000 parameters. A residual layer is x + block(block(x)), without a ReLU after the
+    addition.
     """
 
     widths: Sequence[int] = (64, 128, 256, 512)
     batch_norm_momentum: float = 0.9
-    initialiser = "uniform"  # see layers.INITIALISERS; no field: no other one is of this network
+    initialiser = "uniform"  # see layers.INITIALISERS; not a field, because this network has no other
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -43,13 +43,13 @@ class SmallResNet(nn.Module):
             if residual:
                 inner = block(x, features, f"layer{layer}_residual1")
                 x = x + block(inner, features, f"layer{layer}_residual2")
-        return max_pool_all(x)  # the 4×4 max-pool of the original, at 32×32
+        return max_pool_all(x)  # on 32×32 images, the 4×4 max pooling of the original
 
 
 class SmallResNetDecoder(nn.Module):
-    """The small ResNet backwards: codes [N, F] to images [N, *image_shape], on no particular scale (Sec. 3.2).
+    """Mirror image of the small ResNet: codes [N, F] to images [N, *image_shape], of any scale (Sec. 3.2).
 
-    Each max-pool becomes a doubling of rows and columns, each widening a narrowing.
+    Where the trunk halves the image and widens the features, the decoder doubles the image and narrows them.
     """
 
     image_shape: tuple[int, int, int]

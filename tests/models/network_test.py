@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from brittle_jax.errors import UserError
 from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.layers import kernel_init
-from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
+from brittle_jax.models.network import ARCHITECTURES, Network, check_architecture, init_variables
 from brittle_jax.models.resnet import SmallResNet
 from tests.mini_network import MINI
 
@@ -76,6 +77,22 @@ def test_gradients_equal_torch(torch):
     assert np.abs(gradient - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("small_resnet_tinny", 16),
+            "^network.name='small_resnet_tinny' is not one of 'small_resnet', .*small_resnet_tiny",
+        ),
+        (("densenet_tiny", 16), "^network.name='densenet_tiny' has no decoder, .* use one of small_resnet, "),
+        (("small_resnet_tiny", 0), "^network.output_features=0: set the width of this teacher's bottleneck$"),
+    ],
+)
+def test_an_unsuitable_architecture_is_refused_with_a_remedy(arguments, message):
+    with pytest.raises(UserError, match=message):
+        check_architecture(*arguments, needs_decoder=True)
+
+
 def test_weights_are_uniform_within_the_bound_of_torch():
     kernel = kernel_init(jax.random.key(0), (3, 3, 64, 128), jnp.float32)
     bound = (3 * 3 * 64) ** -0.5
@@ -91,15 +108,15 @@ def test_every_kernel_is_drawn_as_torch_draws_it(torch, name, num_kernels):
     trunk = ARCHITECTURES[name].trunk
     reference = torch_networks.DenseNet() if name == "densenet161" else torch_networks.SmallResNet()
     torch.manual_seed(0)
-    if name == "densenet161":  # as torchvision does; the ResNet of cifar10-fast stays as its layers were made
+    if name == "densenet161":  # as torchvision does; the ResNet of cifar10-fast keeps the default of its layers
         for conv in reference.convs.values():
             torch.nn.init.kaiming_normal_(conv.weight)
-    theirs = [layer.weight.detach().numpy() for layer in reference.modules() if isinstance(layer, torch.nn.Conv2d)]
+    expected = [layer.weight.detach().numpy() for layer in reference.modules() if isinstance(layer, torch.nn.Conv2d)]
     params = init_variables(trunk, 0, (32, 32, 3))["params"]
-    ours = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if path[-1].key == "kernel"]
-    assert len(ours) == len(theirs) == num_kernels
-    ours = [np.asarray(kernel, np.float64).transpose(3, 2, 0, 1) for kernel in ours]
-    pairs = zip(*(sorted(kernels, key=operator.attrgetter("shape")) for kernels in (ours, theirs)), strict=True)
+    actual = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if path[-1].key == "kernel"]
+    assert len(actual) == len(expected) == num_kernels
+    actual = [np.asarray(kernel, np.float64).transpose(3, 2, 0, 1) for kernel in actual]
+    pairs = zip(*(sorted(kernels, key=operator.attrgetter("shape")) for kernels in (actual, expected)), strict=True)
     for one, other in pairs:
         assert one.shape == other.shape
         for power in (1, 2, 4):
@@ -127,13 +144,13 @@ def test_the_draw_of_the_resnet_is_that_of_earlier_revisions():
     )
 
 
-def test_architectures_say_how_they_are_drawn():
+def test_architectures_describe_their_initialisation():
     assert ARCHITECTURES["small_resnet"].initialiser == "uniform in +-1/sqrt(fan_in)"
     assert ARCHITECTURES["densenet161"].initialiser.startswith("convolutions He normal")
     assert MINI.initialiser.startswith("the network's own")
 
 
-def test_heads_are_drawn_as_torchs_linear_layers_whatever_the_trunk():
+def test_heads_are_drawn_like_linear_layers_of_torch_on_every_trunk():
     kernel = init_variables(ARCHITECTURES["densenet_tiny"].with_classifier(500), 0, (32, 32, 3))["params"]["head"]
     kernel = np.asarray(kernel["linear"]["kernel"])
     bound = kernel.shape[0] ** -0.5
