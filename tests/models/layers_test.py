@@ -3,9 +3,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from brittle_jax.parallel import BATCH_AXIS
 
 from brittle_jax.models.layers import average_pool_2x2, batch_norm, max_pool_2x2, max_pool_3x3, max_pool_all
-from brittle_jax.parallel import BATCH_AXIS
 
 
 def draw(shape, seed=0):
