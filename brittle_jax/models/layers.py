@@ -45,7 +45,7 @@ def batch_norm(train: bool, momentum: float, name: str | None = None) -> nn.Batc
 def max_pool_2x2(x: jax.Array) -> jax.Array:
     """Maximum of each 2×2 window of [N, H, W, C], H and W even: [N, H / 2, W / 2, C].
 
-    Of equal values the first gets the gradient, as with `nn.max_pool`, which takes three to four times as long on a CPU.
+    Of equal values the first gets the gradient, as in `nn.max_pool`, which takes a CPU three to four times as long.
     """
     return _max_of_pairs(_max_of_pairs(x, axis=2), axis=1)
 
