@@ -1,14 +1,13 @@
-"""How time and memory grow with images and configurations, and how long the devices wait in an epoch.
+"""Measures how time and memory grow with images and configurations, and how long devices wait during an epoch.
 
     python -m benchmarks.growth
     python -m benchmarks.growth --network densenet161 --side 224 --images 16 --evaluation-only
 
-Each line is measured in a process of its own, on random images in memory, after a run on a few images, in
-which everything is compiled: one epoch of distillation, and every other stage, of each configuration, all with one
-teacher; with `--evaluation-only` the students are drawn, not trained.
-`idle` is the share of a student's distillation in which no update is under way: one minus the time of as many updates,
-one after the other on a batch that is there already, over that of the stage, with all that begins and ends it. Memory
-is the process's, at its highest.
+Each line is measured in a process of its own, on random images in memory, after a run on a few images that compiles
+everything. It consists of one epoch of distillation and every other stage, for each configuration, all with the same
+teacher. With `--evaluation-only` students are random instead of trained. `idle` is the share of a distillation without
+an update under way: one minus the time of as many updates in a row, on a batch that is already on the device, over the
+time of the stage. Memory is the peak of the process.
 """
 
 import argparse
@@ -42,12 +41,12 @@ _STAGES = ("represent", "distill", "score", "brittleness")
 
 @dataclasses.dataclass(frozen=True)
 class Students:
-    """What is measured.
+    """Students to measure.
 
     Attributes:
-        name: of the architecture, with 128 outputs; a DenseNet's are its pooled features.
-        side: of the images.
-        are_trained: or drawn at random.
+        name: of the architecture, with 128 outputs; a DenseNet returns its pooled features.
+        side: of the images, in pixels.
+        are_trained: false for random weights.
     """
 
     name: str
@@ -55,12 +54,12 @@ class Students:
     are_trained: bool
 
     def network(self, seed: int) -> Network:
-        """Draws one of them."""
+        """Draws a student."""
         return network(self.name, 0 if self.name.startswith("densenet") else 128, self.side, seed)
 
 
 def measure(num_images: int, num_configurations: int, students: Students) -> dict[str, float]:
-    """Returns seconds of each stage, `idle`, and `memory_mib`, of so many images each trained on and tested."""
+    """Returns the seconds of each stage, `idle` and `memory_mib`, for `num_images` images to train on and to test."""
     runtime.set_up()
     devices, config = DeviceGroup(), get_base_config()
     config.distill.num_epochs, config.distill.batch_size = 1.0, _BATCH_SIZE
@@ -74,7 +73,7 @@ def measure(num_images: int, num_configurations: int, students: Students) -> dic
 
 
 def _run(num_images, num_configurations, students, config, devices, log) -> tuple[dict[str, float], float]:
-    """Returns seconds of the stages, and of one epoch's updates alone."""
+    """Returns the seconds of each stage, and of the updates of one epoch alone."""
     images, indices = image_set(pictures(num_images, students.side)), np.arange(num_images)
     teacher, stages = students.network(seed=0), Stages(devices)
     representations = inference.Representations(teacher, images, _BATCH_SIZE, devices)
@@ -103,7 +102,7 @@ def _run(num_images, num_configurations, students, config, devices, log) -> tupl
 
 
 def _seconds_of_updates(training: Training, step: Callable, batch: Batch) -> float:
-    """Returns the time of an epoch's updates alone: in a loop on the devices, or one after the other on one batch."""
+    """Returns the time of the updates of one epoch alone, in a loop on the devices or in a row on one batch."""
     state, update = training.state, lambda state, count: step(state, batch)
     if training.feed.most_at_once > 1:
         update = training.feed
@@ -126,9 +125,9 @@ def main() -> None:
     """Reads the command line, measures, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="small_resnet_tiny")
-    parser.add_argument("--images", type=int, default=1024, help="of the smallest run")
-    parser.add_argument("--side", type=int, default=32, help="of the images")
-    parser.add_argument("--evaluation-only", action="store_true", help="train no student")
+    parser.add_argument("--images", type=int, default=1024, help="in the smallest run")
+    parser.add_argument("--side", type=int, default=32, help="of the images, in pixels")
+    parser.add_argument("--evaluation-only", action="store_true", help="do not train students")
     arguments = parser.parse_args()
     students = Students(arguments.network, arguments.side, not arguments.evaluation_only)
     print(f"| images | configurations | {' | '.join(f'{stage}, s' for stage in _STAGES)} | idle | memory, MiB |")

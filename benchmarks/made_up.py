@@ -1,8 +1,8 @@
-"""Images and networks that benchmarks run on: random, so that they need no data set."""
+"""Random images and networks, so that benchmarks need no data set."""
 
 import numpy as np
-
 from brittle_jax.data.image_set import ImageSet
+
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
 
 
@@ -12,7 +12,7 @@ def pictures(count: int, side: int) -> np.ndarray:
 
 
 def image_set(images: np.ndarray) -> ImageSet:
-    """Returns images [N, H, W, 3] as a set of as many normal samples."""
+    """Returns images [N, H, W, 3] as a set of N normal samples."""
     count = len(images)
     return ImageSet(
         name="made up",
@@ -35,6 +35,6 @@ def image_set(images: np.ndarray) -> ImageSet:
 
 
 def network(name: str, features: int, side: int, seed: int = 0) -> Network:
-    """Returns a network with drawn weights."""
+    """Returns a network with random weights."""
     module = ARCHITECTURES[name].with_output(features)
     return Network(module, init_variables(module, seed, (side, side, 3)))
