@@ -11,14 +11,11 @@ PyTorch's. Needs the extra `reference`.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import functools
 import multiprocessing
 import os
-import pathlib
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator
 
 import jax
@@ -27,20 +24,19 @@ import numpy as np
 import torch
 
 from benchmarks import pytorch_work
-from benchmarks.made_up import image_set, network, pictures
+from benchmarks.made_up import images_of, network, pictures
 from benchmarks.timing import seconds_of
-from brittle_jax import console, inference, runtime
+from brittle_jax import console, runtime, student
 from brittle_jax.auxiliary.augmentation import Augmentation
 from brittle_jax.auxiliary.rotnet import RotNet
-from brittle_jax.config import get_base_config
 from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.evaluate.brittleness import input_gradient_norms
 from brittle_jax.evaluate.detectors import distillation_score
 from brittle_jax.evaluate.moments import covariance_of, moments_of
-from brittle_jax.loop import MetricLog, train
+from brittle_jax.inference import Representations
+from brittle_jax.loop import Loop
 from brittle_jax.models.network import ARCHITECTURES, Network, Representation, computing_in, init_variables
-from brittle_jax.student import prepare_distillation
 from brittle_jax.train.optimizers import Optimizer, adam, sgd
 from brittle_jax.train.steps import create_state, distill_step, pretrain_step
 
@@ -103,23 +99,29 @@ def _dtype(options: pytorch_work.Options) -> str:
 
 def distillation(options: pytorch_work.Options, num_images: int) -> Work:
     """One configuration end to end. The teacher runs once; in PyTorch at every step, as usual."""
-    images = pictures(num_images, 32)
-    indices = np.arange(len(images))
-    config = get_base_config()
-    config.distill.num_epochs, config.network.training_dtype = _DISTILLATION_EPOCHS, _dtype(options)
-    devices, teacher = DeviceGroup((jax.devices()[0],)), network("small_resnet", _FEATURES, 32)
+    images = images_of(pictures(num_images, 32))
+    indices, batch_size = np.arange(num_images), 64
+    loop, teacher = Loop(DeviceGroup((jax.devices()[0],)), batch_size), network("small_resnet", _FEATURES, 32)
 
     def jax_run() -> None:
-        given = image_set(images)
-        representations = inference.Representations(teacher, given, config.evaluate.batch_size, devices)
-        with tempfile.TemporaryDirectory() as folder, contextlib.closing(MetricLog(pathlib.Path(folder))) as log:
-            training = prepare_distillation(
-                teacher.module, given, indices, representations, config, name="x", devices=devices
-            )
-            jax.block_until_ready(train(training, log))
+        work = student.distillation(
+            teacher.module,
+            images,
+            indices,
+            Representations(teacher, images, loop),
+            name="x",
+            seed=0,
+            num_updates=student.num_updates(num_images, batch_size=batch_size, num_epochs=_DISTILLATION_EPOCHS),
+            batch_size=batch_size,
+            learning_rate=1e-5,
+            training_dtype=_dtype(options),
+            devices=loop.devices,
+        )
+        jax.block_until_ready(loop.run(work))
 
-    count = len(images) * _DISTILLATION_EPOCHS
-    runs = pytorch_work.distillation(images, _FEATURES, _DISTILLATION_EPOCHS, config.distill.batch_size, options)
+    count = num_images * _DISTILLATION_EPOCHS
+    given = pictures(num_images, 32)
+    runs = pytorch_work.distillation(given, _FEATURES, _DISTILLATION_EPOCHS, batch_size, options)
     title = f"distillation, {num_images:,} images, {_DISTILLATION_EPOCHS} epochs"
     return Work(title, "images", count, jax_run, runs, (3 * count + num_images) * _RESNET_FLOPS, warm_up_calls=1)
 
