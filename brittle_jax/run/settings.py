@@ -136,6 +136,6 @@ def check_parcels(config: ml_collections.ConfigDict, *, learns_anomalies: bool) 
         raise UserError(f"data.parcels.num_threat={num_threat} leaves no threats to test on: give more")
     if learns_anomalies and not num_learned:
         raise UserError(
-            f"data.parcels.num_threat={num_threat}, of which data.baseline_fraction={share} is {num_learned}, leaves the "
-            "supervised baseline no threats to learn from: give more"
+            f"data.parcels.num_threat={num_threat}, of which data.baseline_fraction={share} is {num_learned}, leaves "
+            "the supervised baseline no threats to learn from: give more"
         )

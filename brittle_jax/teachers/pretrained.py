@@ -86,8 +86,8 @@ class Pretrained:
         task = self._example_task
         if task.learns_anomalies and not self.is_own_data:
             raise UserError(
-                f"teacher.data={self.dataset!r}: the supervised baseline learns the anomaly-detection data itself: leave "
-                "teacher.data empty"
+                f"teacher.data={self.dataset!r}: the supervised baseline learns the anomaly-detection data itself: "
+                "leave teacher.data empty"
             )
         if task.needs_labels and self.is_own_data and not task.learns_anomalies:
             raise UserError(
