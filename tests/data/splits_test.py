@@ -59,8 +59,8 @@ def test_a_share_of_each_class_calibrates():
     assert count(assigned, labels == 1) == {"train": 12, "calibration": 4, "test": 4}
 
 
-def test_parcels_are_split_by_parcel_and_all_threats_test(xray_config):
-    dataset = load("xray", xray_config)
+def test_parcels_are_split_by_parcel_and_all_threats_test(made_up):
+    dataset = load("xray", made_up)
     (soc,) = configurations(dataset, "all", SPLITTING)
     assert len(soc.train) == 16
     assert np.bincount(soc.test_labels).tolist() == [4, 6]

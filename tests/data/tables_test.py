@@ -1,5 +1,7 @@
 """Tables of pictures of one's own."""
 
+from dataclasses import replace
+
 import pytest
 
 from brittle_jax.data import one_class
@@ -9,29 +11,29 @@ from brittle_jax.errors import UserError
 from tests.data.folders import save
 
 
-def write_table(folder, text):
-    table = folder / "table.csv"
-    table.write_text(text)
-    return str(table)
+def with_table(settings, folder, text):
+    """Returns the settings that name a table, which is written into a folder."""
+    (folder / "table.csv").write_text(text, encoding="utf-8")
+    return replace(settings, path=str(folder / "table.csv"))
 
 
-def test_a_table_without_test_pictures_keeps_its_splits(config, folder):
-    config.data.path = write_table(
-        folder, "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,calibration\n"
+def test_a_table_without_test_pictures_keeps_its_splits(settings, folder):
+    settings = with_table(
+        settings, folder, "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,calibration\n"
     )
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     assert dataset.samples.official_split.tolist() == ["train", "calibration"]
     message = "has no normal test samples: the given split has none, mark some as test$"
     with pytest.raises(UserError, match=message):
         one_class.configurations(dataset, "all", Splitting(seed=0, train_fraction=0.8))
 
 
-def test_the_order_of_a_table_changes_nothing(config, folder):
+def test_the_order_of_a_table_changes_nothing(settings, folder):
     lines = [f"normal/{number}.png,normal" for number in range(6)] + ["scratch/0.jpg,scratch"]
     chosen = []
     for ordered in (lines, lines[::-1]):
-        config.data.path = write_table(folder, "\n".join(["path,label", *ordered]) + "\n")
-        dataset = load("image_folder", config)
+        settings = with_table(settings, folder, "\n".join(["path,label", *ordered]) + "\n")
+        dataset = load("image_folder", settings)
         (configuration,) = one_class.configurations(
             dataset, "all", Splitting(seed=0, train_fraction=0.8), max_train_samples=2
         )
@@ -39,29 +41,30 @@ def test_the_order_of_a_table_changes_nothing(config, folder):
     assert chosen[0] == chosen[1]
 
 
-def test_other_labels_are_another_data_set(config, folder):
+def test_other_labels_are_another_data_set(settings, folder):
     keys = []
     for label in ("normal", "scratch"):
-        config.data.path = write_table(folder, f"path,label\nnormal/0.png,normal\nnormal/1.png,{label}\n")
-        keys.append(load("image_folder", config).identity()["sha256"])
+        settings = with_table(settings, folder, f"path,label\nnormal/0.png,normal\nnormal/1.png,{label}\n")
+        keys.append(load("image_folder", settings).identity()["sha256"])
     assert keys[0] != keys[1]
 
 
-def test_a_table_gives_labels_and_splits(config, folder):
-    config.data.path = write_table(
+def test_a_table_gives_labels_and_splits(settings, folder):
+    settings = with_table(
+        settings,
         folder,
         "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,calibration\nnormal/2.png,normal,test\n"
         "scratch/0.jpg,scratch,test\n",
     )
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     assert dataset.samples.ids.tolist() == ["normal/0.png", "normal/1.png", "normal/2.png", "scratch/0.jpg"]
     assert dataset.samples.classes == ("normal", "scratch")
     assert dataset.samples.official_split.tolist() == ["train", "calibration", "test", "test"]
 
 
-def test_a_table_without_splits_leaves_them_to_the_draw(config, folder):
-    config.data.path = write_table(folder, "\ufeffpath,label\nnormal/0.png,normal\nnormal/1.png,normal\n")
-    assert load("image_folder", config).samples.official_split is None
+def test_a_table_without_splits_leaves_them_to_the_draw(settings, folder):
+    settings = with_table(settings, folder, "\ufeffpath,label\nnormal/0.png,normal\nnormal/1.png,normal\n")
+    assert load("image_folder", settings).samples.official_split is None
 
 
 @pytest.mark.parametrize(
@@ -93,29 +96,29 @@ def test_a_table_without_splits_leaves_them_to_the_draw(config, folder):
         ("path,label\nmissing.png,normal\n", "'missing.png' \\(cannot be read: No such file or directory\\)"),
     ],
 )
-def test_a_table_that_does_not_hold_is_refused(config, folder, text, message):
-    config.data.path = write_table(folder, text)
+def test_a_table_that_does_not_hold_is_refused(settings, folder, text, message):
+    settings = with_table(settings, folder, text)
     with pytest.raises(UserError, match=message):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_the_usual_separators_and_encodings_are_read(config, folder, separator, encoding):
+def test_the_usual_separators_and_encodings_are_read(settings, folder, separator, encoding):
     rows = [("Path ", " LABEL", "Split"), ("normal/0.png", "normal", "train"), ("scratch/0.jpg", "Größe", "test")]
     text = "\r\n".join(separator.join(row) for row in [*rows, ("", "", "")]) + "\r\n"
     (folder / "table.csv").write_bytes(text.encode(encoding))
-    config.data.path = str(folder / "table.csv")
-    dataset = load("image_folder", config)
+    settings = replace(settings, path=str(folder / "table.csv"))
+    dataset = load("image_folder", settings)
     assert dataset.samples.ids.tolist() == ["normal/0.png", "scratch/0.jpg"]
     assert dataset.samples.classes == ("normal", "Größe")
     assert dataset.samples.official_split.tolist() == ["train", "test"]
 
 
-def test_quoted_fields_may_have_separators(config, folder):
+def test_quoted_fields_may_have_separators(settings, folder):
     save(folder / "normal" / "a,b.png")
-    config.data.path = write_table(folder, 'path, label\n"normal/a,b.png", "normal"\n')
-    assert load("image_folder", config).samples.ids.tolist() == ["normal/a,b.png"]
+    settings = with_table(settings, folder, 'path, label\n"normal/a,b.png", "normal"\n')
+    assert load("image_folder", settings).samples.ids.tolist() == ["normal/a,b.png"]
 
 
 @pytest.mark.parametrize(
@@ -140,20 +143,21 @@ def test_quoted_fields_may_have_separators(config, folder):
         ("path,label".encode("utf-16") + b"\n", "no table in UTF-8 or UTF-16"),
     ],
 )
-def test_what_is_no_table_says_what_it_is(config, folder, content, message):
+def test_what_is_no_table_says_what_it_is(settings, folder, content, message):
     (folder / "table.csv").write_bytes(content)
-    config.data.path = str(folder / "table.csv")
+    settings = replace(settings, path=str(folder / "table.csv"))
     with pytest.raises(UserError, match=message):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
-def test_anomalies_that_are_not_tested_are_counted(config, folder, capsys):
-    config.data.path = write_table(
+def test_anomalies_that_are_not_tested_are_counted(settings, folder, capsys):
+    settings = with_table(
+        settings,
         folder,
         "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,test\nscratch/0.jpg,scratch,train\n"
         "dent/2.tif,dent,train\ndent/deep/1.bmp,dent,calibration\n",
     )
-    load("image_folder", config)
+    load("image_folder", settings)
     printed = capsys.readouterr().err
     marked_train = (
         "2 anomalous pictures marked train (1 dent, 1 scratch) will not be tested; only the linear probe and "
@@ -162,11 +166,13 @@ def test_anomalies_that_are_not_tested_are_counted(config, folder, capsys):
     assert "1 anomalous picture marked calibration (1 dent) will not be tested; nothing uses them" in printed
 
 
-def test_what_a_table_holds_is_said(config, folder, capsys):
-    config.data.path = write_table(
-        folder, "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,test\nscratch/0.jpg,bad,test\n"
+def test_what_a_table_holds_is_said(settings, folder, capsys):
+    settings = with_table(
+        settings,
+        folder,
+        "path,label,split\nnormal/0.png,normal,train\nnormal/1.png,normal,test\nscratch/0.jpg,bad,test\n",
     )
-    load("image_folder", config)
+    load("image_folder", settings)
     assert capsys.readouterr().out.splitlines()[:3] == [
         f"{folder}: 3 pictures, by a table",
         "  normal  2 pictures  1 train, 1 test  normal/",
@@ -174,33 +180,33 @@ def test_what_a_table_holds_is_said(config, folder, capsys):
     ]
 
 
-def test_backslashes_separate_folders(config, folder):
+def test_backslashes_separate_folders(settings, folder):
     save(folder / "normal" / "a" / "7.png")
-    config.data.path = write_table(folder, "path,label\nnormal\\0.png,normal\n.\\normal\\a\\7.png,normal\n")
-    assert load("image_folder", config).samples.ids.tolist() == ["normal/0.png", "normal/a/7.png"]
+    settings = with_table(settings, folder, "path,label\nnormal\\0.png,normal\n.\\normal\\a\\7.png,normal\n")
+    assert load("image_folder", settings).samples.ids.tolist() == ["normal/0.png", "normal/a/7.png"]
 
 
-def test_a_file_whose_very_name_has_a_backslash_is_read(config, folder):
+def test_a_file_whose_very_name_has_a_backslash_is_read(settings, folder):
     save(folder / "normal" / "a\\b.png")
-    config.data.path = write_table(folder, "path,label\nnormal/a\\b.png,normal\nnormal\\0.png,normal\n")
-    assert load("image_folder", config).samples.ids.tolist() == ["normal/0.png", "normal/a\\b.png"]
+    settings = with_table(settings, folder, "path,label\nnormal/a\\b.png,normal\nnormal\\0.png,normal\n")
+    assert load("image_folder", settings).samples.ids.tolist() == ["normal/0.png", "normal/a\\b.png"]
 
 
-def test_a_missing_file_with_backslashes_is_refused(config, folder):
-    config.data.path = write_table(folder, "path,label\nnormal/0.png,normal\nC:\\img\\x.png,normal\n")
+def test_a_missing_file_with_backslashes_is_refused(settings, folder):
+    settings = with_table(settings, folder, "path,label\nnormal/0.png,normal\nC:\\img\\x.png,normal\n")
     with pytest.raises(UserError, match="'C:/img/x.png' .cannot be read: No such file or directory"):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
-def test_splits_are_read_in_any_case(config, folder):
+def test_splits_are_read_in_any_case(settings, folder):
     lines = ["normal/0.png,normal,TRAIN", "normal/1.png,normal,Calibration", "normal/2.png,normal,tEST"]
-    config.data.path = write_table(folder, "\n".join(["path,label,split", *lines]))
-    assert load("image_folder", config).samples.official_split.tolist() == ["train", "calibration", "test"]
+    settings = with_table(settings, folder, "\n".join(["path,label,split", *lines]))
+    assert load("image_folder", settings).samples.official_split.tolist() == ["train", "calibration", "test"]
 
 
-def test_labels_of_a_table_that_have_a_word_for_normal_are_warned_of(config, folder, capsys):
-    config.data.path = write_table(folder, "path,label\nnormal/0.png,normal\nnormal/1.png,normal pictures\n")
-    load("image_folder", config)
+def test_labels_of_a_table_that_have_a_word_for_normal_are_warned_of(settings, folder, capsys):
+    settings = with_table(settings, folder, "path,label\nnormal/0.png,normal\nnormal/1.png,normal pictures\n")
+    load("image_folder", settings)
     assert "table.csv: normal pictures counts as a kind of anomaly, though its name says normal" in (
         capsys.readouterr().err
     )

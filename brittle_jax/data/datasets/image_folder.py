@@ -28,7 +28,7 @@ from brittle_jax.data.datasets.tables import check_unique, normalize, read_table
 from brittle_jax.data.picture_file import SUFFIXES
 from brittle_jax.errors import UserError
 
-HOW_TO_NAME = "--config.data.path is empty: name the folder that has your pictures"
+HOW_TO_NAME = "data.path is empty: name the folder that has your pictures"
 _FEW_NORMAL = 20
 _DEEPEST_PART = 3  # VISA/candle/Data/Images/Normal is the deepest folder of an object that has a layout
 
@@ -48,12 +48,12 @@ def list_pictures(path: pathlib.Path) -> Listing:
         OSError: where a folder cannot be listed; its `filename` is that folder.
     """
     if not path.is_dir() and not path.is_file():
-        raise UserError(f"--config.data.path={as_text(path)}: no such folder or file")
+        raise UserError(f"data.path={as_text(path)}: no such folder or file")
     name, layout, entries = _entries_of(path)
     classes = (NORMAL, *sorted({entry.label for entry in entries} - {NORMAL}))
     normal = [entry for entry in entries if entry.label == NORMAL]
     if not normal:
-        raise UserError(f"--config.data.path={as_text(path)} {_why_none_normal(path, name, classes[1:])}")
+        raise UserError(f"data.path={as_text(path)} {_why_none_normal(path, name, classes[1:])}")
     listing = Listing(name, path if path.is_dir() else path.parent, classes, ("",), tuple(entries))
     announce(listing, layout)
     warn_of_kinds(as_text(path), classes[1:])
@@ -73,7 +73,7 @@ def _entries_of(path: pathlib.Path) -> tuple[str, str, list[Entry]]:
         return "image_folder", f"{NORMAL} beside kinds of anomalies", _of_folder(path)
     if layout := inspection_sets.layout_of(path):
         return layout, inspection_sets.LAYOUTS[layout], inspection_sets.list_object(path, layout)
-    raise UserError(f"--config.data.path={as_text(path)} {_why_unknown(path)}")
+    raise UserError(f"data.path={as_text(path)} {_why_unknown(path)}")
 
 
 def _why_none_normal(path: pathlib.Path, layout: str, kinds: Sequence[str]) -> str:
@@ -93,7 +93,7 @@ def _why_unknown(folder: pathlib.Path) -> str:
     """Returns what a folder of no known layout holds, and what to do."""
     if objects := inspection_sets.objects_below(folder):
         names = [os.path.relpath(each, folder) for each in objects]
-        return f"holds {shorten(names)}: name one of them, such as --config.data.path={as_text(objects[0])}"
+        return f"holds {shorten(names)}: name one of them, such as data.path={as_text(objects[0])}"
     if part := _why_a_part(pathlib.Path(os.path.abspath(folder))):
         return part
     if missing := inspection_sets.what_is_missing(folder):
@@ -138,7 +138,7 @@ def _of_folder(folder: pathlib.Path) -> list[Entry]:
     files_of_kinds = [(file.relative_to(folder).parts[0], file) for file in files]
     if called_normal := folders_called_normal((file for kind, file in files_of_kinds if kind != NORMAL), folder):
         raise UserError(
-            f"--config.data.path={as_text(folder)}: pictures in {shorten(called_normal)}, beside {NORMAL}, would be "
+            f"data.path={as_text(folder)}: pictures in {shorten(called_normal)}, beside {NORMAL}, would be "
             f"anomalies, though the name says otherwise: move them into {NORMAL}, or name a CSV table with the columns "
             "path, label and split, which takes a split of your own"
         )
@@ -147,7 +147,7 @@ def _of_folder(folder: pathlib.Path) -> list[Entry]:
 
 def _of_table(file: pathlib.Path) -> list[Entry]:
     if _is_picture(file.name):
-        raise UserError(f"--config.data.path={as_text(file)} is a picture: name the folder that holds it")
+        raise UserError(f"data.path={as_text(file)} is a picture: name the folder that holds it")
     rows = read_table(file, ("path", "label"))
     has_splits = any(row.get("split") for _, row in rows)
     entries = []

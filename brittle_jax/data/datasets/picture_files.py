@@ -182,7 +182,7 @@ def warn_of_intensity(title: str, intensity: Mapping[str, Any]) -> None:
         if lowest < low or highest > high:
             console.warn(
                 f"{title}: values from {lowest:g} to {highest:g} are cut to {low:g},{high:g}, as "
-                "--config.data.intensity_range says"
+                "data.intensity_range says"
             )
     elif bits > 8 and 0 < highest - lowest < _LEAST_SHARE_OF_RANGE * (2**bits - 1):
         depth = 2 ** math.ceil(math.log2(highest + 1)) - 1
@@ -190,5 +190,5 @@ def warn_of_intensity(title: str, intensity: Mapping[str, Any]) -> None:
         suggested = f"0,{depth}" if uses_depth else f"{lowest:g},{highest:g}"
         console.warn(
             f"{title}: pictures of {bits} bits have values from {lowest:g} to {highest:g} of {2**bits - 1} alone, and "
-            f"come out nearly all alike: set --config.data.intensity_range={suggested}"
+            f"come out nearly all alike: set data.intensity_range={suggested}"
         )

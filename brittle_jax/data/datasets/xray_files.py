@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from brittle_jax.config import split_list
+from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.data.datasets.listing import (
     Entry,
     Listing,
@@ -21,9 +21,10 @@ from brittle_jax.data.datasets.listing import (
     warn_of_left_out,
 )
 from brittle_jax.data.datasets.tables import check_unique, read_table
-from brittle_jax.data.datasets.xray_parcels import CLASSES
 from brittle_jax.errors import UserError
+from brittle_jax.text import split_list
 
+_CLASSES = CATALOGUE["xray"].classes
 _DVXRAY_VIEWS = ("OL", "SD")  # as its files are named; the boxes are `ol_bb` and `sd_bb`
 _NO_BOX = (0, 0, 0, 0)
 _IS_DANGEROUS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -43,7 +44,7 @@ def list_xray(folder: pathlib.Path, view_suffixes: str, compass_kind: str) -> Li
         OSError: where a folder cannot be listed; its `filename` is that folder.
     """
     if not folder.is_dir():
-        raise UserError(f"--config.data.path={as_text(folder)}: no such folder")
+        raise UserError(f"data.path={as_text(folder)}: no such folder")
     listing, layout = _list_known(folder, view_suffixes, compass_kind)
     announce(listing, layout)
     return listing
@@ -60,9 +61,9 @@ def _list_known(folder: pathlib.Path, view_suffixes: str, compass_kind: str) -> 
     _refuse_links(files, folder)
     if entries := list(_dvxray_entries(folder, files)):
         _warn_of_unlisted(folder, files, entries)
-        return Listing("dvxray", folder, CLASSES, _DVXRAY_VIEWS, tuple(entries)), "DvXray"
+        return Listing("dvxray", folder, _CLASSES, _DVXRAY_VIEWS, tuple(entries)), "DvXray"
     raise UserError(
-        f"--config.data.path={as_text(folder)} has no scans that are known: soc/ and threat/ (parcels of one's own), "
+        f"data.path={as_text(folder)} has no scans that are known: soc/ and threat/ (parcels of one's own), "
         "NAME_OL.png beside NAME.json (DvXray), or meta.txt (COMPASS-XP)"
     )
 
@@ -79,11 +80,11 @@ def _list_parcels(folder: pathlib.Path, suffixes: Sequence[str]) -> Listing:
     views = tuple(suffix.strip("_-. ") or suffix for suffix in suffixes)
     if not views or len(set(views)) < len(views):
         raise UserError(
-            f"--config.data.view_suffixes={','.join(suffixes)!r}: say how names of each view end, such as _top,_side, "
+            f"data.view_suffixes={','.join(suffixes)!r}: say how names of each view end, such as _top,_side, "
             "or nothing where there is one view"
         )
     parcels: dict[tuple[str, str], dict[str, pathlib.Path]] = {}
-    for label in CLASSES:
+    for label in _CLASSES:
         files = find_pictures(folder / label, folder) if folder / label in subfolders(folder) else []
         _refuse_links(files, folder)
         for file in files:
@@ -91,15 +92,15 @@ def _list_parcels(folder: pathlib.Path, suffixes: Sequence[str]) -> Listing:
             if suffix is None:
                 raise UserError(
                     f"{as_text(file)}: its name, without the type, ends in none of {', '.join(suffixes)}: set "
-                    "--config.data.view_suffixes to how the names of each view end, or to nothing if there is one view"
+                    "data.view_suffixes to how the names of each view end, or to nothing if there is one view"
                 )
             parcel = id_of(file.with_name(file.stem.removesuffix(suffix)), folder)
             if parcels.setdefault((label, parcel), {}).setdefault(suffix, file) is not file:
                 raise UserError(f"{as_text(file)}: a second file for the same view of the same parcel, remove one")
     if not any(label == "soc" for label, _ in parcels):
-        raise UserError(f"--config.data.path={as_text(folder)} has no pictures in {as_text(folder / 'soc')}")
+        raise UserError(f"data.path={as_text(folder)} has no pictures in {as_text(folder / 'soc')}")
     entries = [Entry(parcel, label, tuple(map(files.get, suffixes))) for (label, parcel), files in parcels.items()]
-    return Listing("xray", folder, CLASSES, views, tuple(entries))
+    return Listing("xray", folder, _CLASSES, views, tuple(entries))
 
 
 def _dvxray_entries(folder: pathlib.Path, files: Sequence[pathlib.Path]) -> Iterator[Entry]:
@@ -161,7 +162,7 @@ def _list_compass(folder: pathlib.Path, kind: str) -> Listing:
     check_unique(table, ((number, row["basename"]) for number, row in rows))
     kinds = [each.name for each in subfolders(folder)]
     if kind not in kinds:
-        raise UserError(f"--config.data.compass_kind={kind!r}: {folder} has {', '.join(kinds) or 'no folders'}")
+        raise UserError(f"data.compass_kind={kind!r}: {folder} has {', '.join(kinds) or 'no folders'}")
     pictures = find_pictures(folder / kind, folder)
     _refuse_links(pictures, folder)
     files = {file.stem: file for file in pictures}
@@ -169,6 +170,6 @@ def _list_compass(folder: pathlib.Path, kind: str) -> Listing:
     for number, row in rows:
         if row["dangerous"].lower() not in _IS_DANGEROUS:
             raise UserError(f"{table}, line {number}: dangerous is {row['dangerous']!r}, not True or False")
-        label = CLASSES[_IS_DANGEROUS[row["dangerous"].lower()]]
+        label = _CLASSES[_IS_DANGEROUS[row["dangerous"].lower()]]
         entries.append(Entry(row["basename"], label, (files.get(row["basename"]),), group=row["instance"]))
-    return Listing("compass_xp", folder, CLASSES, ("",), tuple(entries))
+    return Listing("compass_xp", folder, _CLASSES, ("",), tuple(entries))
