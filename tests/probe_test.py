@@ -142,8 +142,8 @@ def images_of(name, labels):
 
 @pytest.mark.parametrize("task", ["random", *TASKS])
 def test_the_probe_sees_pooled_features_or_the_code_of_an_autoencoder(cifar10_config, tmp_path, probed, task):
-    cifar10_config.teacher.task = task
-    cifar10_config.data.name = "cats_vs_dogs"
+    cifar10_config.data.name, cifar10_config.teacher.task = "cats_vs_dogs", task
+    cifar10_config.teacher.data = "fashion_mnist" if task == "classification" else ""
     module = MINI.with_output(7)
     teacher = Network(module, init_variables(module, 0, (16, 16, 3)))
     network, _, _ = probed(cifar10_config, images_of("cats_vs_dogs", np.arange(20) % 2), tmp_path, teacher)

@@ -100,3 +100,21 @@ def test_own_images_and_parcels_teach_on_themselves_alone(cifar10_config, tmp_pa
     else:
         with pytest.raises(UserError, match=f"^teacher.data={message}"):
             kind_of(cifar10_config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "message"),
+    [
+        ("baseline", "fashion_mnist", "^teacher.data='fashion_mnist': the supervised baseline learns the anomaly-"),
+        ("classification", "cifar10", "^teacher.task='classification' on the anomaly-detection data itself would see"),
+    ],
+)
+@pytest.mark.parametrize("lender", ["", "lender"])
+def test_a_teacher_sees_the_labels_of_what_is_tested_as_the_baseline_alone(
+    cifar10_config, tmp_path, monkeypatch, task, data, message, lender
+):
+    monkeypatch.setattr("brittle_jax.run.borrowing.check", lambda config: (tmp_path, False))
+    cifar10_config.teacher.task, cifar10_config.teacher.data = task, data
+    cifar10_config.teacher.from_run = lender
+    with pytest.raises(UserError, match=message):
+        kind_of(cifar10_config, tmp_path)
