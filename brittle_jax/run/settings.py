@@ -99,7 +99,7 @@ def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is
         raise UserError("teacher.data='image_folder': your own images can only teach a run on themselves")
     if (teacher.data == "xray") != (config.data.name == "xray"):
         raise UserError(f"teacher.data={teacher.data!r} does not go with data.name={config.data.name!r}")
-    return Pretrained(
+    kind = Pretrained(
         task_name=teacher.task,
         dataset=teacher.data,
         is_own_data=is_own_data,
@@ -116,6 +116,8 @@ def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is
         if teacher.data == "xray"
         else None,
     )
+    kind.check_data()
+    return kind
 
 
 def _store_folder(config: ml_collections.ConfigDict, run: pathlib.Path) -> pathlib.Path:

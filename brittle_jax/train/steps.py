@@ -108,6 +108,11 @@ class BatchNormState(flax.struct.PyTreeNode):
     params: Any
     batch_stats: Any
 
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The network's weights and statistics, as `module.apply` takes them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
 
 @in_float32  # as the evaluations that use these statistics
 def batch_norm_step(
