@@ -18,6 +18,7 @@ from brittle_jax.data.samples import Samples
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.recipes import densenet_row, small_resnet_row
+from brittle_jax.run import experiment
 from tests.mini_network import MINI
 from tests.small_runs import shrink
 
@@ -139,6 +140,14 @@ def small_config(data_dir) -> ml_collections.ConfigDict:
     config.data.dir = data_dir
     config.network.name = "mini"
     return shrink(config).lock()
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory, small_config) -> pathlib.Path:
+    """The finished run of `small_config`; not to be changed."""
+    folder = tmp_path_factory.mktemp("small") / "run"
+    experiment.run(small_config, folder)
+    return folder
 
 
 @pytest.fixture
