@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from brittle_jax import console, files
+from brittle_jax import console, files, results
 from brittle_jax.config import completed, validate
 from brittle_jax.data import one_class
 from brittle_jax.data.catalogue import CATALOGUE
@@ -23,7 +23,7 @@ from brittle_jax.metric_log import MetricLog
 from brittle_jax.models.network import check_architecture
 from brittle_jax.published import published_row
 from brittle_jax.report import page
-from brittle_jax.run import announcements, borrowing, record, results, settings, workdir
+from brittle_jax.run import announcements, borrowing, record, settings, workdir
 from brittle_jax.run.detection import evaluate_detector, make_detector
 from brittle_jax.run.row import Row, Stage
 from brittle_jax.run.stages import Stages

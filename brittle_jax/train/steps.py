@@ -108,6 +108,11 @@ class BatchNormState(flax.struct.PyTreeNode):
     params: Any
     batch_stats: Any
 
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The network's weights, as `module.apply` takes them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
 
 @in_float32  # as the evaluations that use these statistics
 def batch_norm_step(
@@ -120,8 +125,7 @@ def batch_norm_step(
         batch: `image` [N, H, W, C] uint8.
     """
     images = to_unit_range(batch["image"])
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    _, updated = module.apply(variables, images, train=True, mutable=["batch_stats"])
+    _, updated = module.apply(state.variables, images, train=True, mutable=["batch_stats"])
     weight = 1 / (state.step + 1)
     batch_stats = jax.tree.map(
         lambda mean, new: mean + weight * (new - mean), state.batch_stats, updated["batch_stats"]

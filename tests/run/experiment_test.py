@@ -19,9 +19,9 @@ from brittle_jax.data.datasets.loading import load
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import UserError
 from brittle_jax.recipes import densenet_row
+from brittle_jax.results import DETECTORS
 from brittle_jax.run import experiment
 from brittle_jax.run.detection import make_detector
-from brittle_jax.run.results import DETECTORS
 from tests.small_runs import read, read_row, shrink, without_times
 
 
