@@ -243,8 +243,7 @@ def test_a_second_configuration_compiles_nothing_again(
     finally:
         jax.monitoring.unregister_event_duration_listener(count)
     first, second = before_each
-    print(compiled)
-    assert sum("pmap" in name for name in compiled[first:second]) == len(programs)
+    assert compiled[first:second].count("jit(_fun)") == len(programs)  # as JAX calls what all devices share
     assert compiled[second:] == []
     entries = read(tmp_path / "run", "results.json")["configurations"]
     assert entries[0]["num_train"] < entries[1]["num_train"]
