@@ -18,7 +18,6 @@ from brittle_jax import checkpoint, files, rows
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import UserError
-from brittle_jax.recipes import densenet_row
 from brittle_jax.results import DETECTORS
 from brittle_jax.run import experiment
 from brittle_jax.run.detection import make_detector
@@ -145,17 +144,6 @@ def test_a_finished_run_without_its_page_gets_it_back(smoke, tmp_path):
     again = [*command[:-1], f"--workdir={tmp_path / 'run'}"]
     assert subprocess.run(again, capture_output=True, env=environment).returncode == 0
     assert (tmp_path / "run" / "report" / "index.html").read_bytes() == page
-
-
-@pytest.fixture(scope="module")
-def xray_run(tmp_path_factory, data_dir):
-    """A small finished run on parcels with a pre-trained teacher, and its config; not to be changed."""
-    config = densenet_row("xray_rotnet", "smoke", data="xray", teacher="rotnet", teacher_data="xray")
-    config.data.dir, config.network.name = data_dir, "mini"
-    config.data.parcels.num_normal, config.data.parcels.num_threat = 20, 6
-    folder = tmp_path_factory.mktemp("xray") / "run"
-    experiment.run(shrink(config), folder)
-    return folder, config.lock()
 
 
 def test_the_same_seed_gives_the_same_results_bit_for_bit(tmp_path, xray_run):
