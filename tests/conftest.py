@@ -6,11 +6,15 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 
 import pathlib
+import shutil
+import subprocess
+import sys
 
 import jax
 import ml_collections
 import numpy as np
 import pytest
+from PIL import Image
 
 from brittle_jax.data.dataset import Dataset
 from brittle_jax.data.images import Images
@@ -18,6 +22,7 @@ from brittle_jax.data.samples import Samples
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.recipes import densenet_row, small_resnet_row
+from brittle_jax.run import experiment
 from tests.mini_network import MINI
 from tests.small_runs import shrink
 
@@ -139,6 +144,54 @@ def small_config(data_dir) -> ml_collections.ConfigDict:
     config.data.dir = data_dir
     config.network.name = "mini"
     return shrink(config).lock()
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory, small_config) -> pathlib.Path:
+    """The finished run of `small_config`; not to be changed."""
+    folder = tmp_path_factory.mktemp("small") / "run"
+    experiment.run(small_config, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def xray_run(tmp_path_factory, data_dir) -> tuple[pathlib.Path, ml_collections.ConfigDict]:
+    """A small finished run on parcels, with a pre-trained teacher, and its config; not to be changed."""
+    config = densenet_row("xray_rotnet", "smoke", data="xray", teacher="rotnet", teacher_data="xray")
+    config.data.dir, config.network.name = data_dir, "mini"
+    config.data.parcels.num_normal, config.data.parcels.num_threat = 20, 6
+    folder = tmp_path_factory.mktemp("xray") / "run"
+    experiment.run(shrink(config), folder)
+    return folder, config.lock()
+
+
+def save_noise(folder: pathlib.Path, count: int, name: str = "{:03d}.png"):
+    """Saves pictures of noise, of 24 x 24 pixels."""
+    rng = np.random.default_rng(len(folder.name))
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8)).save(folder / name.format(number))
+
+
+@pytest.fixture(scope="session")
+def own_run(tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path]:
+    """A finished run of the command on your own pictures, in a plain locale, and their folder; not to be changed.
+
+    The pictures are no longer where the run found them, and what it prepared of them is gone.
+    """
+    folder = tmp_path_factory.mktemp("own")
+    run, pictures = folder / "run", folder / "pictures"
+    save_noise(pictures / "normal", 30)
+    save_noise(pictures / "Kratzer", 3, "Größe_{:03d}.png")
+    command = [sys.executable, "-m", "brittle_jax.main", "--config=configs/image_folder.py:smoke"]
+    command += [f"--config.data.path={pictures}", f"--workdir={run}", f"--config.data.dir={folder / 'data'}"]
+    command += ["--config.teacher.task=random", "--config.teacher.data=", "--config.data.calibration_fraction=0.2"]
+    command += ["--config.distill.update_steps=2", "--config.evaluate.bootstrap_samples=20"]
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    finished = subprocess.run(command, capture_output=True, env={**os.environ, "XLA_FLAGS": "", **locale})
+    assert finished.returncode == 0, finished.stderr
+    shutil.rmtree(folder / "data")
+    return run, pictures.rename(folder / "moved")
 
 
 @pytest.fixture

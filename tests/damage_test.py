@@ -13,12 +13,10 @@ from tests.damage import NUM_FLIPS, as_earlier_versions_saved, flip_bit
 from tests.small_runs import read, without_times
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, small_config):
+@pytest.fixture
+def finished(small_run, small_config):
     """A small finished run, and its config."""
-    folder = tmp_path_factory.mktemp("damage") / "run"
-    experiment.run(small_config, folder)
-    return folder, small_config
+    return small_run, small_config
 
 
 @pytest.fixture
@@ -36,8 +34,11 @@ def again(run, sound, capsys):
     experiment.run(config, folder)
     warned = capsys.readouterr().err
     assert without_times(read(folder, "results.json")) == without_times(read(sound, "results.json"))
-    expected, found = ({file.relative_to(root) for file in root.rglob("*.csv")} for root in (sound, folder))
-    assert expected == found
+    expected, found = (
+        {file.relative_to(root) for ending in ("csv", "npz") for file in root.rglob(f"*.{ending}")}
+        for root in (sound, folder)
+    )
+    assert expected == found and len(expected) == 2
     for name in expected:
         assert (folder / name).read_bytes() == (sound / name).read_bytes()
     experiment.run(config, folder)
@@ -55,6 +56,8 @@ NAMES = [
     "metrics.jsonl",
     "scores/unimodal/airplane.csv",
     "examples/unimodal/airplane.json",
+    "brittleness/unimodal/airplane.npz",
+    "checkpoints/unimodal/airplane/detector",
     "checkpoints/unimodal/airplane/student",
     "checkpoints/unimodal/airplane/teacher",
 ]

@@ -1,26 +1,15 @@
-"""Runs on pictures of one's own: their folder, its spelling, and their names."""
+"""Runs on your own pictures: their folder, its spelling, and their names."""
 
 import csv
-import os
 import shutil
-import subprocess
-import sys
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from brittle_jax.errors import UserError
 from brittle_jax.recipes import image_folder_row
 from brittle_jax.run import experiment
+from tests.conftest import save_noise
 from tests.small_runs import read, shrink
-
-
-def save_noise(folder, count, name="{:03d}.png"):
-    rng = np.random.default_rng(len(folder.name))
-    folder.mkdir(parents=True)
-    for number in range(count):
-        Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8)).save(folder / name.format(number))
 
 
 @pytest.fixture
@@ -68,17 +57,9 @@ def test_a_run_without_a_path_is_on_made_up_pictures_and_says_so_to_the_next_one
         experiment.run(config, tmp_path / "run")
 
 
-def test_any_name_is_written_whatever_the_locale(tmp_path):
-    save_noise(tmp_path / "own" / "normal", 30)
-    save_noise(tmp_path / "own" / "Kratzer", 3, "Größe_{:03d}.png")
-    command = [sys.executable, "-m", "brittle_jax.main", "--config=configs/image_folder.py:smoke"]
-    command += [f"--config.data.path={tmp_path / 'own'}", f"--workdir={tmp_path / 'run'}"]
-    command += [f"--config.data.dir={tmp_path / 'data'}", "--config.teacher.task=random", "--config.teacher.data="]
-    command += ["--config.distill.update_steps=2", "--config.evaluate.bootstrap_samples=20"]
-    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    finished = subprocess.run(command, capture_output=True, env={**os.environ, "XLA_FLAGS": "", **locale})
-    assert finished.returncode == 0, finished.stderr
-    with open(tmp_path / "run" / "scores" / "normal.csv", encoding="utf-8", newline="") as file:
+def test_any_name_is_written_whatever_the_locale(own_run):
+    run, _ = own_run
+    with open(run / "scores" / "normal.csv", encoding="utf-8", newline="") as file:
         names = [line["id"] for line in csv.DictReader(file)]
     assert "Kratzer/Größe_000.png" in names
-    assert "Größe" in (tmp_path / "run" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Größe" in (run / "report" / "index.html").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from brittle_jax.evaluate import brittleness, detectors, moments
+from brittle_jax.evaluate import brittleness, detectors
 from brittle_jax.models import convolution
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
 
@@ -48,11 +48,7 @@ ROWS = np.zeros((4, FEATURES), np.float32)
         (detectors.anomaly_scores, lambda student, teacher: (student, teacher, GAUSSIAN, IMAGES)),
         (detectors.scores_of_outputs, lambda *_: (ROWS, ROWS, GAUSSIAN)),
         (brittleness.input_gradient_norms, lambda student, teacher: (student, teacher, IMAGES)),
-        (
-            brittleness.update_terms,
-            lambda student, teacher: (brittleness.empty_terms(FEATURES), student, teacher, IMAGES),
-        ),
-        (moments.update_moments, lambda *_: (moments.empty_moments(FEATURES, full=True), ROWS)),
+        (brittleness.gradient_norms_and_errors, lambda student, teacher: (student, teacher, IMAGES)),
     ],
 )
 def test_measurements_have_float32_products(function, arguments):

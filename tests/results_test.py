@@ -6,9 +6,8 @@ import pytest
 
 from brittle_jax import results
 from brittle_jax.errors import UserError
-from brittle_jax.loop import MetricLog
+from brittle_jax.metric_log import MetricLog
 from brittle_jax.published import published_row
-from brittle_jax.recipes import densenet_row, small_resnet_row
 
 
 def entry(name, group, kd, brittleness):
@@ -25,27 +24,6 @@ def test_scores_are_written_exactly(tmp_path):
     assert [line["label"] for line in lines] == ["0", "1"]
     assert np.float32(lines[1]["kd"]) == scores["kd"][1]
     assert float(lines[0]["mse"]) == 1e-9
-
-
-def test_changed_fields_name_the_recipe_and_what_was_used():
-    recipe = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
-    used = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
-    used.seed, used.data.dir = 3, "there"
-    assert results.changed_fields(used, recipe) == {}
-    used.distill.num_epochs = 2.0
-    used.data.configurations = "unimodal"
-    assert results.changed_fields(used, recipe) == {
-        "data.configurations": ["all", "unimodal"],
-        "distill.num_epochs": [20.0, 2.0],
-    }
-
-
-def test_the_measurement_says_how_the_network_is_drawn():
-    resnet = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
-    densenet = densenet_row("xray_random", None, data="xray", teacher="random")
-    drawn = [results.measurement(config)["initialiser"] for config in (resnet, densenet)]
-    uniform = "uniform in +-1/sqrt(fan_in), student and teacher drawn apart"
-    assert drawn == [uniform, f"convolutions He normal, of variance 2/fan_in, heads {uniform}"]
 
 
 def test_the_summary_averages_each_group():

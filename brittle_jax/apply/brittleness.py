@@ -12,7 +12,7 @@ from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.evaluate.brittleness import BrittlenessTerms, gradient_norms_and_errors, terms_of
 from brittle_jax.inference import Representations, pass_over
 from brittle_jax.loop import Loop
-from brittle_jax.rows import Rows, empty_rows
+from brittle_jax.rows import MOST_BYTES_IN_MEMORY, Rows, empty_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,7 @@ def measure_brittleness(
     *,
     path: str = "student",
     folder: pathlib.Path | None = None,
+    most_bytes_in_memory: int = MOST_BYTES_IN_MEMORY,
 ) -> MeasuredBrittleness:
     """Returns the input-gradient norm and the error of each image [M], and the terms of Equation 2 over all of them.
 
@@ -47,11 +48,12 @@ def measure_brittleness(
             are computed here.
         path: as in `input_gradient_norms`.
         folder: of the temporary file that holds many errors; None: the system's.
+        most_bytes_in_memory: of errors, beyond which there is a file.
     """
     if representations is None:
-        representations = Representations(detector.teacher, images, loop, folder)
+        representations = Representations(detector.teacher, images, loop, folder, most_bytes_in_memory)
     norms = np.empty(len(indices), np.float32)
-    errors = empty_rows(len(indices), representations.num_features, folder)
+    errors = empty_rows(len(indices), representations.num_features, folder, most_bytes_in_memory)
 
     def take(chosen: slice, rows: tuple[np.ndarray, np.ndarray]) -> None:
         count = chosen.stop - chosen.start

@@ -136,6 +136,7 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
             representations,
             path=row.config.evaluate.gradient_path,
             folder=row.folder,
+            most_bytes_in_memory=row.most_bytes_in_memory,
         )
     with row.stage("metrics"):
         separations = row.loop.call("metrics", lambda: _separations(row, configuration, scores))

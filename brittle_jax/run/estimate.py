@@ -17,12 +17,12 @@ from brittle_jax.config import completed
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.loop import Loop, Work
 from brittle_jax.models.network import init_variables
-from brittle_jax.rows import bytes_needed
+from brittle_jax.rows import MOST_BYTES_IN_MEMORY, bytes_needed
 from brittle_jax.run import experiment
 from brittle_jax.run.row import Row
 from brittle_jax.run.stages import peak_memory_mib
 
-_LEAST_SECONDS, _MOST_CALLS = 2.0, 20  # that a compiled function is tried for
+_MOST_CALLS = 20  # of a compiled function that is tried
 _UPDATES = 16  # of a call, at most
 _BATCHES = 4  # whose rows stand for those of all others
 _NOT_TRIED = {"probe"}  # fitting it may take minutes
@@ -104,7 +104,14 @@ def _rate(stage: StageEstimate) -> str:
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
-def estimate(config: ml_collections.ConfigDict, folder: str, devices: DeviceGroup | None = None) -> Estimate:
+def estimate(
+    config: ml_collections.ConfigDict,
+    folder: str,
+    devices: DeviceGroup | None = None,
+    *,
+    least_seconds: float = 2.0,
+    most_bytes_in_memory: int = MOST_BYTES_IN_MEMORY,
+) -> Estimate:
     """Rehearses a row, and returns what the whole of it would take.
 
     The data sets are read as for a run, and made or prepared first where a run would do that.
@@ -113,14 +120,17 @@ def estimate(config: ml_collections.ConfigDict, folder: str, devices: DeviceGrou
         config: the settings, see `brittle_jax.config`.
         folder: of the results; a teacher that is in the store beside it already takes no time.
         devices: that share the work; None: all of this process.
+        least_seconds: as in `Rehearsal`.
+        most_bytes_in_memory: as in `Row`.
 
     Raises:
         UserError: for a setting or data set that cannot be used.
     """
     devices, config = devices or DeviceGroup(), completed(config)
     kind = experiment.check_settings(config, pathlib.Path(folder).expanduser(), devices, store_is_read_only=True)
-    loop = Rehearsal(devices, config.evaluate.batch_size)
+    loop = Rehearsal(devices, config.evaluate.batch_size, least_seconds)
     row = experiment.read_row(config, kind, loop, loop.stage)
+    row = dataclasses.replace(row, most_bytes_in_memory=most_bytes_in_memory)
     configurations = experiment.configurations_of(row)
     console.say(f"{config.row}: trying each stage on a few batches")
     reference = row.reference() if experiment.needs_reference(row) else None
@@ -131,7 +141,7 @@ def estimate(config: ml_collections.ConfigDict, folder: str, devices: DeviceGrou
                 experiment.run_configuration(reference, experiment.reference_of(configuration))
     num_rows = 1 if reference is None else 2
     num_networks, disk_mib = _kept(row, num_rows * len(configurations), loop.num_trainings("pretrain"))
-    _, in_files = bytes_needed(len(row.dataset.images), _num_features(row))
+    _, in_files = bytes_needed(len(row.dataset.images), _num_features(row), most_bytes_in_memory)
     images_mib = sum(dataset.images.cached_bytes for dataset in row.datasets) / 2**20
     return Estimate(
         loop.estimates(),
@@ -163,9 +173,10 @@ class Rehearsal(Loop):
     of the right shapes, with which the next stage can be tried.
     """
 
-    def __init__(self, devices: DeviceGroup, batch_size: int):
-        """See `Loop`."""
+    def __init__(self, devices: DeviceGroup, batch_size: int, least_seconds: float = 2.0):
+        """Tries each kind of work for `least_seconds`, or 20 calls, once it is compiled; see `Loop`."""
         super().__init__(devices, batch_size)
+        self._least_seconds = least_seconds
         self._stage = ""
         self._tried: dict[tuple[str, str], _Tried] = {}
 
@@ -180,7 +191,7 @@ class Rehearsal(Loop):
         """Tries a work; see `Loop.run`."""
         key, state = (self._stage, work.kind), work.state
         if key not in self._tried:
-            state, self._tried[key] = _try(work)
+            state, self._tried[key] = _try(work, self._least_seconds)
         tried = self._tried[key]
         tried.num_works += 1
         tried.num_steps += work.num_steps
@@ -222,7 +233,7 @@ class Rehearsal(Loop):
         ]
 
 
-def _try(work: Work) -> tuple[Any, _Tried]:
+def _try(work: Work, least_seconds: float) -> tuple[Any, _Tried]:
     """Takes a few steps; returns the state after them, and what they took."""
     at_once = min(work.feed.most_at_once, _UPDATES, work.num_steps)
     outputs = collections.deque(maxlen=_BATCHES)
@@ -239,7 +250,7 @@ def _try(work: Work) -> tuple[Any, _Tried]:
 
     first_seconds = take_steps(0)
     seconds, calls = 0.0, 0
-    while not calls or (seconds < _LEAST_SECONDS and calls < _MOST_CALLS):
+    while not calls or (seconds < least_seconds and calls < _MOST_CALLS):
         calls += 1
         seconds += take_steps(calls)
     per_call = seconds / calls

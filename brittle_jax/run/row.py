@@ -15,6 +15,7 @@ from brittle_jax.data.one_class import Configuration
 from brittle_jax.inference import Representations
 from brittle_jax.loop import Log, Loop
 from brittle_jax.models.network import Network, NetworkSettings, digest_of, init_variables
+from brittle_jax.rows import MOST_BYTES_IN_MEMORY
 from brittle_jax.run import settings
 from brittle_jax.seeding import derive_seed
 from brittle_jax.teachers.kind import Kind
@@ -37,6 +38,7 @@ class Row:
         made_from: what networks depend on, kept beside each.
         is_reference: whether this random teacher stands beside the row's own.
         shared: what configurations share, by name.
+        most_bytes_in_memory: of representations, and of errors; larger ones are in temporary files.
     """
 
     config: ml_collections.ConfigDict
@@ -49,6 +51,7 @@ class Row:
     made_from: dict[str, Any]
     is_reference: bool = False
     shared: dict[str, Any] = dataclasses.field(default_factory=dict)
+    most_bytes_in_memory: int = MOST_BYTES_IN_MEMORY
 
     @property
     def network(self) -> NetworkSettings:
@@ -133,5 +136,8 @@ class Row:
     def representations_of(self, teacher: Network) -> Representations:
         """Returns the teacher's outputs; if configurations share it, with those that earlier ones asked for."""
         return self.share(
-            "representations", lambda: Representations(teacher, self.dataset.images, self.loop, self.folder)
+            "representations",
+            lambda: Representations(
+                teacher, self.dataset.images, self.loop, self.folder, most_bytes_in_memory=self.most_bytes_in_memory
+            ),
         )

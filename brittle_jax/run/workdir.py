@@ -178,7 +178,7 @@ def check_splits(folder: pathlib.Path, config: ml_collections.ConfigDict, splits
         was_made_up = theirs is not None and theirs["images"].get("synthetic") and not splits["images"].get("synthetic")
         raise UserError(
             f"--workdir={folder} belongs to a run on {'made-up' if was_made_up else 'other'} images, not on those that "
-            f"--config.data.path or .dir has: {_ANOTHER}"
+            f"data.path or data.dir has: {_ANOTHER}"
         )
     if theirs is None or _read(folder, "config.json") is None:
         for network in checkpoint.find_networks(folder / "checkpoints"):

@@ -30,14 +30,18 @@ class Weights:
 
     def check(self, network_name: str, image_shape: tuple[int, int, int]) -> None:
         """Raises UserError if the file is missing or does not fit a network."""
-        if not network_name.startswith("densenet"):
-            raise UserError(f"network.name={network_name!r}: published weights exist for DenseNets only")
+        _check_network(network_name)
         module = ARCHITECTURES[network_name].with_output(0)
         self.trunk_like(jax.eval_shape(lambda: init_variables(module, 0, image_shape)))
 
     def trunk_like(self, variables: Variables) -> Variables:
         """Reads the trunk of a network whose variables have these shapes."""
         return load_trunk(self.path, self.sha256, trunk_of(variables))
+
+
+def _check_network(name: str) -> None:
+    if not name.startswith("densenet"):
+        raise UserError(f"network.name={name!r}: published weights exist for DenseNets only")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Published:
     def check(self, devices: DeviceGroup) -> None:
         """See `Kind`."""
         if self._is_synthetic:
+            _check_network(self.network_name)
             self.stand_in.check(devices)
         else:
             self.weights.check(self.network_name, self.image_shape)

@@ -10,7 +10,7 @@ from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.preprocess import data_uri
 from brittle_jax.errors import UserError
 from brittle_jax.report.examples import View, choose_examples, collect_examples, read_examples
-from tests.conftest import make_image_set
+from tests.conftest import make_dataset
 
 
 def test_extremes_and_mistakes_are_chosen_worst_first():
@@ -47,7 +47,7 @@ def test_large_pictures_are_made_smaller_and_keep_their_shape():
 def parcels():
     """Two parcels, two views each of 40 by 60 pixels, two patches of 48 a view, wider than the picture is high."""
     boxes = np.array([[-4, 0, 44, 48], [-4, 12, 44, 60]])
-    return make_image_set(
+    return make_dataset(
         np.zeros((2, 40, 60, 3), np.uint8),
         classes=("soc", "threat"),
         ids=np.array(["a", "b"]),
@@ -60,11 +60,17 @@ def parcels():
     )
 
 
+def configuration(test):
+    """Returns a configuration that tests these parcels, of which the second is anomalous."""
+    nothing = np.array([])
+    return Configuration("soc", "all", nothing, nothing, np.array(test), np.array(test))
+
+
 def test_the_deciding_patch_is_framed_in_its_own_view_and_inside_the_picture(parcels):
     image_scores = {"kd": np.array([1.0, 4.0, 2.0, 3.0, 1.0, 2.0, 9.0, 3.0])}
-    configuration = Configuration("soc", "all", np.array([]), np.array([]), np.array([0, 1]), np.array([0, 1]))
+    chosen = configuration([0, 1])
     scores = {"kd": np.array([4.0, 9.0])}
-    examples = collect_examples(parcels, configuration, np.arange(8), image_scores, scores)
+    examples = collect_examples(parcels, chosen, np.arange(8), image_scores, scores)
     assert examples["groups"]["Most anomalous"] == ["b", "a"]
     a, b = examples["samples"]["a"], examples["samples"]["b"]
     assert (a["label"], a["class"], a["scores"]) == (0, "soc", {"kd": 4.0})
@@ -77,8 +83,8 @@ def test_the_deciding_patch_is_framed_in_its_own_view_and_inside_the_picture(par
 
 def test_examples_are_read_as_they_were_collected(parcels, tmp_path):
     image_scores = {"kd": np.array([1.0, 4.0, 2.0, 3.0, 1.0, 2.0, 9.0, 3.0])}
-    configuration = Configuration("soc", "all", np.array([]), np.array([]), np.array([1, 0]), np.array([1, 0]))
-    examples = collect_examples(parcels, configuration, np.arange(8), image_scores, {"kd": np.array([9.0, 4.0])})
+    chosen = configuration([1, 0])
+    examples = collect_examples(parcels, chosen, np.arange(8), image_scores, {"kd": np.array([9.0, 4.0])})
     assert examples["kinds"] == ["threat", "soc"]
     path = tmp_path / "soc.json"
     files.write_json(path, examples | {"reconstructions": None})
@@ -94,9 +100,9 @@ def test_examples_are_read_as_they_were_collected(parcels, tmp_path):
 
 @pytest.mark.parametrize("change", ["missing", "views", "score", "size", "no pixels", "elsewhere"])
 def test_examples_that_are_missing_or_damaged_are_named(parcels, tmp_path, change):
-    configuration = Configuration("soc", "all", np.array([]), np.array([]), np.array([1, 0]), np.array([1, 0]))
+    chosen = configuration([1, 0])
     scores = {"kd": np.array([9.0, 4.0])}
-    examples = collect_examples(parcels, configuration, np.arange(8), {"kd": np.arange(8.0)}, scores)
+    examples = collect_examples(parcels, chosen, np.arange(8), {"kd": np.arange(8.0)}, scores)
     sample = examples["samples"]["a"]
     path = tmp_path / "soc.json"
     if change == "views":

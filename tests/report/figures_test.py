@@ -153,9 +153,9 @@ def test_the_users_matplotlib_settings_change_nothing():
     def svg():
         return figures.to_svg(figures.score_histogram(LABELS, SCORES, "KD", "soc"))
 
-    ours = svg()
+    expected = svg()
     with matplotlib.rc_context({"axes.grid": True, "lines.linewidth": 9, "text.usetex": True, "font.size": 30}):
-        assert svg() == ours
+        assert svg() == expected
         assert matplotlib.rcParams["font.size"] == 30
 
 

@@ -1,19 +1,22 @@
 """What is estimated, held against what runs do."""
 
 import json
+import time
 
+import jax.numpy as jnp
 import pytest
 
 from brittle_jax import command_line, main, runtime
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
+from brittle_jax.loop import Work
 from brittle_jax.run import estimate, experiment
 from tests.small_runs import read, shrink
 
 
-@pytest.fixture(autouse=True)
-def briefly(monkeypatch):
-    monkeypatch.setattr(estimate, "_LEAST_SECONDS", 0.0)
+def briefly(config, folder, **others):
+    """Estimates from a single call of each program."""
+    return estimate.estimate(config, folder, least_seconds=0.0, **others)
 
 
 def work_of(estimated):
@@ -36,7 +39,7 @@ def test_the_work_is_that_of_the_run(tmp_path, cifar10_config, task):
     cifar10_config.teacher.task = task
     cifar10_config.teacher.data = {"rotnet": "cifar10", "classification": "fashion_mnist"}[task]
     run = tmp_path / "row" / "run"
-    estimated = estimate.estimate(cifar10_config, run)
+    estimated = briefly(cifar10_config, run)
     assert not run.parent.exists()
     experiment.run(cifar10_config, run)
     results, work = read(run, "results.json"), work_of(estimated)
@@ -53,7 +56,7 @@ def test_the_work_is_that_of_the_run(tmp_path, cifar10_config, task):
     assert all(stage.seconds_per_unit > 0 for stage in estimated.stages)
     assert estimated.seconds == sum(stage.seconds for stage in estimated.stages)
     # What is in the store is neither trained nor kept again.
-    again = estimate.estimate(cifar10_config, run.parent / "another")
+    again = briefly(cifar10_config, run.parent / "another")
     assert ("pretrain", "update") not in work_of(again)
     assert again.num_networks == len(networks) - len([*(run.parent / "teachers").rglob("network.json")])
 
@@ -65,12 +68,11 @@ def test_a_random_teacher_takes_its_batch_norm_alone(tmp_path, cifar10_config):
     assert estimated.num_networks == 2
 
 
-def test_representations_that_memory_cannot_hold_take_room_on_the_disk(tmp_path, cifar10_config, monkeypatch):
+def test_representations_that_memory_cannot_hold_take_room_on_the_disk(tmp_path, cifar10_config):
     shrink(cifar10_config)
-    assert estimate.estimate(cifar10_config, tmp_path).temporary_disk_mib == 0
-    monkeypatch.setattr(rows, "_MOST_BYTES_IN_MEMORY", 0)
-    estimated = estimate.estimate(cifar10_config, tmp_path)
-    num_images = len(load("cifar10", cifar10_config).sample_of_image)
+    assert briefly(cifar10_config, tmp_path).temporary_disk_mib == 0
+    estimated = briefly(cifar10_config, tmp_path, most_bytes_in_memory=0)
+    num_images = len(load("cifar10", cifar10_config).images)
     assert estimated.temporary_disk_mib == num_images * cifar10_config.network.output_features * 4 / 2**20
     assert "MiB for representations, as long as it runs" in estimate.table(estimated)
 
@@ -79,7 +81,7 @@ def test_a_baseline_counts_the_random_teacher_beside_it(tmp_path, xray_config):
     xray_config.row, xray_config.teacher.task = "xray_baseline", "baseline"
     shrink(xray_config)
     run = tmp_path / "row" / "run"
-    estimated = estimate.estimate(xray_config, run)
+    estimated = briefly(xray_config, run)
     experiment.run(xray_config, run)
     assert work_of(estimated)["distill", "update"] == updates_of(run)["distill"] == 2 * xray_config.distill.update_steps
     assert estimated.num_networks == len([*run.parent.rglob("network.json")])
@@ -90,17 +92,29 @@ def test_a_baseline_counts_the_random_teacher_beside_it(tmp_path, xray_config):
     assert normed == 64 * -(-read(run, "results.json")["configurations"][0]["covariance"]["num_images"] // 64)
 
 
-def test_compiling_is_told_apart_from_work(monkeypatch):
-    monkeypatch.setattr(estimate, "_LEAST_SECONDS", 1.0)
-    clock, calls = 0.0, 0
+class Timed:
+    """A feed of which the first call takes longer, by a clock of its own."""
 
-    def work():
-        nonlocal clock, calls
-        clock, calls = clock + (2.0 if calls == 0 else 0.25), calls + 1
+    most_at_once = 5
 
-    monkeypatch.setattr(estimate.time, "monotonic", lambda: clock)
-    assert estimate._seconds_of(work, 5) == (0.05, 1.75)
-    assert calls == 5
+    def __init__(self):
+        self.clock, self.calls = 0.0, []
+
+    def __call__(self, state, first, count):
+        self.clock += 0.25 if self.calls else 2.0
+        self.calls.append((first, count))
+        return state, jnp.zeros(count)
+
+
+def test_compiling_is_told_apart_from_work(monkeypatch, one_device):
+    feed = Timed()
+    monkeypatch.setattr(time, "monotonic", lambda: feed.clock)
+    loop = estimate.Rehearsal(one_device, 16, least_seconds=1.0)
+    for _ in range(2):  # the second work of a kind is not tried
+        with loop.stage("distill"):
+            loop.run(Work("distill", feed, jnp.zeros(()), num_steps=100, num_units=100))
+    assert loop.estimates() == [estimate.StageEstimate("distill", 200, "update", 0.05, 1.75)]
+    assert [count for _, count in feed.calls] == 5 * [5]
 
 
 def test_the_command_tells_and_leaves_nothing(monkeypatch, tmp_path, data_dir, capsys):
@@ -123,4 +137,4 @@ def test_the_command_tells_and_leaves_nothing(monkeypatch, tmp_path, data_dir, c
 def test_a_mistake_is_told_before_anything_is_tried(tmp_path, cifar10_config):
     cifar10_config.distill.batch_size = 30
     with pytest.raises(UserError, match="distill.batch_size=30 cannot be shared evenly"):
-        estimate.estimate(cifar10_config, tmp_path)
+        briefly(cifar10_config, tmp_path)

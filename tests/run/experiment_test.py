@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import logging
 import os
 import re
 import shutil
@@ -15,13 +14,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from brittle_jax import checkpoint, inference, rows
+from brittle_jax import checkpoint, files, rows
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import UserError
 from brittle_jax.results import DETECTORS
 from brittle_jax.run import experiment
-from tests.small_runs import read, shrink, without_times
+from brittle_jax.run.detection import make_detector
+from tests.small_runs import read, read_row, shrink, without_times
 
 
 def records(folder):
@@ -54,9 +54,9 @@ def test_smoke_writes_every_file_of_the_contract(smoke):
     folder, *_ = smoke
     names = {file.relative_to(folder).as_posix() for file in folder.rglob("*")}
     assert {"results.json", "scores/soc.csv", "splits.json", "config.json", "metrics.jsonl"} <= names
-    assert {"report/index.html", "examples/soc.json"} <= names
+    assert {"report/index.html", "examples/soc.json", "brittleness/soc.npz"} <= names
     assert any(name.startswith("tensorboard/events.out") for name in names)
-    for network in ("teacher", "student"):
+    for network in ("teacher", "student", "detector"):
         assert checkpoint.exists(folder / "checkpoints" / "soc" / network)
     results = read(folder, "results.json")
     assert results["format_version"] == 1
@@ -74,7 +74,7 @@ def test_smoke_writes_every_file_of_the_contract(smoke):
     assert entry["probe"]["num_classes"] == 2 and 0 < entry["probe"]["accuracy_by_sample"] <= 1
     assert entry["brittleness"] == pytest.approx(entry["gradient_norm"] / entry["error_trace"])
     assert results["summary"]["all"]["auroc"] == entry["auroc"]
-    stages = ["data", "pretrain", "probe", "represent", "distill", "score", "brittleness", "metrics", "examples"]
+    stages = ["data", "pretrain", "represent", "distill", "probe", "score", "brittleness", "metrics", "examples"]
     assert list(results["seconds"]) == list(results["peak_memory_mib"]) == stages
     assert 100 < results["peak_memory_mib"]["data"] <= results["peak_memory_mib"]["brittleness"] < 8000
 
@@ -146,18 +146,15 @@ def test_a_finished_run_without_its_page_gets_it_back(smoke, tmp_path):
     assert (tmp_path / "run" / "report" / "index.html").read_bytes() == page
 
 
-def test_the_same_seed_gives_the_same_results_bit_for_bit(tmp_path, xray_config):
-    shrink(xray_config)
-    for name in ("first/run", "again/run"):  # far enough apart that each trains a teacher of its own
-        experiment.run(xray_config, tmp_path / name)
-    first, again = (without_times(read(tmp_path / name, "results.json")) for name in ("first/run", "again/run"))
-    assert first == again
-    scores = [(tmp_path / name / "scores" / "soc.csv").read_bytes() for name in ("first/run", "again/run")]
-    assert scores[0] == scores[1]
+def test_the_same_seed_gives_the_same_results_bit_for_bit(tmp_path, xray_run):
+    first, config = xray_run
+    again = tmp_path / "run"  # beside no teacher: it trains one of its own
+    experiment.run(config, again)
+    assert without_times(read(first, "results.json")) == without_times(read(again, "results.json"))
+    assert (first / "scores" / "soc.csv").read_bytes() == (again / "scores" / "soc.csv").read_bytes()
 
 
-def test_representations_that_memory_cannot_hold_give_the_same_results(tmp_path, cifar10_config, monkeypatch):
-    shrink(cifar10_config)
+def test_rows_that_memory_cannot_hold_give_the_same_results(tmp_path, small_run, small_config, four_devices, monkeypatch):
     folders = []
 
     class Recorded(rows.RowFile):
@@ -166,28 +163,27 @@ def test_representations_that_memory_cannot_hold_give_the_same_results(tmp_path,
             folders.append(folder)
 
     monkeypatch.setattr(rows, "RowFile", Recorded)
-    for name, most_bytes in (("memory/run", 2**27), ("file/run", 0)):
-        monkeypatch.setattr(rows, "_MOST_BYTES_IN_MEMORY", most_bytes)
-        experiment.run(cifar10_config, tmp_path / name)
-    assert folders == [tmp_path / "file" / "run"]
-    in_memory, in_file = (without_times(read(tmp_path / name, "results.json")) for name in ("memory/run", "file/run"))
-    assert in_memory == in_file
+    row, (configuration,) = read_row(small_config, tmp_path / "run", four_devices)
+    entry = experiment.run_configuration(dataclasses.replace(row, most_bytes_in_memory=0), configuration)
+    assert folders == 2 * [tmp_path / "run"]  # of representations, and of errors
+    files.write_json(tmp_path / "entry.json", entry)
+    assert read(tmp_path, "entry.json") == read(small_run, "results.json")["configurations"][0]
+    for name in ("scores/unimodal/airplane.csv", "brittleness/unimodal/airplane.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (small_run / name).read_bytes()
 
 
-def test_another_seed_gives_other_results(tmp_path, cifar10_config):
-    shrink(cifar10_config)
-    for seed in (0, 1):
-        cifar10_config.seed = seed
-        experiment.run(cifar10_config, tmp_path / str(seed))
-    entries = [read(tmp_path / str(seed), "results.json")["configurations"][0] for seed in (0, 1)]
+def test_another_seed_gives_other_results(tmp_path, small_run, small_config):
+    config = small_config.copy_and_resolve_references()
+    config.seed = 1
+    experiment.run(config, tmp_path)
+    entries = [read(run, "results.json")["configurations"][0] for run in (small_run, tmp_path)]
     assert entries[0]["brittleness"] != entries[1]["brittleness"]
 
 
-def test_an_unfinished_run_goes_on_and_ends_the_same(tmp_path, xray_config, capsys):
-    shrink(xray_config)
+def test_an_unfinished_run_goes_on_and_ends_the_same(tmp_path, xray_run, capsys):
+    undisturbed, config = xray_run
     run = tmp_path / "run"
-    experiment.run(xray_config, run)
-    undisturbed = read(run, "results.json")
+    shutil.copytree(undisturbed, run)
     student = run / "checkpoints" / "soc" / "student"
     for lost, read_back in ((None, ["teacher", "student"]), (student, ["teacher"]), (student.parent, [])):
         (run / "results.json").unlink()
@@ -195,9 +191,9 @@ def test_an_unfinished_run_goes_on_and_ends_the_same(tmp_path, xray_config, caps
         if lost is not None:
             shutil.rmtree(lost)
         capsys.readouterr()
-        experiment.run(xray_config, run)
+        experiment.run(config, run)
         assert re.findall(r"(\w+): finished before", capsys.readouterr().out) == read_back
-        assert without_times(read(run, "results.json")) == without_times(undisturbed)
+        assert without_times(read(run, "results.json")) == without_times(read(undisturbed, "results.json"))
 
 
 _RANDOM = ["batch norm", "features to probe", "outputs", "distillation", "input gradients"]
@@ -217,30 +213,25 @@ def test_a_second_configuration_compiles_nothing_again(
     cifar10_config.data.max_train_samples = cifar10_config.pretrain.max_train_samples = 0  # all of them
     compiled, before_each = [], []
 
-    class Collect(logging.Handler):
-        def emit(self, record):
-            if record.getMessage().startswith("Finished XLA compilation of"):
-                compiled.append(record.getMessage())
+    def count(event, duration_secs, fun_name="", **others):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(fun_name)
 
-    run_configuration = experiment._run_configuration
+    run_configuration = experiment.run_configuration
 
-    def counted(work, configuration):
+    def counted(row, configuration):
         before_each.append(len(compiled))
-        return run_configuration(work, configuration)
+        return run_configuration(row, configuration)
 
-    monkeypatch.setattr(experiment, "_run_configuration", counted)
-    logger, collect = logging.getLogger("jax._src.dispatch"), Collect()
-    level = logger.level
-    logger.addHandler(collect)
-    logger.setLevel(logging.DEBUG)
+    monkeypatch.setattr(experiment, "run_configuration", counted)
     jax.clear_caches()  # of what other tests compiled
+    jax.monitoring.register_event_duration_secs_listener(count)
     try:
         experiment.run(cifar10_config, tmp_path / "run", devices=DeviceGroup((jax.devices()[1],)))
     finally:
-        logger.setLevel(level)
-        logger.removeHandler(collect)
+        jax.monitoring.unregister_event_duration_listener(count)
     first, second = before_each
-    assert sum("(_fun)" in message for message in compiled[first:second]) == len(programs)
+    assert compiled[first:second].count("jit(_fun)") == len(programs)  # as JAX calls what all devices share
     assert compiled[second:] == []
     entries = read(tmp_path / "run", "results.json")["configurations"]
     assert entries[0]["num_train"] < entries[1]["num_train"]
@@ -248,34 +239,29 @@ def test_a_second_configuration_compiles_nothing_again(
 
 @pytest.mark.parametrize(("batch_norm", "are_shared"), [("initial", True), ("normal_images", False)])
 def test_configurations_share_representations_as_they_share_the_teacher(
-    tmp_path, cifar10_config, monkeypatch, batch_norm, are_shared
+    tmp_path, cifar10_config, four_devices, batch_norm, are_shared
 ):
     shrink(cifar10_config).data.configurations = "unimodal/airplane,multimodal/airplane"
     cifar10_config.teacher.random_batch_norm = batch_norm
-    made = []
-
-    class Recorded(inference.Representations):
-        def __init__(self, teacher, images, *others):
-            super().__init__(teacher, images, *others)
-            made.append((self, teacher, images))
-
-    monkeypatch.setattr(passes, "Representations", Recorded)
-    experiment.run(cifar10_config, tmp_path / "run")
-    assert len(made) == (1 if are_shared else 2)
-    for representations, network, images in made:
-        pictures = np.stack([images.read_image(index) for index in range(8)]) / np.float32(255)
-        np.testing.assert_allclose(representations.outputs_of(np.arange(8)), network(pictures), rtol=1e-4, atol=1e-5)
+    row, configurations = read_row(cifar10_config, tmp_path, four_devices)
+    made = [make_detector(row, configuration) for configuration in configurations]
+    assert (made[0].representations is made[1].representations) == are_shared
+    pictures = np.stack([row.dataset.images.read(index) for index in range(8)]) / np.float32(255)
+    for each in made:
+        expected = each.detector.teacher(pictures)
+        np.testing.assert_allclose(each.representations.outputs_of(np.arange(8)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_networks_trained_on_made_up_images_never_score_others(tmp_path, cifar10_config):
-    shrink(cifar10_config)
-    experiment.run(cifar10_config, tmp_path / "run")
-    (tmp_path / "run" / "results.json").unlink()
-    images = load("cifar10", cifar10_config)
-    others = dataclasses.replace(images, ids=np.char.add(images.ids, "x"))
+def test_networks_trained_on_made_up_images_never_score_others(tmp_path, small_run, small_config):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    (run / "results.json").unlink()
+    dataset = load("cifar10", small_config)
+    samples = dataclasses.replace(dataset.samples, ids=np.char.add(dataset.samples.ids, "x"))
+    others = dataclasses.replace(dataset, samples=samples)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="belongs to a run on other images"):
         patch.setattr(experiment, "load", lambda name, config: others)
-        experiment.run(cifar10_config, tmp_path / "run")
+        experiment.run(small_config, run)
 
 
 @pytest.mark.parametrize("update_steps", [1, 8])
@@ -283,7 +269,7 @@ def test_training_that_diverges_ends_the_run(tmp_path, cifar10_config, update_st
     shrink(cifar10_config)
     cifar10_config.distill.update_steps = update_steps
     cifar10_config.distill.learning_rate = 1e30
-    with pytest.raises(UserError, match="lower --config.distill.learning_rate$"):
+    with pytest.raises(UserError, match="lower distill.learning_rate$"):
         experiment.run(cifar10_config, tmp_path)
     assert not (tmp_path / "results.json").exists()
 
@@ -294,7 +280,7 @@ def test_training_that_diverges_ends_the_run(tmp_path, cifar10_config, update_st
         ("distill.batch_size", 30, "distill.batch_size=30 cannot be shared evenly by 4"),
         ("data.configurations", "unimodal/aeroplane", "no configuration 'unimodal/aeroplane'"),
         ("network.name", "small_resnet_tinny", "is not one of .*did you mean small_resnet_tiny"),
-        ("teacher.task", "imagenet", "network.name='mini': weights are published for DenseNets alone"),
+        ("teacher.task", "imagenet", "network.name='mini': published weights exist for DenseNets only"),
     ],
 )
 def test_a_mistake_leaves_nothing_behind(tmp_path, cifar10_config, field, value, message):

@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from brittle_jax import command_line, main, runtime
+from brittle_jax.loop import Loop
 from brittle_jax.models.layers import batch_norm
 from brittle_jax.models.network import ARCHITECTURES, Architecture
 from brittle_jax.recipes import densenet_row, small_resnet_row
 from brittle_jax.run import experiment
-from brittle_jax.teachers import teacher
+from tests.mini_network import MINI
 from tests.small_runs import read, shrink
 
 
@@ -41,9 +42,10 @@ def test_every_kind_of_teacher_runs_on_pictures(tmp_path, cifar10_config, task):
     assert results["probe_accuracy_sd"] == pytest.approx(np.std(probes))
 
 
-def test_leaves_run_and_weights_that_stand_in_are_called_synthetic(tmp_path, data_dir):
+def test_leaves_run_and_weights_that_stand_in_are_called_synthetic(tmp_path, data_dir, monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "densenet_mini", MINI)
     config = shrink(densenet_row("plant_imagenet", "smoke", data="plant_pathology", teacher="imagenet"))
-    config.data.dir, config.teacher.batch_norm_batch_size = data_dir, 16
+    config.data.dir, config.network.name, config.teacher.batch_norm_batch_size = data_dir, "densenet_mini", 16
     experiment.run(config, tmp_path)
     results = read(tmp_path, "results.json")
     (entry,) = results["configurations"]
@@ -84,33 +86,33 @@ def test_teacher_and_student_see_normal_training_images_alone(
     config.data.dir, config.network.name = data_dir, "mini"
     shrink(config)
     config.data.configurations = configuration
-    seen, is_training = set(), False
+    seen, kinds, is_training = set(), [], False
     original_load = experiment.load
 
     def recording_load(name, config):
-        images = original_load(name, config)
+        dataset = original_load(name, config)
 
-        def read_image(index):
+        def read(index):
             if is_training:
-                seen.add(images.ids[images.sample_of_image[index]])
-            return images.read_image(index)
+                seen.add(dataset.samples.ids[dataset.sample_of_image[index]])
+            return dataset.images.read(index)
 
-        return dataclasses.replace(images, read_image=read_image)
+        return dataclasses.replace(dataset, images=dataclasses.replace(dataset.images, read=read))
 
-    def recording(original):
-        def train(*arguments):
-            nonlocal is_training
-            is_training = True
-            state = original(*arguments)
-            is_training = False
-            return state
+    run = Loop.run
 
-        return train
+    def recording_run(loop, work, until=None):
+        nonlocal is_training
+        before, is_training = is_training, work.unit == "update"
+        kinds.append(work.kind)
+        state = run(loop, work, until)
+        is_training = before
+        return state
 
     monkeypatch.setattr(experiment, "load", recording_load)
-    monkeypatch.setattr(teacher, "train", recording(teacher.train))
-    monkeypatch.setattr(experiment, "train", recording(experiment.train))
+    monkeypatch.setattr(Loop, "run", recording_run)
     experiment.run(config, tmp_path)
+    assert [kind for kind in kinds if kind in ("pretrain", "distill")] == ["pretrain", "distill"]
     splits = read(tmp_path, "splits.json")["configurations"][configuration]
     assert len(seen) >= 10
     assert seen <= set(splits["train"])

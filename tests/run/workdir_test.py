@@ -38,7 +38,7 @@ def test_the_images_may_have_moved_but_not_have_changed(tmp_path, cifar10_config
     begin(tmp_path, cifar10_config)
     cifar10_config.data.dir = "elsewhere"
     begin(tmp_path, cifar10_config)
-    with pytest.raises(UserError, match="belongs to a run on made-up images"):
+    with pytest.raises(UserError, match="on made-up images, not on those that data.path or data.dir has: name another"):
         begin(tmp_path, cifar10_config, splits={"images": {"name": "cifar10", "synthetic": False}})
     assert json.loads((tmp_path / "splits.json").read_text()) == SPLITS
 
@@ -47,7 +47,7 @@ def test_overwrite_drops_an_earlier_run_and_nothing_else(tmp_path, cifar10_confi
     begin(tmp_path, cifar10_config)
     for name in ("results.json", "metrics.jsonl", "thesis.tex"):
         (tmp_path / name).write_text("{}")
-    for name in ("scores", "checkpoints", "data"):
+    for name in ("scores", "calibration", "brittleness", "checkpoints", "data"):
         (tmp_path / name / "inner").mkdir(parents=True)
     cifar10_config.seed = 3
     begin(tmp_path, cifar10_config, overwrite=True)

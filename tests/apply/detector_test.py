@@ -1,0 +1,184 @@
+"""What a run leaves to be used: its detector, loaded without its data set and its config."""
+
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from brittle_jax import files
+from brittle_jax.apply import detector as detector_lib
+from brittle_jax.config import flatten
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.images import Images
+from brittle_jax.errors import UserError
+from brittle_jax.loop import Loop
+from brittle_jax.models.network import ARCHITECTURES
+from brittle_jax.results import DETECTORS
+from brittle_jax.run import experiment
+from tests.damage import flip_bit
+from tests.small_runs import read
+
+NAME = "unimodal/airplane"
+
+_PROGRAM = """
+import json, sys
+import numpy as np
+from brittle_jax.apply import detector as detector_lib
+from brittle_jax.data.images import Images
+from brittle_jax.devices import DeviceGroup
+from brittle_jax.loop import Loop
+
+run, batch_size, *tables = sys.argv[1:]
+detector = detector_lib.load(run, "normal")
+for table in tables:
+    pictures = np.concatenate([detector.preprocessing.images_of(picture) for picture in np.load(table)])
+    images = Images(len(pictures), detector.preprocessing.image_shape, lambda index: pictures[index])
+    loop = Loop(DeviceGroup(), int(batch_size))
+    scores = detector_lib.score(detector, images, np.arange(len(images)), loop)
+    called = detector(pictures / np.float32(255))
+    found = {name: {"score": scores[name].tolist(), "call": np.asarray(called[name]).tolist()} for name in scores}
+    with open(f"{table}.json", "w", encoding="utf-8") as file:
+        json.dump(found, file)
+"""
+
+
+def lines_of(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_new_process_scores_pictures_as_the_run_did_without_its_data_and_config(own_run, tmp_path):
+    finished, pictures = own_run
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "config.json").unlink()
+    tables = {}
+    for kind in ("scores", "calibration"):
+        tables[kind] = tmp_path / f"{kind}.npy"
+        ids = [line["id"] for line in lines_of(run / kind / "normal.csv")]
+        np.save(tables[kind], np.stack([np.asarray(Image.open(pictures / each)) for each in ids]))
+    batch_size = str(read(finished, "config.json")["evaluate.batch_size"])
+    command = [sys.executable, "-c", _PROGRAM, str(run), batch_size, *map(str, tables.values())]
+    subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": ""})
+    for kind, table in tables.items():
+        found = json.loads(table.with_name(f"{table.name}.json").read_text(encoding="utf-8"))
+        lines = lines_of(run / kind / "normal.csv")
+        assert len(lines) > 2 and found.keys() == set(DETECTORS)
+        for name in DETECTORS:
+            assert [float(line[name]) for line in lines] == found[name]["score"]
+            np.testing.assert_allclose(found[name]["call"], found[name]["score"], rtol=1e-5)
+
+
+def test_calibration_samples_are_scored_beside_the_test(own_run):
+    run, _ = own_run
+    lines = lines_of(run / "calibration" / "normal.csv")
+    splits = read(run, "splits.json")["configurations"]["normal"]
+    assert [line["id"] for line in lines] == splits["calibration"] and len(lines) > 2
+    assert {line["label"] for line in lines} == {"0"}
+    assert not set(splits["calibration"]) & {*splits["train"], *splits["test"]}
+
+
+def test_a_parcel_scores_as_the_largest_of_the_patches_that_are_cut_from_its_views(xray_run, four_devices):
+    run, config = xray_run
+    dataset = load("xray", config)
+    detector = detector_lib.load(run, "soc")
+    lines = lines_of(run / "scores" / "soc.csv")
+    samples = [int(np.flatnonzero(dataset.samples.ids == line["id"])[0]) for line in lines]
+    patches = [
+        [patch for view in range(2) for patch in detector.preprocessing.images_of(dataset.read_view(sample, view))]
+        for sample in samples
+    ]
+    pictures = np.stack(sum(patches, []))
+    sample_of_patch = np.repeat(np.arange(len(patches)), [len(each) for each in patches])
+    images = Images(len(pictures), pictures.shape[1:], lambda index: pictures[index])
+    loop = Loop(four_devices, config.evaluate.batch_size)
+    scores = detector_lib.score(detector, images, np.arange(len(images)), loop)
+    for name in DETECTORS:
+        found = [scores[name][sample_of_patch == sample].max() for sample in range(len(samples))]
+        assert found == [float(line[name]) for line in lines]
+
+
+def test_a_call_gives_what_score_gives(small_run, small_config, four_devices):
+    detector = detector_lib.load(small_run, NAME)
+    dataset = load("cifar10", small_config)
+    indices = np.arange(0, 40, 2)
+    expected = detector_lib.score(detector, dataset.images, indices, Loop(four_devices, 16))
+    pictures = np.stack([dataset.images.read(index) for index in indices]) / np.float32(255)
+    actual = jax.jit(lambda detector, images: detector(images))(detector, pictures)  # a pytree
+    assert actual.keys() == expected.keys() == set(DETECTORS)
+    for name in DETECTORS:
+        np.testing.assert_allclose(actual[name], expected[name], rtol=1e-5)
+
+
+def copy_of(small_run, tmp_path):
+    shutil.copytree(small_run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def load_error(run, configuration=NAME):
+    """Returns the message of the error that loading raises."""
+    with pytest.raises(UserError) as raised:
+        detector_lib.load(run, configuration)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_a_detector_that_is_missing_is_one_line(small_run, tmp_path):
+    assert load_error(small_run, "unimodal/cat").startswith(f"{small_run} has no detector for 'unimodal/cat': name ")
+    assert "nowhere has no detector for" in load_error(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("part", ["detector", "student", "teacher"])
+def test_a_detector_that_is_damaged_is_one_line(small_run, tmp_path, part):
+    folder = copy_of(small_run, tmp_path) / "checkpoints" / NAME / part
+    flip_bit(folder, 0)
+    assert load_error(tmp_path / "run").startswith(f"{folder} is damaged (")
+    shutil.rmtree(folder)
+    missing = "has no detector for" if part == "detector" else f"{folder / 'manifest.json'} is missing: restore it"
+    assert missing in load_error(tmp_path / "run")
+
+
+def test_a_detector_whose_architecture_is_not_registered_is_one_line(small_run, monkeypatch):
+    monkeypatch.delitem(ARCHITECTURES, "mini")
+    assert load_error(small_run).startswith("network.name='mini' is not one of ")
+
+
+def test_a_run_of_an_earlier_version_is_finished_but_has_no_detector(small_run, small_config, tmp_path, capsys):
+    run = copy_of(small_run, tmp_path)
+    shutil.rmtree(run / "checkpoints" / NAME / "detector")
+    shutil.rmtree(run / "brittleness")
+    config = flatten(small_config)
+    del config["evaluate.keep_errors_mib"]
+    files.write_json(run / "config.json", config)
+    listed = read(run, "manifest.json")["sha256"]
+    kept = {name: digest for name, digest in listed.items() if (run / name).exists()}
+    files.write_manifest(run, kept | {"config.json": files.sha256_of_file(run / "config.json")})
+    content = experiment.run(small_config, run)
+    captured = capsys.readouterr()
+    assert "is finished" in captured.out and captured.err == ""
+    assert content == read(small_run, "results.json")
+    assert load_error(run).endswith("if an earlier version made the run, make it anew with --overwrite")
+
+
+def test_what_is_loaded_is_what_was_saved(small_run, small_config, tmp_path):
+    detector = detector_lib.load(small_run, NAME)
+    checkpoints = small_run / "checkpoints" / NAME
+    again = tmp_path / "run" / "checkpoints" / NAME
+    shutil.copytree(checkpoints / "student", again / "student")
+    shutil.copytree(checkpoints / "teacher", again / "teacher")
+    detector_lib.save(
+        again / "detector", detector, student=again / "student", teacher=again / "teacher", made_from={"seed": 0}
+    )
+    loaded = detector_lib.load(tmp_path / "run", NAME)
+    assert dataclasses.asdict(loaded.network) == dataclasses.asdict(detector.network)
+    assert loaded.preprocessing == detector.preprocessing
+    for actual, expected in zip(jax.tree.leaves(loaded), jax.tree.leaves(detector), strict=True):
+        np.testing.assert_array_equal(actual, expected)

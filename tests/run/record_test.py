@@ -1,0 +1,29 @@
+from brittle_jax.recipes import densenet_row, small_resnet_row
+from brittle_jax.run import record, settings
+from brittle_jax.run.row import Row
+
+
+def test_changed_fields_name_the_recipe_and_what_was_used():
+    recipe = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
+    used = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
+    used.seed, used.data.dir = 3, "there"
+    assert record.changed_fields(used, recipe) == {}
+    used.distill.num_epochs = 2.0
+    used.data.configurations = "unimodal"
+    assert record.changed_fields(used, recipe) == {
+        "data.configurations": ["all", "unimodal"],
+        "distill.num_epochs": [20.0, 2.0],
+    }
+
+
+def row_of(config):
+    """Returns a row, as far as the description of its measurements needs it."""
+    return Row(config, None, None, settings.random_teacher(config), None, None, folder=None, made_from={})
+
+
+def test_the_measurement_says_how_the_network_is_drawn():
+    resnet = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
+    densenet = densenet_row("xray_random", None, data="xray", teacher="random")
+    drawn = [record.measurement(row_of(config))["initialiser"] for config in (resnet, densenet)]
+    uniform = "uniform in +-1/sqrt(fan_in), student and teacher drawn apart"
+    assert drawn == [uniform, f"convolutions He normal, of variance 2/fan_in, heads {uniform}"]
