@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+_SIGNS = np.array(np.meshgrid(*[(-1, 1)] * 3)).reshape(3, 8)  # of the corners of a cube
+
 
 @dataclasses.dataclass(frozen=True)
 class Solid:
@@ -35,8 +37,7 @@ class Solid:
 
     def corners(self) -> np.ndarray:
         """Returns the corners [3, 8] of the bounding box along its own axes."""
-        signs = np.array(np.meshgrid(*[(-1, 1)] * 3)).reshape(3, 8)
-        return self.centre[:, None] + self.rotation @ (np.asarray(self.half_size)[:, None] * signs)
+        return self.centre[:, None] + self.rotation @ (np.asarray(self.half_size)[:, None] * _SIGNS)
 
 
 def box(size, material: str, at=(0.0, 0.0, 0.0), **kwargs) -> Solid:
