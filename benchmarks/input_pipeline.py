@@ -1,10 +1,10 @@
-"""Speed of reading images, beside a PyTorch DataLoader that does the same work; and memory as a set grows.
+"""Compares the speed of reading images with that of a PyTorch DataLoader, and measures memory as a data set grows.
 
     python benchmarks/input_pipeline.py
     python benchmarks/input_pipeline.py --memory
 
-All images are made up, in a folder that is removed at the end. Needs the extra `reference`. Where a set fits into 256
-MiB it is decoded once and kept, which the DataLoader does not do; the rates are those after the first pass.
+All images are random, in a folder that is removed at the end. Needs the extra `reference`. A data set of at most 256
+MiB is decoded once and kept, which a DataLoader does not do; its rate is measured after the first pass.
 """
 
 import argparse
@@ -21,22 +21,22 @@ from collections.abc import Callable, Iterator
 
 import ml_collections
 import numpy as np
+from brittle_jax.data.image_set import ImageSet
 from PIL import Image
 
 from brittle_jax.config import get_base_config
 from brittle_jax.data import patches, preprocess
 from brittle_jax.data.datasets.loading import load
-from brittle_jax.data.image_set import ImageSet
 from brittle_jax.data.pipeline import training_batches
 
 _BATCH_SIZE = 64
 _ROUNDS = 5
 _SECONDS_PER_ROUND = 5.0
-_NUM_WORKERS = 2  # of the DataLoader; 0 is tried too, and the faster of the two stands in the table
+_NUM_WORKERS = 2  # of the DataLoader; the table has the faster of this and 0
 
 
 def write_pictures(folder: pathlib.Path, count: int, side: int, suffix: str) -> None:
-    """Writes smooth random pictures, which compress as photographs do."""
+    """Writes smooth random pictures, which compress like photographs."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for index in range(count):
@@ -45,7 +45,7 @@ def write_pictures(folder: pathlib.Path, count: int, side: int, suffix: str) -> 
 
 
 def settings_for(root: pathlib.Path, name: str, side: int) -> ml_collections.ConfigDict:
-    """Returns settings with which `load` reads a data set at a size."""
+    """Returns settings for `load` to read a data set with images of `side` pixels."""
     config = get_base_config()
     config.data.name, config.data.dir, config.data.stand_in = name, str(root / "data"), True
     config.data.image_size_pixels = side
@@ -54,8 +54,8 @@ def settings_for(root: pathlib.Path, name: str, side: int) -> ml_collections.Con
     return config
 
 
-def theirs_of_files(files: list[pathlib.Path], side: int) -> Callable[[int], np.ndarray]:
-    """Returns what reads a picture file as a PyTorch user would: open, RGB, resize."""
+def torch_file_reader(files: list[pathlib.Path], side: int) -> Callable[[int], np.ndarray]:
+    """Returns a function that reads an image file as a PyTorch user would: open, convert to RGB, resize."""
 
     def read(index: int) -> np.ndarray:
         with Image.open(files[index]) as image:
@@ -67,8 +67,8 @@ def theirs_of_files(files: list[pathlib.Path], side: int) -> Callable[[int], np.
     return read
 
 
-def theirs_of_parcels(images: ImageSet, folder: pathlib.Path) -> Callable[[int], np.ndarray]:
-    """Returns what reads a patch of a scan from its file: open, cut, fill up with air. The boxes are known."""
+def torch_parcel_reader(images: ImageSet, folder: pathlib.Path) -> Callable[[int], np.ndarray]:
+    """Returns a function that reads a patch of a scan from a file: open, cut, pad with air. Boxes are given."""
     folder.mkdir()
     for sample in range(len(images.ids)):
         for view in range(len(images.views)):
@@ -88,13 +88,13 @@ def theirs_of_parcels(images: ImageSet, folder: pathlib.Path) -> Callable[[int],
     return read
 
 
-def our_batches(images: ImageSet) -> Iterator[int]:
-    """Yields the size of each batch as the training loop gets it."""
+def brittle_jax_batches(images: ImageSet) -> Iterator[int]:
+    """Yields the size of each batch of the training loop."""
     for batch in training_batches(images, np.arange(len(images.sample_of_image)), _BATCH_SIZE, seed=0):
         yield len(batch["image"])
 
 
-def their_batches(read: Callable[[int], np.ndarray], count: int, num_workers: int) -> Iterator[int]:
+def torch_batches(read: Callable[[int], np.ndarray], count: int, num_workers: int) -> Iterator[int]:
     """Yields the size of each batch of a DataLoader."""
     import torch
 
@@ -119,7 +119,7 @@ def their_batches(read: Callable[[int], np.ndarray], count: int, num_workers: in
 
 
 def images_per_second(batches: Iterator[int]) -> float:
-    """Returns the rate over some seconds, after a first batch that does not count."""
+    """Returns the rate over some seconds, without the first batch."""
     next(batches)
     start, count = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - start) < _SECONDS_PER_ROUND:
@@ -128,25 +128,25 @@ def images_per_second(batches: Iterator[int]) -> float:
 
 
 def compare(name: str, images: ImageSet, read: Callable[[int], np.ndarray]) -> None:
-    """Prints our rate and the DataLoader's, medians of alternating rounds."""
+    """Prints the rates of brittle_jax and the DataLoader, medians of alternating rounds."""
     count = len(images.sample_of_image)
     sources = {
-        "ours": functools.partial(our_batches, images),
-        "0": functools.partial(their_batches, read, count, 0),
-        str(_NUM_WORKERS): functools.partial(their_batches, read, count, _NUM_WORKERS),
+        "brittle_jax": functools.partial(brittle_jax_batches, images),
+        "0": functools.partial(torch_batches, read, count, 0),
+        str(_NUM_WORKERS): functools.partial(torch_batches, read, count, _NUM_WORKERS),
     }
     rates = {source: [] for source in sources}
     for _ in range(_ROUNDS):
-        for source, make_batches in sources.items():  # anew each time: nothing is read ahead between rounds
+        for source, make_batches in sources.items():  # new ones each time, so that nothing is prefetched between rounds
             rates[source].append(images_per_second(make_batches()))
-    ours = statistics.median(rates.pop("ours"))
-    theirs, workers = max((statistics.median(values), each) for each, values in rates.items())
-    print(f"{name:<40}{ours:>12.0f}{theirs:>14.0f} ({workers} workers){ours / theirs:>9.2f}", flush=True)
+    rate = statistics.median(rates.pop("brittle_jax"))
+    torch_rate, workers = max((statistics.median(values), each) for each, values in rates.items())
+    print(f"{name:<40}{rate:>12.0f}{torch_rate:>14.0f} ({workers} workers){rate / torch_rate:>9.2f}", flush=True)
 
 
 def compare_all(root: pathlib.Path) -> None:
     """Prints the table."""
-    print(f"{'images per second':<40}{'ours':>12}{'DataLoader':>26}{'ratio':>9}")
+    print(f"{'images per second':<40}{'brittle_jax':>12}{'DataLoader':>26}{'ratio':>9}")
     config = settings_for(root, "cifar10", 32)
     images = load("cifar10", config)
     files = []
@@ -154,7 +154,7 @@ def compare_all(root: pathlib.Path) -> None:
     for index in range(len(images.ids)):
         files.append(root / "cifar10" / f"{index}.png")
         files[-1].write_bytes(preprocess.encode_png(images.read_image(index)))
-    compare("CIFAR-10's format, kept", images, theirs_of_files(files, 32))
+    compare("CIFAR-10's format, kept", images, torch_file_reader(files, 32))
 
     write_pictures(root / "own" / "normal", 2000, 256, "jpg")
     files = sorted((root / "own" / "normal").iterdir())
@@ -164,14 +164,14 @@ def compare_all(root: pathlib.Path) -> None:
     ):  # 24 MB fit into what is kept in memory, 301 MB do not
         config = settings_for(root, "image_folder", side)
         config.data.path = str(root / "own")
-        compare(f"JPEG, 256 to {side} pixels, {kept}", load("image_folder", config), theirs_of_files(files, side))
+        compare(f"JPEG, 256 to {side} pixels, {kept}", load("image_folder", config), torch_file_reader(files, side))
 
     images = load("xray", settings_for(root, "xray", 0))
-    compare("patches of 224, parcels of 448, kept", images, theirs_of_parcels(images, root / "scans"))
+    compare("patches of 224, parcels of 448, kept", images, torch_parcel_reader(images, root / "scans"))
 
 
 def measure_memory(root: pathlib.Path, count: int) -> None:
-    """Prints the peak memory of preparing, and of reading, a folder of so many pictures, each in its own process."""
+    """Prints the peak memory of preparing and of reading a folder of `count` images, in a process each."""
     write_pictures(root / "own" / "normal", count, 24, "png")
     for what in ("preparing", "reading"):
         command = [sys.executable, __file__, "--child", what, str(root)]
@@ -180,12 +180,12 @@ def measure_memory(root: pathlib.Path, count: int) -> None:
 
 
 def child(what: str, root: pathlib.Path) -> None:
-    """Prepares, or reads a thousand batches, and prints the peak memory of this process."""
+    """Prepares a data set, or reads a thousand batches, and prints the peak memory of this process."""
     config = settings_for(root, "image_folder", 32)
     config.data.path = str(root / "own")
     images = load("image_folder", config)
     if what == "reading":
-        for _, _ in zip(range(1000), our_batches(images), strict=False):
+        for _, _ in zip(range(1000), brittle_jax_batches(images), strict=False):
             pass
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 

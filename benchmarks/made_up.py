@@ -1,8 +1,8 @@
-"""Images and networks that benchmarks run on: random, so that they need no data set."""
+"""Random images and networks, so that benchmarks need no data set."""
 
 import numpy as np
 
-from brittle_jax.data.image_set import ImageSet
+from brittle_jax.data.images import Images
 from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
 
 
@@ -11,30 +11,12 @@ def pictures(count: int, side: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
-def image_set(images: np.ndarray) -> ImageSet:
-    """Returns images [N, H, W, 3] as a set of as many normal samples."""
-    count = len(images)
-    return ImageSet(
-        name="made up",
-        classes=("normal",),
-        synthetic=True,
-        ids=np.arange(count).astype(str),
-        labels=np.zeros(count, int),
-        official_split=None,
-        groups=np.arange(count).astype(str),
-        digests=np.arange(count).astype(str)[:, None],
-        skipped=(),
-        sample_of_image=np.arange(count),
-        views=("",),
-        view_of_image=np.zeros(count, int),
-        read_image=lambda index: images[index],
-        image_shape=images.shape[1:],
-        read_view=lambda sample, view: images[sample],
-        box_of_image=None,
-    )
+def images_of(pictures: np.ndarray) -> Images:
+    """Returns pictures [N, H, W, 3] as images."""
+    return Images(len(pictures), pictures.shape[1:], lambda index: pictures[index])
 
 
 def network(name: str, features: int, side: int, seed: int = 0) -> Network:
-    """Returns a network with drawn weights."""
+    """Returns a network with random weights."""
     module = ARCHITECTURES[name].with_output(features)
     return Network(module, init_variables(module, seed, (side, side, 3)))

@@ -1,4 +1,4 @@
-"""What `against_pytorch` holds ours against: the same work as a PyTorch user would write it."""
+"""The work that `against_pytorch` times, as a PyTorch user would write it."""
 
 import dataclasses
 import functools
@@ -12,18 +12,18 @@ from torch.nn import functional
 from tests.reference import torch_networks
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-torch.backends.cudnn.benchmark = True  # XLA tries convolutions out too
+torch.backends.cudnn.benchmark = True  # XLA autotunes convolutions too
 
-Ways = dict[str, Callable[[], object]]
+Runs = dict[str, Callable[[], object]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is compared.
+    """Options of the comparison.
 
     Attributes:
-        compiles: whether `torch.compile` is timed too.
-        bfloat16: whether ours trains, and PyTorch does all, with activations in 16 bits.
+        compiles: also time `torch.compile`.
+        bfloat16: use activations in 16 bits, in brittle_jax for training, in PyTorch for everything.
     """
 
     compiles: bool
@@ -34,7 +34,7 @@ _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 class Normalised(nn.Module):
-    """Normalisation, a trunk, and a linear head without bias where there are output features."""
+    """Normalisation, a trunk, and a linear head without bias; no head for 0 output features."""
 
     def __init__(self, trunk: nn.Module, pooled_features: int, output_features: int):
         super().__init__()
@@ -49,12 +49,12 @@ class Normalised(nn.Module):
 
 
 def small_resnet(features: int) -> nn.Module:
-    """Returns the small ResNet, channels-last."""
+    """Returns the small ResNet in channels-last layout."""
     return _placed(Normalised(torch_networks.SmallResNet(), 512, features))
 
 
 def densenet161() -> nn.Module:
-    """Returns DenseNet-161 without a head, channels-last."""
+    """Returns DenseNet-161 without a head, in channels-last layout."""
     return _placed(Normalised(torch_networks.DenseNet(), 2208, 0))
 
 
@@ -63,23 +63,23 @@ def _placed(module: nn.Module) -> nn.Module:
 
 
 def synchronised(result: object) -> object:
-    """Waits for the device, and returns the result."""
+    """Waits for the device and returns the result."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
     return result
 
 
 def _to_device(images: np.ndarray) -> torch.Tensor:
-    """Turns [N, H, W, 3] uint8 into [N, 3, H, W] float32 in [0, 1], channels-last as it lies."""
+    """Converts [N, H, W, 3] uint8 to [N, 3, H, W] float32 in [0, 1], in channels-last layout."""
     return torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2).float() / 255
 
 
-def _ways(run: Callable[..., object], modules: list[nn.Module], options: Options) -> Ways:
-    """Returns eager, and where asked for also compiled, what runs with the modules."""
-    ways = {"eager": modules} | (
+def _runs(run: Callable[..., object], modules: list[nn.Module], options: Options) -> Runs:
+    """Returns functions that run the modules, by mode: `eager`, and `compiled` if asked for."""
+    by_mode = {"eager": modules} | (
         {"compiled": [torch.compile(module) for module in modules]} if options.compiles else {}
     )
-    return {way: functools.partial(_run, run, each, options) for way, each in ways.items()}
+    return {mode: functools.partial(_run, run, each, options) for mode, each in by_mode.items()}
 
 
 def _run(run: Callable[..., object], modules: list[nn.Module], options: Options) -> None:
@@ -93,13 +93,13 @@ def _update(student: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Te
     optimizer.step()
 
 
-def distillation(images: np.ndarray, features: int, epochs: int, batch_size: int, options: Options) -> Ways:
-    """A student's training, the teacher asked at every step."""
+def distillation(images: np.ndarray, features: int, epochs: int, batch_size: int, options: Options) -> Runs:
+    """Training of a student. The teacher computes its outputs at every step."""
 
     def run(student: nn.Module, teacher: nn.Module) -> None:
         optimizer = torch.optim.Adam(student.parameters(), lr=1e-5)
         for _ in range(epochs):
-            # Full batches alone, as ours: the last one is filled up from the next permutation.
+            # Full batches only, as in brittle_jax: the last one is filled from the next permutation.
             order = np.concatenate([np.random.permutation(len(images)) for _ in range(2)])
             for start in range(0, len(images), batch_size):
                 chosen = order[start : start + batch_size]
@@ -108,15 +108,15 @@ def distillation(images: np.ndarray, features: int, epochs: int, batch_size: int
                     targets = teacher(inputs)
                 _update(student, optimizer, (student(inputs) - targets).square().mean())
 
-    return _ways(run, [small_resnet(features), small_resnet(features).eval()], options)
+    return _runs(run, [small_resnet(features), small_resnet(features).eval()], options)
 
 
-def step(images: np.ndarray, targets: np.ndarray, options: Options) -> Ways:
+def step(images: np.ndarray, targets: np.ndarray, options: Options) -> Runs:
     """One update of a student."""
     return _student_step(images, targets, small_resnet(targets.shape[1]), options)
 
 
-def _student_step(images: np.ndarray, targets: np.ndarray, student: nn.Module, options: Options) -> Ways:
+def _student_step(images: np.ndarray, targets: np.ndarray, student: nn.Module, options: Options) -> Runs:
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-5)
 
     def run(student: nn.Module) -> None:
@@ -124,11 +124,11 @@ def _student_step(images: np.ndarray, targets: np.ndarray, student: nn.Module, o
             student, optimizer, (student(_to_device(images)) - torch.from_numpy(targets).to(DEVICE)).square().mean()
         )
 
-    return _ways(run, [student], options)
+    return _runs(run, [student], options)
 
 
-def score(images: np.ndarray, features: int, options: Options, batch_size: int = 128) -> Ways:
-    """Squared distances of the outputs of student and teacher."""
+def score(images: np.ndarray, features: int, options: Options, batch_size: int = 128) -> Runs:
+    """Squared distances between the outputs of student and teacher."""
 
     @torch.inference_mode()
     def run(student: nn.Module, teacher: nn.Module) -> torch.Tensor:
@@ -138,11 +138,11 @@ def score(images: np.ndarray, features: int, options: Options, batch_size: int =
             rows.append((student(inputs) - teacher(inputs)).square().sum(1).cpu())
         return torch.cat(rows)
 
-    return _ways(run, [small_resnet(features).eval() for _ in range(2)], options)
+    return _runs(run, [small_resnet(features).eval() for _ in range(2)], options)
 
 
-def gradient(images: np.ndarray, features: int, options: Options, batch_size: int = 128) -> Ways:
-    """Input-gradient norms, in two ways: of the summed loss, and by `torch.func`."""
+def gradient(images: np.ndarray, features: int, options: Options, batch_size: int = 128) -> Runs:
+    """Input-gradient norms, from the gradient of the summed loss and with `torch.func`."""
     student, teacher = (small_resnet(features).eval().requires_grad_(False) for _ in range(2))
 
     def summed(student: nn.Module, teacher: nn.Module) -> torch.Tensor:
@@ -169,10 +169,10 @@ def gradient(images: np.ndarray, features: int, options: Options, batch_size: in
             rows.append(gradients.flatten(1).norm(dim=1).cpu())
         return torch.cat(rows)
 
-    return {**_ways(summed, [student, teacher], options), "vmap of grad": lambda: synchronised(mapped())}
+    return {**_runs(summed, [student, teacher], options), "vmap of grad": lambda: synchronised(mapped())}
 
 
-def moments(vectors: np.ndarray) -> Ways:
+def moments(vectors: np.ndarray) -> Runs:
     """Mean and covariance of [N, F] float32."""
 
     def run() -> tuple[np.ndarray, np.ndarray]:
@@ -182,25 +182,25 @@ def moments(vectors: np.ndarray) -> Ways:
     return {"eager": run}
 
 
-def densenet(images: np.ndarray, options: Options) -> Ways:
-    """Outputs of DenseNet-161 in evaluation."""
+def densenet(images: np.ndarray, options: Options) -> Runs:
+    """Outputs of DenseNet-161 in evaluation mode."""
 
     @torch.inference_mode()
     def run(network: nn.Module) -> torch.Tensor:
         return network(_to_device(images)).cpu()
 
-    return _ways(run, [densenet161().eval()], options)
+    return _runs(run, [densenet161().eval()], options)
 
 
-def densenet_step(images: np.ndarray, options: Options) -> Ways:
-    """One update of a student that is a DenseNet-161."""
+def densenet_step(images: np.ndarray, options: Options) -> Runs:
+    """One update of a DenseNet-161 as a student."""
     return _student_step(images, np.zeros((len(images), 2208), np.float32), densenet161(), options)
 
 
-def rotnet(images: np.ndarray, options: Options) -> Ways:
+def rotnet(images: np.ndarray, options: Options) -> Runs:
     """One update of RotNet: crop and cutout, four rotations, cross-entropy, SGD.
 
-    Crop and cutout are alike for the batch, as they are easily written; ours differ from image to image.
+    Crop and cutout are the same for the whole batch, the easy way to write them; brittle_jax draws them per image.
     """
     network = small_resnet(4)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -217,4 +217,4 @@ def rotnet(images: np.ndarray, options: Options) -> Ways:
         outputs = network(rotated.contiguous(memory_format=torch.channels_last))
         _update(network, optimizer, functional.cross_entropy(outputs, labels))
 
-    return _ways(run, [network], options)
+    return _runs(run, [network], options)

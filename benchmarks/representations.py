@@ -1,9 +1,10 @@
-"""What a teacher's representations take, in memory and in a temporary file: the process's peak, and seconds.
+"""Measures time and memory of a teacher's representations, in memory and in a temporary file.
 
     python -m benchmarks.representations
 
-Made-up ones, by default as many as 100,000 images of DenseNet-161 have; each line is a process of its own. They are
-written two at a time, read in random order 64 at a time, as distillation does, and mean and covariance are computed.
+The representations are random, by default as many as DenseNet-161 gives for 100,000 images. They are written two at a
+time, read 64 at a time in random order, as distillation does, and reduced to mean and covariance. Each line is measured
+in a process of its own.
 """
 
 import argparse
@@ -17,11 +18,11 @@ from brittle_jax import rows
 from brittle_jax.evaluate.moments import moments_of
 from brittle_jax.run.stages import peak_memory_mib
 
-_WRITTEN, _READ = 2, 64  # at a time
+_WRITTEN, _READ = 2, 64  # representations at a time
 
 
 def measure(count: int, features: int, *, in_file: bool) -> dict[str, float]:
-    """Returns seconds of `write`, of `read`, both of all of them, and of `moments`; and `memory_mib`."""
+    """Returns the seconds of `write`, `read` and `moments` for all representations, and `memory_mib`."""
     representations = rows.RowFile(count, features, None) if in_file else np.empty((count, features), np.float32)
     rng = np.random.default_rng(0)
     values, order = rng.normal(size=(_WRITTEN, features)).astype(np.float32), rng.permutation(count)

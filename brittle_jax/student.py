@@ -45,6 +45,8 @@ def distillation(
         training_dtype: of the trunk.
         state: to go on from, as the same training left it; None: the student's own random draw.
     """
+    # All at once: in batches of other sizes they would round otherwise, and targets would depend on their order.
+    representations.compute(indices)
     optimizer = adam(learning_rate)
     if state is None:
         variables = init_variables(module, derive_seed(seed, "student", name, "weights"), images.shape)

@@ -6,12 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from brittle_jax import command_line, config, published
+from brittle_jax import command_line, config, published, results
 from brittle_jax.auxiliary import TASKS, build_task
 from brittle_jax.errors import UserError
 from brittle_jax.main import define_flags
 from brittle_jax.models.network import ARCHITECTURES, init_variables
-from brittle_jax.run import results
 from brittle_jax.train.optimizers import adam, build_optimizer
 from brittle_jax.train.steps import create_state, distill_step, pretrain_step
 

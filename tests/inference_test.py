@@ -1,119 +1,157 @@
-import dataclasses
-import logging
 import multiprocessing
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import growth
-from brittle_jax import inference, rows
+from brittle_jax.apply.brittleness import measure_brittleness
+from brittle_jax.apply.detector import Detector, score
+from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.errors import DegenerateDataError
-from brittle_jax.evaluate.brittleness import empty_terms, update_terms
+from brittle_jax.evaluate.brittleness import empty_terms, input_gradient_norms, update_terms
 from brittle_jax.evaluate.detectors import anomaly_scores, fit_gaussian
-from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
-from tests.conftest import make_image_set
+from brittle_jax.evaluate.moments import moments_of
+from brittle_jax.inference import Representations, outputs, pass_over
+from brittle_jax.loop import Loop
+from brittle_jax.models.network import Network, NetworkSettings, init_variables
+from tests.conftest import make_dataset
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), np.uint8)
+PIXELS = PICTURES / np.float32(255)
+IMAGES = make_dataset(PICTURES).images
 # Not in the order of the images, and some are left out.
 INDICES = np.array([5, 3, 20, 1, 17, 11, 8])
+NETWORK = NetworkSettings("small_resnet_tiny", 8)
 
 
 def network(seed):
-    module = ARCHITECTURES["small_resnet_tiny"].with_output(8)
-    return Network(module, init_variables(module, seed, (16, 16, 3)))
+    return Network(NETWORK.module, init_variables(NETWORK.module, seed, (16, 16, 3)))
 
 
-@pytest.fixture
-def teacher():
-    return network(1)
+@pytest.fixture(scope="module")
+def detector(one_device):
+    """A detector of drawn networks."""
+    teacher = network(1)
+    gaussian = fit_gaussian(moments_of(outputs(teacher, IMAGES, np.arange(24), Loop(one_device, 8), "outputs")))
+    return Detector(network(2), teacher, gaussian, NETWORK, Preprocessing(16))
 
 
-@pytest.fixture
-def student():
-    return network(2)
-
-
-def counted(pictures):
-    """Returns pictures as an image set, and the list of the images that have been read."""
+def counted():
+    """Returns the images, and the list of those that have been read."""
     read = []
 
     def read_image(index):
         read.append(index)
-        return pictures[index]
+        return PICTURES[index]
 
-    return dataclasses.replace(make_image_set(pictures), read_image=read_image), read
+    return make_dataset(PICTURES, read=read_image).images, read
 
 
-def test_representations_are_the_teachers_outputs(teacher, one_device):
-    representations = inference.Representations(teacher, make_image_set(PICTURES), 3, one_device)
+@pytest.fixture
+def compilations():
+    """Counts the programs that are compiled, or read from the cache."""
+    events = []
+
+    def listen(event, duration, **others):
+        if event.endswith("backend_compile_duration"):
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_representations_are_the_teachers_outputs(detector, one_device):
+    representations = Representations(detector.teacher, IMAGES, Loop(one_device, 3))
     assert representations.num_features == 8
-    expected = np.asarray(teacher(PICTURES / np.float32(255)))
-    np.testing.assert_allclose(representations.outputs_of(INDICES), expected[INDICES], rtol=1e-4, atol=1e-5)
-    again = np.array([3, 0, 3])
-    np.testing.assert_allclose(representations.outputs_of(again), expected[again], rtol=1e-4, atol=1e-5)
+    expected = np.asarray(detector.teacher(PIXELS))
+    for indices in (INDICES, np.array([3, 0, 3])):
+        np.testing.assert_allclose(representations.outputs_of(indices), expected[indices], rtol=1e-4, atol=1e-5)
 
 
-def test_representations_in_a_file_are_those_in_memory(monkeypatch, tmp_path, teacher, one_device):
-    in_memory = inference.Representations(teacher, make_image_set(PICTURES), 3, one_device, tmp_path)
-    monkeypatch.setattr(rows, "_MOST_BYTES_IN_MEMORY", 0)
-    in_file = inference.Representations(teacher, make_image_set(PICTURES), 3, one_device, tmp_path)
+def test_representations_in_a_file_are_those_in_memory(tmp_path, detector, one_device):
+    loop = Loop(one_device, 3)
+    in_memory = Representations(detector.teacher, IMAGES, loop, tmp_path)
+    in_file = Representations(detector.teacher, IMAGES, loop, tmp_path, most_bytes_in_memory=0)
     for indices in (INDICES, np.array([3, 0, 3]), np.arange(24)):
         np.testing.assert_array_equal(in_file.outputs_of(indices), in_memory.outputs_of(indices))
-        expected, moments = in_memory.moments(indices), in_file.moments(indices)
-        np.testing.assert_array_equal(moments.scatter, expected.scatter)
+        expected, actual = (moments_of(each.compute(indices), indices) for each in (in_memory, in_file))
+        np.testing.assert_array_equal(actual.scatter, expected.scatter)
 
 
-def test_an_image_passes_through_the_teacher_once(teacher, one_device):
-    images, read = counted(PICTURES)
-    representations = inference.Representations(teacher, images, 4, one_device)
+def test_an_image_passes_through_the_teacher_once(detector, one_device):
+    images, read = counted()
+    representations = Representations(detector.teacher, images, Loop(one_device, 4))
     representations.compute(np.concatenate([INDICES, INDICES]))
     representations.compute(np.arange(12))
-    representations.moments(INDICES)
+    representations.outputs_of(INDICES)
     assert sorted(read) == sorted({*INDICES.tolist(), *range(12)})
 
 
-def test_scores_from_known_outputs_equal_those_from_both_networks(teacher, student, one_device):
-    images = make_image_set(PICTURES)
-    representations = inference.Representations(teacher, images, 5, one_device)
-    gaussian = fit_gaussian(representations.moments(np.arange(24)))
-    scores = inference.score(student, representations, gaussian, images, INDICES, 5, one_device)
-    expected = anomaly_scores(student, teacher, gaussian, PICTURES[INDICES] / np.float32(255))
+def test_a_pass_hands_over_rows_in_order_with_labels_and_targets(one_device):
+    seen = []
+
+    def rows_of_batch(scale, model, batch):
+        return {"row": scale * model * batch["target"][:, 0] + batch["label"]}
+
+    pass_over(
+        IMAGES,
+        INDICES,
+        rows_of_batch,
+        np.float32(3),
+        Loop(one_device, 3),
+        "rows",
+        lambda chosen, rows: seen.append((chosen, rows["row"][: chosen.stop - chosen.start])),
+        static=(2.0,),
+        labels=np.arange(7) % 2,
+        targets=lambda indices: indices[:, None].astype(np.float32),
+    )
+    assert [(chosen.start, chosen.stop) for chosen, _ in seen] == [(0, 3), (3, 6), (6, 7)]
+    np.testing.assert_array_equal(np.concatenate([rows for _, rows in seen]), 6 * INDICES + np.arange(7) % 2)
+
+
+def test_scores_from_known_outputs_equal_those_from_both_networks(detector, one_device):
+    loop = Loop(one_device, 5)
+    scores = score(detector, IMAGES, INDICES, loop, Representations(detector.teacher, IMAGES, loop))
+    alone = score(detector, IMAGES, INDICES, loop)
+    expected = anomaly_scores(detector.student, detector.teacher, detector.gaussian, PIXELS[INDICES])
+    called = detector(PIXELS[INDICES])
     assert scores.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(scores[name], values, rtol=1e-3)
+        np.testing.assert_array_equal(alone[name], scores[name])
+        np.testing.assert_array_equal(called[name], values)
 
 
-def test_scores_of_other_numbers_of_images_compile_nothing(teacher, student, one_device, caplog):
-    images = make_image_set(PICTURES)
-    representations = inference.Representations(teacher, images, 4, one_device)
-    gaussian = fit_gaussian(representations.moments(np.arange(24)))
-    with caplog.at_level(logging.DEBUG, "jax._src.dispatch"):
-        # Of a size, and with remainders, that no other test has compiled.
-        for indices in (INDICES, INDICES[:5], np.arange(9)):
-            caplog.clear()
-            inference.score(student, representations, gaussian, images, indices, 4, one_device)
-            compiled = [message for message in caplog.messages if message.startswith("Finished XLA compilation")]
-            assert bool(compiled) == (indices is INDICES)
+def test_scores_of_other_numbers_of_images_compile_nothing(detector, one_device, compilations):
+    loop = Loop(one_device, 4)
+    counts = []
+    for indices in (INDICES, INDICES[:5], np.arange(9)):
+        before = len(compilations)
+        score(detector, IMAGES, indices, loop)
+        counts.append(len(compilations) - before)
+    assert counts[1:] == [0, 0]
 
 
 @pytest.mark.parametrize("path", ["student", "both"])
-def test_brittleness_from_known_outputs_equals_that_from_both_networks(teacher, student, one_device, path):
-    images = make_image_set(PICTURES)
-    representations = inference.Representations(teacher, images, 5, one_device)
-    terms = inference.measure_brittleness(student, teacher, representations, images, INDICES, 5, one_device, path=path)
-    pixels = jnp.asarray(PICTURES[INDICES] / np.float32(255))
-    expected = update_terms(empty_terms(8), student, teacher, pixels, path=path)
-    assert terms.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-4)
-    assert terms.error_trace == pytest.approx(expected.error_trace, rel=1e-4)
+def test_brittleness_from_known_outputs_equals_that_from_both_networks(detector, one_device, path):
+    measured = measure_brittleness(detector, IMAGES, INDICES, Loop(one_device, 5), path=path)
+    expected = update_terms(empty_terms(8), detector.student, detector.teacher, PIXELS[INDICES], path=path)
+    assert measured.terms.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-4)
+    assert measured.terms.error_trace == pytest.approx(expected.error_trace, rel=1e-4)
+    norms = input_gradient_norms(detector.student, detector.teacher, PIXELS[INDICES], path=path)
+    np.testing.assert_allclose(measured.gradient_norms, norms, rtol=1e-3)
+    errors = detector.student(PIXELS[INDICES]) - detector.teacher(PIXELS[INDICES])
+    np.testing.assert_allclose(measured.errors[np.arange(7)], errors, rtol=1e-3, atol=1e-5)
 
 
 def test_outputs_that_are_not_finite_are_refused(one_device):
     broken = network(1)
     head = broken.variables["params"]["head"]["linear"]
     head["kernel"] = head["kernel"] * np.float32(np.nan)
-    representations = inference.Representations(broken, make_image_set(PICTURES), 8, one_device)
-    with pytest.raises(DegenerateDataError, match="not finite numbers: lower --config.pretrain.peak_learning_rate"):
+    representations = Representations(broken, IMAGES, Loop(one_device, 8))
+    with pytest.raises(DegenerateDataError, match="not finite numbers: it has diverged"):
         representations.compute(INDICES)
 
 

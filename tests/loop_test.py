@@ -1,15 +1,14 @@
-import json
-import resource
-import struct
+import dataclasses
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
 
-from brittle_jax import loop
+from brittle_jax import loop as loop_lib
 from brittle_jax.errors import UserError
-from brittle_jax.loop import MetricLog, Training, train
+from brittle_jax.loop import Loop, Work
 from brittle_jax.train.optimizers import adam
 from brittle_jax.train.steps import create_state
 
@@ -36,11 +35,11 @@ class Counting:
         self._ends_within_the_call = ends_within_the_call
         self.asked, self.clock, self.events = [], 0.0, []
 
-    def __call__(self, state, count):
-        first, number = sum(self.asked) + 1, len(self.asked)
+    def __call__(self, state, first, count):
+        number = len(self.asked)
         self.asked.append(count)
         self.events.append(("asked", number))
-        losses = np.arange(first, first + count, dtype=np.float32)
+        losses = np.arange(first + 1, first + count + 1, dtype=np.float32)
         losses[np.isin(losses, self._bad)] = np.nan
         filled = np.concatenate([losses, np.full(self.most_at_once - count, 1e9)])
 
@@ -53,77 +52,141 @@ class Counting:
         return state.replace(step=state.step + count), {"loss": loss}
 
 
-def run(tmp_path, feed, num_steps):
-    weights = {"w": jnp.ones(2)}
-    state = create_state({"params": weights, "batch_stats": {}}, adam(1e-3), seed=0)
-    log = MetricLog(tmp_path)
-    try:
-        state = train(Training("distill", feed, state, num_steps, "distill.learning_rate"), log)
-    finally:
-        log.close()
-    assert int(state.step) == sum(feed.asked) == num_steps
-    return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+def training(feed, num_steps, **changes):
+    state = create_state({"params": {"w": jnp.ones(2)}, "batch_stats": {}}, adam(1e-3), seed=0)
+    work = Work("distill", feed, state, num_steps, num_steps, rate_setting="distill.learning_rate")
+    return dataclasses.replace(work, **changes)
+
+
+def run(devices, feed, num_steps, **changes):
+    """Returns what a training logs: step and mean loss."""
+    records = []
+    log = lambda stage, step, metrics: records.append((stage, step, metrics["loss"]))  # noqa: E731
+    state = Loop(devices, 64, log).run(training(feed, num_steps, **changes))
+    assert sum(feed.asked) == num_steps - changes.get("first", 0)
+    assert int(state.step) == sum(feed.asked)
+    return records
 
 
 @pytest.mark.parametrize("most_at_once", [1, 64])
 @pytest.mark.parametrize("num_steps", [1, 7, 250])
-def test_every_update_is_recorded_once(tmp_path, most_at_once, num_steps):
-    records = run(tmp_path, Counting(most_at_once), num_steps)
+def test_every_update_is_recorded_once(one_device, most_at_once, num_steps):
+    records = run(one_device, Counting(most_at_once), num_steps)
     every = max(num_steps // 100, 1)
-    assert [record["step"] for record in records] == [*range(every, num_steps, every), num_steps]
-    ends = [0, *(record["step"] for record in records)]
-    for record, first, last in zip(records, ends[:-1], ends[1:], strict=True):
-        assert record["loss"] == np.mean(np.arange(first + 1, last + 1))
-
-
-def test_tensorboard_is_given_what_metrics_jsonl_has(tmp_path):
-    records = run(tmp_path, Counting(1), 7)
-    (file,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
-    data, start, events = file.read_bytes(), 0, []
-    while start < len(data):  # length and its checksum, event and its checksum
-        (length,) = struct.unpack_from("<Q", data, start)
-        events.append(Event.FromString(data[start + 12 : start + 12 + length]))
-        start += 16 + length
-    values = [(event.step, value.tag, value.simple_value) for event in events for value in event.summary.value]
-    assert [value for value in values if value[1] == "distill/loss"] == [
-        (record["step"], "distill/loss", record["loss"]) for record in records
-    ]
-
-
-def test_metrics_that_cannot_be_written_end_the_run(tmp_path):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    log = MetricLog(tmp_path)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, hard))
-    try:
-        with pytest.raises(OSError):
-            for step in range(10_000):
-                log.write("distill", step, {"loss": 1.0})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        log.close()
+    assert [step for _, step, _ in records] == [*range(every, num_steps, every), num_steps]
+    ends = [0, *(step for _, step, _ in records)]
+    for (stage, _, loss), first, last in zip(records, ends[:-1], ends[1:], strict=True):
+        assert stage == "distill"
+        assert loss == np.mean(np.arange(first + 1, last + 1))
 
 
 @pytest.mark.parametrize(("seconds", "most"), [(0.3, 6), (0.01, 64), (9.0, 1)])
-def test_updates_at_once_take_no_more_than_two_seconds(tmp_path, monkeypatch, seconds, most):
+def test_updates_at_once_take_no_more_than_two_seconds(one_device, monkeypatch, seconds, most):
     feed = Counting(64, seconds)
-    monkeypatch.setattr(loop.time, "monotonic", lambda: feed.clock)
-    run(tmp_path, feed, 300 if most > 1 else 5)
+    monkeypatch.setattr(loop_lib.time, "monotonic", lambda: feed.clock)
+    run(one_device, feed, 300 if most > 1 else 5)
     assert max(feed.asked) == most
 
 
-def test_metrics_are_read_while_the_next_updates_are_under_way(tmp_path):
+def test_metrics_are_read_while_the_next_updates_are_under_way(one_device):
     feed = Counting(1)
-    run(tmp_path, feed, 3)
+    run(one_device, feed, 3)
     assert feed.events == [("asked", 0), ("asked", 1), ("read", 0), ("asked", 2), ("read", 1), ("read", 2)]
 
 
-def test_metrics_of_updates_that_have_ended_are_read_at_once(tmp_path):
+def test_metrics_of_updates_that_have_ended_are_read_at_once(one_device):
     feed = Counting(1, ends_within_the_call=True)
-    run(tmp_path, feed, 2)
+    run(one_device, feed, 2)
     assert feed.events == [("asked", 0), ("read", 0), ("asked", 1), ("read", 1)]
 
 
 @pytest.mark.parametrize("most_at_once", [1, 64])
-def test_the_first_loss_that_is_no_number_is_named(tmp_path, most_at_once):
-    with pytest.raises(UserError, match="distill: the loss at update 5 is nan: lower --config.distill.learning_rate"):
-        run(tmp_path, Counting(most_at_once, bad=(5, 6)), 20)
+def test_the_first_loss_that_is_no_number_is_named(one_device, most_at_once):
+    with pytest.raises(UserError, match="distill: the loss at update 5 is nan: lower distill.learning_rate"):
+        run(one_device, Counting(most_at_once, bad=(5, 6)), 20)
+
+
+@pytest.mark.parametrize("most_at_once", [1, 64])
+def test_a_work_can_begin_at_any_step_and_stop_at_any(one_device, most_at_once):
+    feed, records = Counting(most_at_once), []
+    loop = Loop(one_device, 64, lambda stage, step, metrics: records.append(step))
+    state = loop.run(training(feed, 250), until=7)
+    assert sum(feed.asked) == int(state.step) == 7
+    loop.run(training(feed, 250, state=state, first=7))
+    assert sum(feed.asked) == 250
+    assert records == [2, 4, 6, 8, *range(10, 251, 2)]
+
+
+def test_outputs_are_taken_in_order_with_the_steps_that_they_are_of(one_device):
+    taken = []
+    work = Work("pass", Counting(1), jnp.zeros(()), 3, 7, unit="image", take=lambda *each: taken.append(each[1:]))
+    work = dataclasses.replace(work, feed=lambda state, first, count: (state, {"x": jnp.float32(first)}))
+    work.feed.most_at_once = 1
+    Loop(one_device, 64).run(work)
+    assert taken == [(0, 1), (1, 1), (2, 1)]
+    assert [work.units_of(step, 1) for step in range(3)] == [3, 3, 1]
+
+
+def test_weights_that_are_not_finite_in_the_end_are_refused(one_device):
+    class Exploding(Counting):
+        def __call__(self, state, first, count):
+            state, metrics = super().__call__(state, first, count)
+            return state.replace(params={"w": jnp.array([1.0, jnp.inf])}), metrics
+
+    with pytest.raises(UserError, match="distill: the largest weight in the end is inf: lower distill.learning_rate"):
+        run(one_device, Exploding(1), 2)
+
+
+_TRAINING = """
+import sys
+
+import jax
+import numpy as np
+
+from brittle_jax.devices import DeviceGroup
+from brittle_jax.inference import Representations
+from brittle_jax.loop import Loop
+from brittle_jax.models.network import Network, init_variables
+from brittle_jax.student import distillation
+from tests.conftest import make_dataset
+from tests.mini_network import MINI
+
+until, saved, restored = int(sys.argv[1]) or None, sys.argv[2], sys.argv[3:]
+images = make_dataset(np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)).images
+loop, module = Loop(DeviceGroup(tuple(jax.devices()[:1])), 8), MINI.with_output(8)
+teacher = Network(module, init_variables(module, 1, images.shape))
+
+
+def training(state=None):
+    return distillation(
+        module, images, np.arange(20), Representations(teacher, images, loop), name="x", seed=0, num_updates=12,
+        batch_size=8, learning_rate=1e-2, training_dtype="float32", devices=loop.devices, state=state,
+    )
+
+
+work = training()
+assert work.first == 0
+if restored:
+    leaves, structure = jax.tree.flatten(work.state)
+    with np.load(restored[0]) as arrays:
+        work = training(jax.tree.unflatten(structure, [arrays[str(number)] for number in range(len(leaves))]))
+    assert work.first == 4  # its own state says so
+state = loop.run(work, until)
+np.savez(saved, **{str(number): leaf for number, leaf in enumerate(jax.tree.leaves(state))})
+"""
+
+
+def test_a_training_stopped_within_an_epoch_goes_on_in_a_new_process_bit_for_bit(tmp_path):
+    # 20 images in batches of 8: update 4 ends within the second epoch.
+    def train(until, name, *restored):
+        command = [sys.executable, "-c", _TRAINING, str(until), str(tmp_path / name), *map(str, restored)]
+        subprocess.run(command, check=True)
+        with np.load(tmp_path / name) as arrays:
+            return dict(arrays)
+
+    undisturbed, stopped = train(0, "whole.npz"), train(4, "half.npz")
+    resumed = train(0, "resumed.npz", tmp_path / "half.npz")
+    assert undisturbed.keys() == resumed.keys()
+    assert any(not np.array_equal(stopped[name], undisturbed[name]) for name in stopped)
+    for name, leaf in undisturbed.items():
+        np.testing.assert_array_equal(resumed[name], leaf)

@@ -1,6 +1,11 @@
 """Runs that take seconds: what the tests of whole experiments share."""
 
+import contextlib
 import json
+
+from brittle_jax.config import completed
+from brittle_jax.loop import Loop
+from brittle_jax.run import experiment
 
 
 def read(folder, name):
@@ -27,3 +32,11 @@ def without_times(results):
     """Returns the content of results.json that two runs of the same settings share."""
     of_the_moment = ("seconds", "peak_memory_mib", "peak_device_memory_mib", "finished_at")
     return {key: value for key, value in results.items() if key not in of_the_moment}
+
+
+def read_row(config, folder, devices):
+    """Returns the row that settings describe, its networks kept in a folder, and its configurations."""
+    config = completed(config)
+    kind = experiment.check_settings(config, folder, devices)
+    row = experiment.read_row(config, kind, Loop(devices, config.evaluate.batch_size), contextlib.nullcontext)
+    return row.kept_in(folder, {}, None), experiment.configurations_of(row)

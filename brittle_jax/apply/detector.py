@@ -117,8 +117,8 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
     folder = folder_of(pathlib.Path(run), configuration)
     if not checkpoint.exists(folder):
         raise UserError(
-            f"{run} has no detector for {configuration!r}: name another configuration; if an earlier version made the run, "
-            "make it anew with --overwrite"
+            f"{run} has no detector for {configuration!r}: name another configuration; if an earlier version made the "
+            "run, make it anew with --overwrite"
         )
     checkpoint.check(folder)
     description = files.read_json(folder / checkpoint.DESCRIPTION)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from brittle_jax.models.layers import INITIALISERS, average_pool_2x2, batch_norm, conv, max_pool_3x3
+from brittle_jax.models.layers import INITIALISERS, batch_norm, conv
 
 
 class DenseNet(nn.Module):
@@ -34,7 +34,7 @@ class DenseNet(nn.Module):
             return nn.relu(batch_norm(train, self.batch_norm_momentum, name)(x))
 
         x = new_conv(self.initial_features, (7, 7), strides=2, padding=3, name="conv0")(x)
-        x = max_pool_3x3(norm_relu(x, "norm0"))
+        x = nn.max_pool(norm_relu(x, "norm0"), (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for i, num_layers in enumerate(self.block_sizes, 1):
             for j in range(1, num_layers + 1):
                 layer = f"denseblock{i}_denselayer{j}"
@@ -46,5 +46,6 @@ class DenseNet(nn.Module):
             if i < len(self.block_sizes):
                 x = norm_relu(x, f"transition{i}_norm")
                 # Torchvision averages after the convolution: the same result, from four times as many multiplications.
-                x = new_conv(x.shape[-1] // 2, (1, 1), name=f"transition{i}_conv")(average_pool_2x2(x))
+                x = nn.avg_pool(x, (2, 2), strides=(2, 2))
+                x = new_conv(x.shape[-1] // 2, (1, 1), name=f"transition{i}_conv")(x)
         return norm_relu(x, "norm5").mean(axis=(1, 2))

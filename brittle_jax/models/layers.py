@@ -42,52 +42,17 @@ def batch_norm(train: bool, momentum: float, name: str | None = None) -> nn.Batc
     return nn.BatchNorm(not train, momentum=momentum, epsilon=1e-5, axis_name=axis_name, name=name)
 
 
-# Pooling by slices: on a CPU the gradients of `nn.max_pool` and `nn.avg_pool` take several times as long. As in Flax,
-# the gradient of a maximum goes to the first of equal values, of which a flat background is full.
-
-
 def max_pool_2x2(x: jax.Array) -> jax.Array:
-    """Maximum of each 2×2 window of [N, H, W, C], H and W even: [N, H / 2, W / 2, C]."""
+    """Maximum of each 2×2 window of [N, H, W, C], H and W even: [N, H / 2, W / 2, C].
+
+    Of equal values the first gets the gradient, as in `nn.max_pool`, which takes a CPU three to four times as long.
+    """
     return _max_of_pairs(_max_of_pairs(x, axis=2), axis=1)
 
 
-def max_pool_3x3(x: jax.Array) -> jax.Array:
-    """Maximum of each 3×3 window of [N, H, W, C] at stride 2, with a border of one pixel that never wins."""
-    return _max_of_threes(_max_of_threes(x, axis=2), axis=1)
-
-
-def max_pool_all(x: jax.Array) -> jax.Array:
-    """Maximum over all pixels of [N, H, W, C]: [N, C]."""
-    n, height, width, channels = x.shape
-    pixels = x.reshape(n, height * width, channels)
-    while pixels.shape[1] > 1:
-        odd = pixels[:, pixels.shape[1] // 2 * 2 :]
-        pixels = jnp.concatenate([_max_of_pairs(pixels, axis=1), odd], axis=1)
-    return pixels[:, 0]
-
-
 def _max_of_pairs(x: jax.Array, axis: int) -> jax.Array:
-    even = x.shape[axis] // 2 * 2
-    return _larger(*(jax.lax.slice_in_dim(x, start, even, 2, axis) for start in range(2)))
-
-
-def _max_of_threes(x: jax.Array, axis: int) -> jax.Array:
-    border = [(1, 1) if each == axis else (0, 0) for each in range(x.ndim)]
-    padded = jnp.pad(x, border, constant_values=-jnp.inf)
-    end = padded.shape[axis] - 2  # windows begin before it
-    first, second, third = (jax.lax.slice_in_dim(padded, start, start + end, 2, axis) for start in range(3))
-    return _larger(_larger(first, second), third)
-
-
-def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
+    first, second = (jax.lax.slice_in_dim(x, start, None, 2, axis) for start in range(2))
     return jnp.where((first >= second) | jnp.isnan(first), first, second)
-
-
-def average_pool_2x2(x: jax.Array) -> jax.Array:
-    """Mean of each 2×2 window of [N, H, W, C]; the last row or column of an odd size is dropped."""
-    n, height, width, channels = x.shape
-    rows, columns = height // 2, width // 2
-    return x[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, columns, 2, channels).mean(axis=(2, 4))
 
 
 class LinearHead(nn.Module):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 
-from brittle_jax.models.layers import batch_norm, conv, kernel_init, max_pool_2x2, max_pool_all
+from brittle_jax.models.layers import batch_norm, conv, kernel_init, max_pool_2x2
 
 
 class ConvBlock(nn.Module):
@@ -43,7 +43,7 @@ class SmallResNet(nn.Module):
             if residual:
                 inner = block(x, features, f"layer{layer}_residual1")
                 x = x + block(inner, features, f"layer{layer}_residual2")
-        return max_pool_all(x)  # on 32×32 images, the 4×4 max pooling of the original
+        return nn.max_pool(x, x.shape[1:3])[:, 0, 0]  # 4×4 on images of 32×32, as in the original
 
 
 class SmallResNetDecoder(nn.Module):

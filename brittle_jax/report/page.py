@@ -8,13 +8,12 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from brittle_jax import __version__, console, files
+from brittle_jax import __version__, console, files, results
 from brittle_jax.errors import DamagedError, UserError
 from brittle_jax.evaluate.metrics import roc_band
 from brittle_jax.report import figures, words
 from brittle_jax.report.examples import DETECTOR, Examples, read_examples
 from brittle_jax.report.figures import to_svg
-from brittle_jax.run import results
 
 _DETECTORS = {
     "kd": "KD",

@@ -6,10 +6,10 @@ from typing import Any
 
 import ml_collections
 
-from brittle_jax import __version__, console
+from brittle_jax import __version__, console, results
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.devices import DeviceGroup
-from brittle_jax.run import results, settings
+from brittle_jax.run import settings
 from brittle_jax.run.row import Row
 
 _MOST_FIELDS = 4  # that are named

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from brittle_jax import console, files, probe, student
+from brittle_jax import console, files, probe, results, student
 from brittle_jax.apply import detector as detector_lib
 from brittle_jax.apply.brittleness import measure_brittleness
 from brittle_jax.apply.detector import Detector
@@ -19,7 +19,7 @@ from brittle_jax.inference import Representations
 from brittle_jax.models.network import Network
 from brittle_jax.report.examples import collect_examples
 from brittle_jax.rows import Rows
-from brittle_jax.run import gradient_rows, results, settings
+from brittle_jax.run import gradient_rows, settings
 from brittle_jax.run.row import Row
 from brittle_jax.seeding import derive_seed
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from brittle_jax import console, files
+from brittle_jax import console, files, results
 from brittle_jax.config import completed, validate
 from brittle_jax.data import one_class
 from brittle_jax.data.catalogue import CATALOGUE
@@ -23,7 +23,7 @@ from brittle_jax.metric_log import MetricLog
 from brittle_jax.models.network import check_architecture
 from brittle_jax.published import published_row
 from brittle_jax.report import page
-from brittle_jax.run import announcements, borrowing, record, results, settings, workdir
+from brittle_jax.run import announcements, borrowing, record, settings, workdir
 from brittle_jax.run.detection import evaluate_detector, make_detector
 from brittle_jax.run.row import Row, Stage
 from brittle_jax.run.stages import Stages
@@ -102,10 +102,10 @@ def check_settings(
 def read_row(config: ml_collections.ConfigDict, kind: Kind, loop: Loop, stage: Stage) -> Row:
     """Reads the data sets of a row, making or preparing them first if need be."""
     with stage("data"):
-        dataset = load(config.data.name, config)
-        lessons = None
-        if kind.dataset:
-            lessons = dataset if kind.dataset == config.data.name else load(kind.dataset, config)
+        dataset = load(config.data.name, settings.data_of(config, config.data.name))
+        lessons = dataset if kind.dataset == config.data.name else None
+        if kind.dataset and lessons is None:
+            lessons = load(kind.dataset, settings.data_of(config, kind.dataset))
     kind.check_dataset(dataset)
     return Row(config, dataset, lessons, kind, loop, stage, folder=None, made_from={})
 

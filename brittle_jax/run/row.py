@@ -70,8 +70,8 @@ class Row:
         """The data sets that the row reads."""
         return [self.dataset] if self.lessons in (None, self.dataset) else [self.dataset, self.lessons]
 
-    def kept_in(self, folder: pathlib.Path, made_from: dict[str, Any], log: Log) -> "Row":
-        """Returns the same row, whose networks are kept in a folder, and whose metrics are logged."""
+    def kept_in(self, folder: pathlib.Path, made_from: dict[str, Any], log: Log | None) -> "Row":
+        """Returns the same row, whose networks are kept in a folder, and whose metrics go to a log."""
         loop = Loop(self.loop.devices, self.loop.batch_size, log)
         return dataclasses.replace(self, loop=loop, folder=folder, made_from=made_from)
 

@@ -123,6 +123,14 @@ def test_terms_of_several_batches_equal_equation_2_written_out():
     assert ratio == pytest.approx(norms.mean() / trace, rel=1e-4)
 
 
+def test_rows_of_images_fold_into_equation_2():
+    rng = np.random.default_rng(0)
+    norms, errors = rng.uniform(size=300).astype(np.float32), (5 + rng.normal(size=(300, 7))).astype(np.float32)
+    terms = brittleness_lib.terms_of(norms, errors)
+    assert terms.gradient_norm == pytest.approx(norms.mean(dtype=np.float64), rel=1e-7)
+    assert terms.error_trace == pytest.approx(errors.var(axis=0, ddof=1, dtype=np.float64).sum(), rel=1e-7)
+
+
 def test_errors_that_do_not_vary_are_refused():
     with pytest.raises(DegenerateDataError, match="errors that vary"):
         brittleness_lib.brittleness(1.0, 0.0)

@@ -1,4 +1,3 @@
-import jax
 import numpy as np
 import pytest
 
@@ -6,13 +5,12 @@ from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate.moments import (
     covariance_of,
     empty_moments,
-    mean_of,
-    merge_device_moments,
     merge_moments,
     moments_of,
     rounding_of,
     update_moments,
 )
+from brittle_jax.rows import RowFile
 
 
 def in_batches(vectors, *, full, batch_size=64):
@@ -34,7 +32,7 @@ def test_moments_equal_numpy(full):
     vectors = correlated_vectors(1000, 20)
     expected = np.cov(vectors.astype(np.float64), rowvar=False, ddof=1)
     moments = in_batches(vectors, full=full)
-    np.testing.assert_allclose(mean_of(moments), vectors.mean(axis=0, dtype=np.float64), atol=1e-6)
+    np.testing.assert_allclose(moments.mean, vectors.mean(axis=0, dtype=np.float64), atol=1e-6)
     np.testing.assert_allclose(covariance_of(moments), expected if full else np.diag(expected), atol=1e-5)
 
 
@@ -47,11 +45,22 @@ def test_the_covariance_of_vectors_in_memory_is_symmetric(features):
     np.testing.assert_allclose(covariance, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_moments_of_rows_in_a_file_equal_those_in_memory(tmp_path, full):
+    vectors, indices = correlated_vectors(9000, 4, mean=5.0), np.arange(0, 9000, 2)
+    file = RowFile(9000, 4, tmp_path)
+    file[np.arange(9000)] = vectors
+    for actual, expected in zip(
+        moments_of(file, indices, full=full), moments_of(vectors[indices], full=full), strict=True
+    ):
+        np.testing.assert_array_equal(actual, expected)
+
+
 def test_moments_of_vectors_in_memory_equal_those_in_batches():
     vectors = correlated_vectors(40_000, 4, mean=5.0)
     whole, batches = moments_of(vectors), in_batches(vectors, full=True)
     assert float(whole.count) == 40_000
-    np.testing.assert_allclose(mean_of(whole), mean_of(batches), rtol=1e-6)
+    np.testing.assert_allclose(whole.mean, batches.mean, rtol=1e-6)
     np.testing.assert_allclose(covariance_of(whole), covariance_of(batches), rtol=1e-5)
 
 
@@ -76,26 +85,25 @@ def test_masked_vectors_do_not_count():
     masked = update_moments(empty_moments(8, full=True), padded, np.arange(64) < 50)
     plain = update_moments(empty_moments(8, full=True), vectors)
     assert float(masked.count) == 50
-    np.testing.assert_allclose(mean_of(masked), mean_of(plain), atol=1e-6)
+    np.testing.assert_allclose(masked.mean, plain.mean, atol=1e-6)
     np.testing.assert_allclose(covariance_of(masked), covariance_of(plain), atol=1e-6)
 
 
 def test_a_batch_of_padding_changes_nothing():
     for start in (empty_moments(8, full=True), in_batches(correlated_vectors(50, 8), full=True)):
         after = update_moments(start, np.zeros((4, 8), np.float32), np.zeros(4, bool))
-        for before_leaf, after_leaf in zip(jax.tree.leaves(start), jax.tree.leaves(after), strict=True):
-            np.testing.assert_array_equal(before_leaf, after_leaf)
+        for before, unchanged in zip(start, after, strict=True):
+            np.testing.assert_array_equal(unchanged, before)
 
 
 def test_merging_parts_equals_the_whole():
     vectors = correlated_vectors(300, 8, mean=10.0)
     parts = [in_batches(vectors[start::3], full=True) for start in range(3)]
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
     whole = in_batches(vectors, full=True)
-    for merged in (merge_device_moments(stacked), merge_moments(merge_moments(*parts[:2]), parts[2])):
-        assert merged.count == 300
-        np.testing.assert_allclose(mean_of(merged), mean_of(whole), rtol=1e-6)
-        np.testing.assert_allclose(covariance_of(merged), covariance_of(whole), atol=1e-5)
+    merged = merge_moments(merge_moments(*parts[:2]), parts[2])
+    assert merged.count == 300
+    np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-6)
+    np.testing.assert_allclose(covariance_of(merged), covariance_of(whole), atol=1e-5)
 
 
 def test_merging_with_nothing_keeps_the_other():
@@ -103,7 +111,7 @@ def test_merging_with_nothing_keeps_the_other():
     nothing = empty_moments(4, full=False)
     for merged in (merge_moments(nothing, moments), merge_moments(moments, nothing)):
         np.testing.assert_allclose(covariance_of(merged), covariance_of(moments))
-        np.testing.assert_allclose(mean_of(merged), mean_of(moments))
+        np.testing.assert_allclose(merged.mean, moments.mean)
 
 
 @pytest.mark.parametrize(("repeats", "in_a_row"), [(1, 4), (500, 1024)])

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from brittle_jax.evaluate import samples
-from tests.conftest import make_image_set
+from tests.conftest import make_dataset
 
-PARCELS = make_image_set(
+PARCELS = make_dataset(
     np.zeros((4, 1, 1, 3), np.uint8),
     labels=np.array([0, 0, 1, 1]),
     sample_of_image=np.array([0, 0, 1, 1, 2, 2, 2, 3, 3]),

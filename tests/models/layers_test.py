@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brittle_jax.models.layers import average_pool_2x2, batch_norm, max_pool_2x2, max_pool_3x3, max_pool_all
-from brittle_jax.parallel import BATCH_AXIS
+from brittle_jax.devices import BATCH_AXIS
+from brittle_jax.models.layers import batch_norm, max_pool_2x2
 
 
 def draw(shape, seed=0):
@@ -46,30 +46,19 @@ def test_batch_norm_keeps_its_statistics_in_float32():
     np.testing.assert_allclose(statistics["var"], exact.var(axis=(0, 1, 2)), rtol=1e-2)
 
 
-@pytest.mark.parametrize(
-    ("pool", "flax_pool", "shape"),
-    [
-        (max_pool_2x2, lambda x: nn.max_pool(x, (2, 2), (2, 2)), (2, 6, 4, 3)),
-        (average_pool_2x2, lambda x: nn.avg_pool(x, (2, 2), (2, 2)), (2, 7, 4, 3)),
-        (max_pool_3x3, lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), (2, 8, 5, 3)),
-        (max_pool_3x3, lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), (2, 1, 2, 3)),
-        (max_pool_all, lambda x: nn.max_pool(x, x.shape[1:3])[:, 0, 0], (2, 4, 4, 3)),
-        (max_pool_all, lambda x: nn.max_pool(x, x.shape[1:3])[:, 0, 0], (2, 3, 5, 3)),
-    ],
-)
 @pytest.mark.parametrize("has_ties", [False, True])
-def test_pooling_and_its_gradient_equal_those_of_flax(pool, flax_pool, shape, has_ties):
+def test_pooling_and_its_gradient_equal_those_of_flax(has_ties):
+    shape = (2, 6, 4, 3)
     x = jnp.asarray(np.random.default_rng(0).integers(0, 3, shape) if has_ties else draw(shape), jnp.float32)
-    actual, actual_vjp = jax.vjp(pool, x)
-    expected, expected_vjp = jax.vjp(flax_pool, x)
-    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    actual, actual_vjp = jax.vjp(max_pool_2x2, x)
+    expected, expected_vjp = jax.vjp(lambda x: nn.max_pool(x, (2, 2), (2, 2)), x)
+    np.testing.assert_array_equal(actual, expected)
     gradient = jnp.asarray(draw(expected.shape, 2), jnp.float32)
-    np.testing.assert_allclose(actual_vjp(gradient)[0], expected_vjp(gradient)[0], rtol=1e-6)
+    np.testing.assert_array_equal(actual_vjp(gradient)[0], expected_vjp(gradient)[0])
 
 
-@pytest.mark.parametrize("pool", [max_pool_2x2, max_pool_3x3, max_pool_all])
 @pytest.mark.parametrize("position", [0, 1, slice(None)])
-def test_max_pooling_keeps_nan(pool, position):
+def test_max_pooling_keeps_nan(position):
     x = draw((1, 2, 2, 1))
     x.reshape(-1)[position] = np.nan
-    assert np.isnan(pool(jnp.asarray(x))).all()
+    assert np.isnan(max_pool_2x2(jnp.asarray(x))).all()

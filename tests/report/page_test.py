@@ -11,13 +11,12 @@ import sys
 import numpy as np
 import pytest
 
-from brittle_jax import files
+from brittle_jax import files, results
 from brittle_jax.errors import UserError
 from brittle_jax.evaluate.samples import separations, separations_by_kind
 from brittle_jax.published import published_row
 from brittle_jax.report.page import write_page
-from brittle_jax.run import results
-from brittle_jax.run.results import DETECTORS
+from brittle_jax.results import DETECTORS
 
 _VOID = {"meta", "link", "br", "wbr", "img"}
 _EVIL = '<script>alert("x")</script>'

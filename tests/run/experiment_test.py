@@ -19,8 +19,8 @@ from brittle_jax import checkpoint, inference, rows
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import UserError
+from brittle_jax.results import DETECTORS
 from brittle_jax.run import experiment
-from brittle_jax.run.results import DETECTORS
 from tests.small_runs import read, shrink, without_times
 
 

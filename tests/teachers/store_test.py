@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from brittle_jax import checkpoint
-from brittle_jax.run import workdir
 from brittle_jax.auxiliary import build_task
 from brittle_jax.config import flatten
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
 from brittle_jax.files import write_json
-from brittle_jax.models.network import ARCHITECTURES
-from brittle_jax.train import teacher as teacher_lib
-from brittle_jax.teachers import store
 from brittle_jax.loop import MetricLog
+from brittle_jax.models.network import ARCHITECTURES
+from brittle_jax.run import workdir
+from brittle_jax.teachers import store
+from brittle_jax.train import teacher as teacher_lib
 from tests.damage import NUM_FLIPS, flip_bit, flipped_bit
 
 

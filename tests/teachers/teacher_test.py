@@ -2,13 +2,13 @@ import jax
 import numpy as np
 import pytest
 
+from brittle_jax import inference
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
-from brittle_jax import inference
-from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
-from brittle_jax.train import teacher as teacher_lib
-from brittle_jax.student import num_updates, prepare_distillation
 from brittle_jax.loop import MetricLog, train
+from brittle_jax.models.network import ARCHITECTURES, Network, init_variables
+from brittle_jax.student import num_updates, prepare_distillation
+from brittle_jax.train import teacher as teacher_lib
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ from brittle_jax.auxiliary.classification import Classification
 from brittle_jax.auxiliary.rotnet import RotNet
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.models.network import init_variables
-from brittle_jax.train import feed as feed_lib
 from brittle_jax.train.feed import build_feed
 from brittle_jax.train.optimizers import ConstantRate, Optimizer
 from brittle_jax.train.steps import create_state, distill_step, pretrain_step
-from tests.conftest import make_image_set
+from tests.conftest import make_dataset
 from tests.mini_network import MINI
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
@@ -45,8 +44,9 @@ def trained(monkeypatch, work, devices, counts, *, on_device, indices=INDICES):
     feed = build_feed(
         step,
         static,
-        make_image_set(PICTURES, labels=np.arange(20) % 10),
+        make_dataset(PICTURES).images,
         indices,
+        labels=(np.arange(20) % 10)[indices],
         batch_size=8,
         seed=0,
         devices=devices,
@@ -54,9 +54,10 @@ def trained(monkeypatch, work, devices, counts, *, on_device, indices=INDICES):
     )
     assert (feed.most_at_once > 1) == on_device
     state = devices.replicate(create_state(init_variables(static[0], 0, (16, 16, 3)), OPTIMIZER, seed=0))
-    records = []
+    records, first = [], 0
     for count in counts:
-        state, metrics = feed(state, count)
+        state, metrics = feed(state, first, count)
+        first += count
         records.append({name: np.atleast_1d(values)[:count] for name, values in metrics.items()})
     return state, {name: np.concatenate([record[name] for record in records]) for name in records[0]}
 
@@ -91,9 +92,9 @@ def test_another_number_of_updates_or_images_compiles_nothing(monkeypatch, one_d
 
 def test_images_that_are_too_many_for_the_devices_are_handed_over(monkeypatch, one_device):
     monkeypatch.setattr(DeviceGroup, "keeps_examples", True)
-    monkeypatch.setattr(feed_lib, "_MOST_BYTES_ON_DEVICE", PICTURES.nbytes - 1)
     step, static, targets = distillation()
     settings = {"batch_size": 8, "seed": 0, "devices": one_device, **targets}
-    images = make_image_set(PICTURES)
+    settings["most_bytes_on_device"] = PICTURES.nbytes - 1
+    images = make_dataset(PICTURES).images
     assert build_feed(step, static, images, np.arange(20), **settings).most_at_once == 1
     assert build_feed(step, static, images, np.arange(19), **settings).most_at_once > 1

@@ -6,6 +6,7 @@ Half an hour on two CPU cores, so not part of the default run: `python -m pytest
 import dataclasses
 
 import pytest
+from brittle_jax.teachers.teacher import obtain_teacher
 
 from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
@@ -13,7 +14,6 @@ from brittle_jax.data.splits import Splitting
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.loop import MetricLog
 from brittle_jax.recipes import densenet_row
-from brittle_jax.teachers.teacher import obtain_teacher
 
 pytestmark = pytest.mark.slow
 

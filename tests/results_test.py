@@ -4,11 +4,11 @@ import json
 import numpy as np
 import pytest
 
+from brittle_jax import results
 from brittle_jax.errors import UserError
 from brittle_jax.loop import MetricLog
 from brittle_jax.published import published_row
 from brittle_jax.recipes import densenet_row, small_resnet_row
-from brittle_jax.run import results
 
 
 def entry(name, group, kd, brittleness):

@@ -1,0 +1,1 @@
+"""Kinds of teachers, one module each, and the store of pre-trained ones."""
