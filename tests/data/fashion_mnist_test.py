@@ -77,14 +77,13 @@ def test_a_missing_file_leaves_the_stock_builder(made, settings, tmp_path):
 
 
 @pytest.mark.realdata
-def test_the_published_images_have_the_digests_that_are_asked_for(real_tfds, tmp_path):
+def test_the_published_images_have_the_digests_that_are_asked_for(real_tfds):
     for split in ("train", "test"):
         source = tfds.data_source("fashion_mnist", split=split, data_dir=real_tfds, download=False)
         examples = source.__getitems__(range(len(source)))
         images = np.stack([example["image"] for example in examples])
         labels = np.array([example["label"] for example in examples], np.uint8)
-        write(tmp_path, images, labels, split, level=1)
-        assert len(fashion_mnist.read_split(tmp_path, split)[0]) == len(source)
+        assert fashion_mnist.content_digest(images, labels) == fashion_mnist.CONTENT_DIGESTS[split]
 
 
 def test_a_damaged_description_is_named(made, settings, tmp_path):

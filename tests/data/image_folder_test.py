@@ -1,4 +1,4 @@
-"""Folders of pictures of one's own."""
+"""Folders of your own images."""
 
 import os
 import pathlib
@@ -87,14 +87,14 @@ def test_pictures_that_do_not_count_are_mentioned(settings, folder, capsys):
     save(folder / "loose.png")
     assert len(load("image_folder", settings).samples.ids) == 9
     printed = capsys.readouterr().err
-    assert "normal: left out 1 file that is not a picture by its name, normal/photo.psd\n" in printed
-    assert "own: left out 1 picture that lies in no folder, loose.png\n" in printed
+    assert "normal: left out 1 file whose name is not that of a picture, normal/photo.psd\n" in printed
+    assert "own: left out 1 picture that is in no folder, loose.png\n" in printed
     (folder / "normal" / "notes.txt").write_bytes(b"x")
     save(folder / "also.png")
     list_pictures(folder)
     printed = capsys.readouterr().err
-    assert "left out 2 files that are not pictures by their names, such as normal/notes.txt\n" in printed
-    assert "left out 2 pictures that lie in no folder, such as also.png\n" in printed
+    assert "left out 2 files whose names are not those of pictures, such as normal/notes.txt\n" in printed
+    assert "left out 2 pictures that are in no folder, such as also.png\n" in printed
 
 
 def test_a_link_between_folders_of_classes_is_not_followed(settings, folder):
@@ -114,7 +114,7 @@ def test_a_link_inside_the_folder_is_followed(settings, folder):
         (lambda folder: folder.rename(folder.parent / "moved"), "no such folder or file"),
         (
             lambda folder: (folder / "normal").rename(folder / "good"),
-            "but good: rename it to normal",
+            "has a folder good but no normal: rename it to normal",
         ),
         (
             lambda folder: [file.unlink() for file in (folder / "normal").iterdir()],
@@ -132,7 +132,7 @@ def test_no_folder_at_all_is_refused_unless_one_may_be_made_up(settings):
     settings = replace(settings, path="")
     assert load("image_folder", settings).synthetic
     settings = replace(settings, stand_in=False)
-    with pytest.raises(UserError, match="data.path is empty: name the folder that has your pictures"):
+    with pytest.raises(UserError, match="data.path is empty: name the folder that holds your pictures"):
         load("image_folder", settings)
 
 
@@ -143,7 +143,7 @@ def test_what_is_found_is_said_before_it_is_read(settings, folder, capsys):
     list_pictures(folder)
     output = capsys.readouterr()
     assert output.out.splitlines() == [
-        f"{folder}: 1,203 pictures, normal beside kinds of anomalies",
+        f"{folder}: 1,203 pictures, normal beside kinds of anomaly",
         "  normal   1,200 pictures  normal/",
         "  dent         2 pictures  dent/",
         "  scratch      1 picture   scratch/",
@@ -186,7 +186,7 @@ def test_masks_are_left_out_with_a_warning(settings, folder, capsys):
 def test_folders_that_are_called_normal_are_no_anomalies(settings, folder, place, named):
     save(folder / place)
     save(folder / "Normals" / "0.png")
-    with pytest.raises(UserError, match=f"pictures in .*{named}.*, beside normal, would be anomalies.*CSV table"):
+    with pytest.raises(UserError, match=f"pictures in .*{named}.*, beside normal, would count as anomalies.*CSV table"):
         load("image_folder", settings)
 
 
@@ -204,7 +204,7 @@ def test_a_folder_without_normal_says_what_it_holds_and_what_else_can_be_given(s
     with pytest.raises(UserError, match=message):
         load("image_folder", settings)
     (folder / "fine").rename(folder / "Normal")
-    with pytest.raises(UserError, match="has no folder normal, but Normal: rename it to normal"):
+    with pytest.raises(UserError, match="has a folder Normal but no normal: rename it to normal"):
         load("image_folder", settings)
 
 
@@ -223,7 +223,7 @@ def test_a_class_of_mvtec_that_was_moved_by_hand_is_read_once_its_normal_picture
         for number in range(count):
             save(folder / part / f"{number:03d}{'_mask' * part.startswith('ground')}.png", number)
     settings = replace(settings, path=str(folder))
-    with pytest.raises(UserError, match="pictures in Normal, test/good, beside normal, would be anomalies"):
+    with pytest.raises(UserError, match="pictures in Normal, test/good, beside normal, would count as anomalies"):
         load("image_folder", settings)
     (folder / "Normal").rename(folder / "normal" / "more")
     (folder / "test" / "good").rename(folder / "normal" / "good")
@@ -255,7 +255,7 @@ def test_one_word_is_enough_for_a_warning(settings, folder, capsys, name):
 
 def test_the_folder_of_normal_pictures_itself_names_the_one_above(settings, folder, monkeypatch):
     save(folder / "normal" / "a" / "0.png")
-    message = f"is the folder of normal pictures itself: name the folder above, {folder}$"
+    message = f"is the folder of normal pictures itself: name its parent, {folder}$"
     for path in (folder / "normal", f"{folder}/normal/"):
         settings = replace(settings, path=str(path))
         with pytest.raises(UserError, match=message):
@@ -269,7 +269,7 @@ def test_the_folder_of_normal_pictures_itself_names_the_one_above(settings, fold
 def test_a_folder_called_good_names_the_one_above_and_is_to_be_renamed(settings, folder):
     (folder / "normal").rename(folder / "Good")
     settings = replace(settings, path=str(folder / "Good"))
-    with pytest.raises(UserError, match=f"itself: name the folder above, {folder}, and rename Good to normal$"):
+    with pytest.raises(UserError, match=f"itself: name its parent, {folder}, and rename Good to normal$"):
         load("image_folder", settings)
 
 
@@ -280,7 +280,7 @@ def test_a_link_to_nowhere_is_announced_as_no_picture(settings, folder, capsys):
     with pytest.raises(UserError, match="3 of 12 samples cannot be used: 'bad' \\(a link to nowhere\\)"):
         load("image_folder", settings)
     assert capsys.readouterr().out.splitlines()[:5] == [
-        f"{folder}: 9 pictures, normal beside kinds of anomalies",
+        f"{folder}: 9 pictures, normal beside kinds of anomaly",
         "  normal   6 pictures  normal/",
         "  bad      0 pictures",
         "  dent     2 pictures  dent/",

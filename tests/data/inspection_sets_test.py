@@ -137,7 +137,9 @@ def test_masks_in_mvtecs_layout_are_left_out_with_a_warning(settings, tmp_path, 
 def test_folders_in_mvtecs_layout_that_are_called_normal_are_no_anomalies(settings, tmp_path, named):
     write_mvtec(tmp_path / "bottle", {"train/good": 20, "test/good": 1, "test/bad": 2, named: 4})
     settings = replace(settings, path=str(tmp_path / "bottle"))
-    message = f"bottle: pictures in {named} would be anomalies, .*: rename that folder to good, or move the pictures$"
+    message = (
+        f"bottle: pictures in {named} would count as anomalies, .*: rename that folder to good, or move the pictures$"
+    )
     with pytest.raises(UserError, match=message):
         load("image_folder", settings)
 
@@ -155,7 +157,7 @@ def test_in_the_good_folders_of_mvtec_others_may_have_any_name(settings, tmp_pat
 def test_a_set_that_calls_its_normal_pictures_otherwise_than_mvtec_is_told_so(settings, tmp_path):
     write_mvtec(tmp_path / "bottle", {"train/OK": 2, "test/OK": 1, "test/bad": 1})
     settings = replace(settings, path=str(tmp_path / "bottle"))
-    with pytest.raises(UserError, match="has no train/good, as MVTec AD has it, but train/OK: rename it to good$"):
+    with pytest.raises(UserError, match="has train/OK but no train/good, as in MVTec AD: rename it to good$"):
         load("image_folder", settings)
 
 
@@ -193,7 +195,7 @@ def test_visa_without_its_split_file_says_where_it_belongs(settings, tmp_path):
     (tmp_path / "VisA" / "split_csv" / "1cls.csv").unlink()
     for path, images in (("VisA/candle", "Data/Images"), ("VisA", "candle/Data/Images")):
         settings = replace(settings, path=str(tmp_path / path))
-        message = f"has {images}, as VisA has it, but .* split file is missing: put 1cls.csv into .*/VisA/split_csv$"
+        message = f"has {images}, as in VisA, but VisA's split file is missing: put 1cls.csv into .*/VisA/split_csv$"
         with pytest.raises(UserError, match=message):
             load("image_folder", settings)
 
@@ -226,7 +228,7 @@ def test_an_object_may_be_the_working_folder(settings, tmp_path, monkeypatch):
         (
             "Normal/0001.JPG",
             "Normal/0000.JPG",
-            "1cls.csv: lines 2 and 3 are both of 'Data/Images/Normal/0000.JPG': remove one",
+            "1cls.csv: lines 2 and 3 both name 'Data/Images/Normal/0000.JPG': remove one",
         ),
         ("candle/Data/Images/Normal/0000", "pcb1/Data/Images/Normal/0000", "0000.JPG' \\(leads out of the folder\\)"),
         ("Normal/0000.JPG", "Normal/x.JPG", "x.JPG' \\(cannot be read: No such file"),
@@ -279,7 +281,7 @@ def change(content, path, value):
     [
         (["meta"], None, "the whole file has no meta that is an object"),
         (["meta", "normal_class"], 3, "meta.normal_class is '3', not the name of a class"),
-        (["meta", "prefix"], "mint/", "meta.prefix is 'mint/', another object than 'audiojack'"),
+        (["meta", "prefix"], "mint/", "meta.prefix is 'mint/', not the object 'audiojack'"),
         (["test"], {}, "the whole file has no test that is a list"),
         (["train", 2], "x.jpg", r"train\[2\] has no anomaly_class that is text"),
         (["test", 4, "image_path"], 7, r"test\[4\] has no image_path that is text"),
@@ -311,7 +313,9 @@ def test_pictures_of_real_iad_without_its_json_say_what_is_missing(settings, tmp
     write_real_iad(tmp_path, objects=["audiojack"])
     (tmp_path / "realiad_jsons" / "realiad_jsons" / "audiojack.json").unlink()
     settings = replace(settings, path=str(tmp_path / "realiad_1024" / "audiojack"))
-    with pytest.raises(UserError, match="but OK and NG, as Real-IAD has them: put audiojack.json beside it, or"):
+    with pytest.raises(
+        UserError, match="has OK and NG, as in Real-IAD, but no normal: put audiojack.json beside the folder, or"
+    ):
         load("image_folder", settings)
 
 
@@ -335,7 +339,7 @@ def test_a_part_of_an_object_names_the_object(settings, tmp_path):
     write_mvtec(tmp_path / "bottle", BOTTLE)
     for part in ("test", "test/good", "train/good", "test/broken"):
         settings = replace(settings, path=str(tmp_path / "bottle" / part))
-        with pytest.raises(UserError, match="is a part of .*/bottle, in the layout of MVTec AD: name that folder"):
+        with pytest.raises(UserError, match="is part of .*/bottle, in the layout of MVTec AD: name that folder"):
             load("image_folder", settings)
 
 

@@ -111,7 +111,7 @@ def test_of_very_many_kinds_the_first_are_said(settings, folder, capsys):
         save(folder / f"kind{number:02d}" / "0.png")
     load("image_folder", settings)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[30:32] == ["  kind27  1 picture   kind27/", "  and 13 kinds more"]
+    assert lines[30:32] == ["  kind27  1 picture   kind27/", "  and 13 more kinds"]
 
 
 def test_a_table_of_scattered_pictures_says_the_first_folders(settings, folder, capsys):

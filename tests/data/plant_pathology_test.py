@@ -55,7 +55,7 @@ def test_plant_pathology_is_found_in_the_manual_folder(settings, leaves, tmp_pat
         ("Train_0,0,0,0,0", "line 2: one of healthy, .* must be 1, 0 are"),
         ("Train_0,1,0,1,0", "line 2: one of healthy, .* must be 1, 2 are"),
         ("Train_0,1,0", "line 2: no rust or scab"),
-        ("Train_0,1,0,0,0\nTrain_0,0,0,0,1", "train.csv: lines 2 and 3 are both of 'Train_0': remove one"),
+        ("Train_0,1,0,0,0\nTrain_0,0,0,0,1", "train.csv: lines 2 and 3 both name 'Train_0': remove one"),
     ],
 )
 def test_a_label_that_does_not_hold_is_refused(settings, leaves, line, message):

@@ -1,4 +1,4 @@
-"""Tables of pictures of one's own."""
+"""Tables of your own images."""
 
 from dataclasses import replace
 
@@ -77,19 +77,19 @@ def test_a_table_without_splits_leaves_them_to_the_draw(settings, folder):
         ("path,label,split\nnormal/0.png,normal,training\n", "line 2: split is 'training', not one of train"),
         (
             "path,label\nnormal/0.png,normal\nnormal/0.png,normal\n",
-            "table.csv: lines 2 and 3 are both of 'normal/0.png'",
+            "table.csv: lines 2 and 3 both name 'normal/0.png'",
         ),
         (
             "path,label\nnormal/0.png,normal\n\n./normal//0.png,scratch\n",
-            "table.csv: lines 2 and 4 are both of 'normal/0.png': remove one$",
+            "table.csv: lines 2 and 4 both name 'normal/0.png': remove one$",
         ),
         (
             "path,label\nnormal/1.png,normal\nnormal/0.png,normal\nnormal\\0.png,normal\n",
-            "table.csv: lines 3 and 4 are both of 'normal/0.png': remove one$",
+            "table.csv: lines 3 and 4 both name 'normal/0.png': remove one$",
         ),
-        ("path,label\n\n\nnormal/0.png,Normal\n", "line 4: label is 'Normal', write 'normal'"),
+        ("path,label\n\n\nnormal/0.png,Normal\n", "line 4: label is 'Normal': write 'normal'"),
         ("path,label\nnormal/\0.png,normal\n", "cannot be used"),
-        ("path,label\nnormal/0.png,good\n", "line 2: label is 'good', write 'normal'"),
+        ("path,label\nnormal/0.png,good\n", "line 2: label is 'good': write 'normal'"),
         ("path,label\nnormal/0.png,scratch\n", "table.csv has no line whose label is normal: its labels are scratch$"),
         ("path,label\n/etc/passwd,normal\n", "'/etc/passwd' \\(leads out of the folder\\)"),
         ("path,label\n../../x.png,normal\n", "'../../x.png' \\(leads out of the folder\\)"),
@@ -124,23 +124,23 @@ def test_quoted_fields_may_have_separators(settings, folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\n\n", "its first line is empty, and must name columns"),
-        (b"path,label\n", "has a header, but no lines below it"),
-        (b"path,label\n,\n , \n", "has a header, but no lines below it"),
+        (b"\n\n", "its first line is empty, but must name the columns"),
+        (b"path,label\n", "has a header but no lines below it"),
+        (b"path,label\n,\n , \n", "has a header but no lines below it"),
         (
             b"File;Kind\na.png;normal\n",
             r"no column label or path: its header is 'File;Kind' \(columns separated by semicolons\)$",
         ),
         (b"file\tlabel\n", r"no column path: its header is 'file\\tlabel' \(columns separated by tabs\)$"),
         (b"a b\n", r"no column label or path: its header is 'a b' \(a single column\)$"),
-        (b"path,label,Path\na,b,c\n", "header names path more than once: rename or remove the others$"),
+        (b"path,label,Path\na,b,c\n", "header names path more than once: rename or remove the duplicates$"),
         (b"path,label,Path,LABEL\na,b,c,d\n", "header names label and path more than once"),
         (b"path,label\n,,\n,normal\n", "line 3: no path$"),
         (b"path,label,split\n,,train\n", "line 2: no path or label$"),
         (b"path,label\nnormal/a,b.png,normal\n", "line 2: 3 fields, but 2 columns"),
-        ("path,label\nä.png,normal\n".encode("latin-1"), "no table in UTF-8 or UTF-16: save it as CSV in UTF-8"),
-        (b"PK\x03\x04\xff\xff", "no table in UTF-8 or UTF-16"),
-        ("path,label".encode("utf-16") + b"\n", "no table in UTF-8 or UTF-16"),
+        ("path,label\nä.png,normal\n".encode("latin-1"), "is not a table in UTF-8 or UTF-16: save it as CSV in UTF-8"),
+        (b"PK\x03\x04\xff\xff", "is not a table in UTF-8 or UTF-16"),
+        ("path,label".encode("utf-16") + b"\n", "is not a table in UTF-8 or UTF-16"),
     ],
 )
 def test_what_is_no_table_says_what_it_is(settings, folder, content, message):
@@ -174,7 +174,7 @@ def test_what_a_table_holds_is_said(settings, folder, capsys):
     )
     load("image_folder", settings)
     assert capsys.readouterr().out.splitlines()[:3] == [
-        f"{folder}: 3 pictures, by a table",
+        f"{folder}: 3 pictures, from a table",
         "  normal  2 pictures  1 train, 1 test  normal/",
         "  bad     1 picture   1 test           scratch/",
     ]

@@ -122,7 +122,7 @@ def test_the_views_of_parcels_are_found_by_their_suffixes(settings, tmp_path):
     assert len(dataset.samples.ids) == 13
     for suffixes in (",", "-a,_a"):
         settings = replace(settings, view_suffixes=suffixes)
-        with pytest.raises(UserError, match="view_suffixes=.*: say how names of each view end"):
+        with pytest.raises(UserError, match="view_suffixes=.*: say how the file names of each view end"):
             load("xray", settings)
 
 
@@ -155,7 +155,7 @@ def test_two_files_for_one_view_are_refused(settings, tmp_path):
     [
         ("False\tmug_0\t0", "maybe\tmug_0\t0", "line 2: dangerous is 'maybe', not True or False"),
         ("False\tmug_0\t0", "False\t\t0", "line 2: no instance"),
-        ("0002\t", "0001\t", "meta.txt: lines 2 and 3 are both of '0001': remove one"),
+        ("0002\t", "0001\t", "meta.txt: lines 2 and 3 both name '0001': remove one"),
     ],
 )
 def test_a_line_of_compass_that_does_not_hold_is_refused(settings, tmp_path, old, new, message):
@@ -229,7 +229,7 @@ def test_a_folder_of_neither_kind_is_refused(settings, tmp_path):
     with pytest.raises(UserError, match="scans: no such folder"):
         load("xray", settings)
     (tmp_path / "scans").mkdir()
-    with pytest.raises(UserError, match="has no scans that are known"):
+    with pytest.raises(UserError, match="scans holds none of: soc/ and threat/"):
         load("xray", settings)
     (tmp_path / "scans" / "soc").mkdir()
     with pytest.raises(UserError, match="has no pictures in"):
