@@ -122,6 +122,11 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
         )
     checkpoint.check(folder)
     description = files.read_json(folder / checkpoint.DESCRIPTION)
+    if description["format_version"] > FORMAT_VERSION:
+        raise UserError(
+            f"{folder} has format version {description['format_version']}, this version of brittle_jax reads up to "
+            f"{FORMAT_VERSION}: install a newer one"
+        )
     network = NetworkSettings(**description["network"])
     check_architecture(network.name, network.output_features, needs_decoder=False)
     preprocessing = Preprocessing.from_json(description["preprocessing"])
