@@ -14,7 +14,7 @@ from brittle_jax.seeding import derive_seed
 from brittle_jax.text import nearest, split_list
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Configuration:
     """One choice of the normal class or classes of a data set.
 

@@ -77,7 +77,7 @@ def test_a_missing_file_leaves_the_stock_builder(made, settings, tmp_path):
 
 
 @pytest.mark.realdata
-def test_the_published_images_have_the_digests_that_are_asked_for(real_tfds):
+def test_the_published_images_have_the_expected_digests(real_tfds):
     for split in ("train", "test"):
         source = tfds.data_source("fashion_mnist", split=split, data_dir=real_tfds, download=False)
         examples = source.__getitems__(range(len(source)))

@@ -30,7 +30,7 @@ def test_a_folder_is_read_with_its_kinds_of_anomalies(settings):
     assert dataset.skipped == ()
 
 
-def test_hidden_and_other_files_do_not_count(settings, folder):
+def test_hidden_and_other_files_are_ignored(settings, folder):
     for name in ("normal/.hidden.png", "normal/notes.txt", "normal/Thumbs.db", "normal/.cache/0.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_listed_is_refused(settings, folder):
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-that-name/x", "x" * 300, os.fsdecode(b"/\xff"), "a\0b"])
-def test_a_path_that_cannot_be_is_refused(settings, path):
+def test_an_impossible_path_is_refused(settings, path):
     settings = replace(settings, path=path)
     with pytest.raises(UserError, match="data.path=.*(cannot be listed|no such folder)"):
         load("image_folder", settings)
@@ -82,7 +82,7 @@ def test_a_folder_of_anomalies_may_have_any_name(settings, folder):
     assert len(dataset.samples.ids) == 9
 
 
-def test_pictures_that_do_not_count_are_mentioned(settings, folder, capsys):
+def test_ignored_pictures_are_mentioned(settings, folder, capsys):
     (folder / "normal" / "photo.psd").write_bytes(b"x")
     save(folder / "loose.png")
     assert len(load("image_folder", settings).samples.ids) == 9
@@ -128,7 +128,7 @@ def test_a_folder_without_normal_pictures_is_refused(settings, folder, change, m
         load("image_folder", settings)
 
 
-def test_no_folder_at_all_is_refused_unless_one_may_be_made_up(settings):
+def test_an_empty_path_is_refused_unless_a_stand_in_is_allowed(settings):
     settings = replace(settings, path="")
     assert load("image_folder", settings).synthetic
     settings = replace(settings, stand_in=False)
@@ -136,7 +136,7 @@ def test_no_folder_at_all_is_refused_unless_one_may_be_made_up(settings):
         load("image_folder", settings)
 
 
-def test_what_is_found_is_said_before_it_is_read(settings, folder, capsys):
+def test_what_is_found_is_announced_before_it_is_read(settings, folder, capsys):
     for number in range(6, 1200):
         (folder / "normal" / f"{number}.png").write_bytes((folder / "normal" / "0.png").read_bytes())
     (folder / "scratch" / "0.jpg").rename(folder / "scratch" / "0.png")
@@ -151,7 +151,7 @@ def test_what_is_found_is_said_before_it_is_read(settings, folder, capsys):
     assert output.err == ""
 
 
-def test_few_normal_pictures_are_warned_of(settings, folder, capsys):
+def test_few_normal_pictures_cause_a_warning(settings, folder, capsys):
     list_pictures(folder)
     assert "own: 6 normal pictures, fewer than 20: too few to learn what is normal\n" in capsys.readouterr().err
     for number in range(1, 6):
@@ -183,7 +183,7 @@ def test_masks_are_left_out_with_a_warning(settings, folder, capsys):
         ("test/a/normal/0.png", "test/a/normal"),
     ],
 )
-def test_folders_that_are_called_normal_are_no_anomalies(settings, folder, place, named):
+def test_folders_whose_names_mean_normal_are_refused_as_anomalies(settings, folder, place, named):
     save(folder / place)
     save(folder / "Normals" / "0.png")
     with pytest.raises(UserError, match=f"pictures in .*{named}.*, beside normal, would count as anomalies.*CSV table"):
@@ -197,7 +197,7 @@ def test_inside_normal_folders_may_have_any_name(settings, folder):
     assert np.bincount(dataset.samples.labels).tolist() == [7, 2, 1]
 
 
-def test_a_folder_without_normal_says_what_it_holds_and_what_else_can_be_given(settings, folder):
+def test_a_folder_without_normal_says_what_it_holds_and_what_the_options_are(settings, folder):
     (folder / "normal").rename(folder / "fine")
     save(folder / "loose.png")
     message = r"has no folder normal \(it holds dent, fine, scratch and 1 picture in no folder\): put .*CSV.*MVTec AD"
@@ -208,15 +208,13 @@ def test_a_folder_without_normal_says_what_it_holds_and_what_else_can_be_given(s
         load("image_folder", settings)
 
 
-def test_a_picture_is_no_table(settings, folder):
+def test_a_picture_is_not_a_table(settings, folder):
     settings = replace(settings, path=str(folder / "normal" / "0.png"))
     with pytest.raises(UserError, match="0.png is a picture: name the folder that holds it"):
         load("image_folder", settings)
 
 
-def test_a_class_of_mvtec_that_was_moved_by_hand_is_read_once_its_normal_pictures_are_together(
-    settings, tmp_path, capsys
-):
+def test_an_mvtec_object_moved_by_hand_is_read_once_its_normal_pictures_are_together(settings, tmp_path, capsys):
     folder = tmp_path / "moved"
     parts = {"normal": 12, "Normal": 3, "test/good": 4, "test/broken": 4, "ground_truth/broken": 4}
     for part, count in parts.items():
@@ -234,7 +232,7 @@ def test_a_class_of_mvtec_that_was_moved_by_hand_is_read_once_its_normal_picture
     assert "left out 4 masks, such as ground_truth/broken/000_mask.png" in capsys.readouterr().err
 
 
-def test_kinds_whose_names_have_a_word_for_normal_or_masks_are_warned_of(settings, folder, capsys):
+def test_kinds_whose_names_contain_a_word_for_normal_or_mask_cause_a_warning(settings, folder, capsys):
     for name in ("Normal pictures", "normal_test", "masks", "not_ok", "no-good", "non normal", "ab.normal", "goodness"):
         save(folder / name / "0.png")
     dataset = load("image_folder", settings)
@@ -253,7 +251,7 @@ def test_one_word_is_enough_for_a_warning(settings, folder, capsys, name):
     assert f"{folder}: {name} counts as a kind of anomaly, though its name says" in capsys.readouterr().err
 
 
-def test_the_folder_of_normal_pictures_itself_names_the_one_above(settings, folder, monkeypatch):
+def test_naming_the_folder_of_normal_pictures_points_to_its_parent(settings, folder, monkeypatch):
     save(folder / "normal" / "a" / "0.png")
     message = f"is the folder of normal pictures itself: name its parent, {folder}$"
     for path in (folder / "normal", f"{folder}/normal/"):
@@ -266,7 +264,7 @@ def test_the_folder_of_normal_pictures_itself_names_the_one_above(settings, fold
         load("image_folder", settings)
 
 
-def test_a_folder_called_good_names_the_one_above_and_is_to_be_renamed(settings, folder):
+def test_naming_a_folder_called_good_points_to_its_parent_and_asks_to_rename_it(settings, folder):
     (folder / "normal").rename(folder / "Good")
     settings = replace(settings, path=str(folder / "Good"))
     with pytest.raises(UserError, match=f"itself: name its parent, {folder}, and rename Good to normal$"):
@@ -288,7 +286,7 @@ def test_a_link_to_nowhere_is_announced_as_no_picture(settings, folder, capsys):
     ]
 
 
-def test_a_folder_of_normal_pictures_that_links_nowhere_has_none(folder, capsys):
+def test_a_folder_of_normal_pictures_that_links_nowhere_is_empty(folder, capsys):
     (folder / "normal").rename(folder.parent / "before")
     (folder / "normal").symlink_to(folder.parent / "nowhere")
     list_pictures(folder)

@@ -1,4 +1,4 @@
-"""Sets of industrial anomalies in the layouts they are published in, written here file by file."""
+"""Industrial anomaly data sets in their published layouts, written here file by file."""
 
 import collections
 import itertools
@@ -113,7 +113,7 @@ def test_the_validation_pictures_of_mvtec_loco_calibrate(settings, tmp_path):
     assert configuration.test_labels.tolist() == [0, 0, 1, 1]
 
 
-def test_what_is_no_part_of_mvtecs_layout_is_left_out_with_a_warning(settings, tmp_path, capsys):
+def test_folders_outside_mvtecs_layout_are_left_out_with_a_warning(settings, tmp_path, capsys):
     write_mvtec(tmp_path / "bottle", {**BOTTLE, "extra": 2, ".cache": 1, "train/rusty": 2})
     settings = replace(settings, path=str(tmp_path / "bottle"))
     dataset = load("image_folder", settings)
@@ -134,7 +134,7 @@ def test_masks_in_mvtecs_layout_are_left_out_with_a_warning(settings, tmp_path, 
 
 
 @pytest.mark.parametrize("named", ["test/OK", "test/normal", "test/Good", "train/Normals", "test/bad/good"])
-def test_folders_in_mvtecs_layout_that_are_called_normal_are_no_anomalies(settings, tmp_path, named):
+def test_folders_in_mvtecs_layout_whose_names_mean_normal_are_refused_as_anomalies(settings, tmp_path, named):
     write_mvtec(tmp_path / "bottle", {"train/good": 20, "test/good": 1, "test/bad": 2, named: 4})
     settings = replace(settings, path=str(tmp_path / "bottle"))
     message = (
@@ -144,7 +144,7 @@ def test_folders_in_mvtecs_layout_that_are_called_normal_are_no_anomalies(settin
         load("image_folder", settings)
 
 
-def test_in_the_good_folders_of_mvtec_others_may_have_any_name(settings, tmp_path):
+def test_subfolders_of_mvtecs_good_folders_may_have_any_name(settings, tmp_path):
     write_mvtec(tmp_path / "bottle", {"train/good/ok": 20, "test/good/Normal": 1, "test/bad": 2, "test/OK/empty": 0})
     settings = replace(settings, path=str(tmp_path / "bottle"))
     assert counts(load("image_folder", settings)) == {
@@ -154,7 +154,7 @@ def test_in_the_good_folders_of_mvtec_others_may_have_any_name(settings, tmp_pat
     }
 
 
-def test_a_set_that_calls_its_normal_pictures_otherwise_than_mvtec_is_told_so(settings, tmp_path):
+def test_a_set_with_another_name_for_mvtecs_good_is_asked_to_rename_it(settings, tmp_path):
     write_mvtec(tmp_path / "bottle", {"train/OK": 2, "test/OK": 1, "test/bad": 1})
     settings = replace(settings, path=str(tmp_path / "bottle"))
     with pytest.raises(UserError, match="has train/OK but no train/good, as in MVTec AD: rename it to good$"):
@@ -169,7 +169,7 @@ def test_a_published_layout_without_normal_pictures_is_refused(settings, tmp_pat
         load("image_folder", settings)
 
 
-def test_a_published_split_without_normal_test_pictures_does_not_speak_of_fractions(settings, tmp_path):
+def test_a_published_split_without_normal_test_pictures_does_not_mention_fractions(settings, tmp_path):
     write_mvtec(tmp_path / "bottle", {"train/good": 3, "test/bad": 1})
     settings = replace(settings, path=str(tmp_path / "bottle"))
     dataset = load("image_folder", settings)
@@ -234,7 +234,7 @@ def test_an_object_may_be_the_working_folder(settings, tmp_path, monkeypatch):
         ("Normal/0000.JPG", "Normal/x.JPG", "x.JPG' \\(cannot be read: No such file"),
     ],
 )
-def test_a_split_of_visa_that_does_not_hold_is_refused(settings, tmp_path, old, new, message):
+def test_an_invalid_split_of_visa_is_refused(settings, tmp_path, old, new, message):
     write_visa(tmp_path / "VisA")
     table = tmp_path / "VisA" / "split_csv" / "1cls.csv"
     count = -1 if old == "candle," else 1
@@ -289,7 +289,7 @@ def change(content, path, value):
         (["test", 0, "image_path"], "../../x.jpg", r"'../../x.jpg' \(leads out of the folder\)"),
     ],
 )
-def test_a_split_of_real_iad_that_does_not_hold_is_refused(settings, tmp_path, path, value, message):
+def test_an_invalid_split_of_real_iad_is_refused(settings, tmp_path, path, value, message):
     write_real_iad(tmp_path, objects=["audiojack"])
     file = tmp_path / "realiad_jsons" / "realiad_jsons" / "audiojack.json"
     content = json.loads(file.read_text())
@@ -301,7 +301,7 @@ def test_a_split_of_real_iad_that_does_not_hold_is_refused(settings, tmp_path, p
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\x80"])
-def test_a_file_that_is_no_json_is_named(settings, tmp_path, text):
+def test_a_file_that_is_not_json_is_named(settings, tmp_path, text):
     write_real_iad(tmp_path, objects=["audiojack"])
     (tmp_path / "realiad_jsons" / "realiad_jsons" / "audiojack.json").write_text(text, encoding="latin-1")
     settings = replace(settings, path=str(tmp_path / "realiad_1024" / "audiojack"))
@@ -343,7 +343,7 @@ def test_a_part_of_an_object_names_the_object(settings, tmp_path):
             load("image_folder", settings)
 
 
-def test_links_that_were_put_at_the_top_of_an_object_are_followed_and_others_named(settings, tmp_path):
+def test_links_at_the_top_of_an_object_are_followed_and_others_are_named(settings, tmp_path):
     write_mvtec(tmp_path / "bottle", BOTTLE)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "bottle" / "train").rename(tmp_path / "elsewhere" / "train")

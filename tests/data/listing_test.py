@@ -19,7 +19,7 @@ def elsewhere(tmp_path):
     return folder
 
 
-def test_a_link_that_was_put_into_the_folder_itself_is_followed(settings, folder, elsewhere):
+def test_a_link_directly_in_the_folder_is_followed(settings, folder, elsewhere):
     (folder / "crack").symlink_to(elsewhere)
     dataset = load("image_folder", settings)
     assert np.bincount(dataset.samples.labels).tolist() == [6, 30, 2, 1]
@@ -39,13 +39,13 @@ def test_the_named_folder_may_be_a_link(settings, folder):
     assert len(load("image_folder", settings).samples.ids) == 9
 
 
-def test_a_link_further_below_is_refused_once(settings, folder, elsewhere):
+def test_a_deeper_link_is_refused_once(settings, folder, elsewhere):
     (folder / "dent" / "more").symlink_to(elsewhere)
     with pytest.raises(UserError, match=r"1 of 10 .*: 'dent/more' \(a link that leads out of the folder\);"):
         load("image_folder", settings)
 
 
-def test_a_link_to_what_holds_the_folder_is_refused(settings, folder):
+def test_a_link_to_the_parent_folder_is_refused(settings, folder):
     (folder / "up").symlink_to(folder.parent)
     with pytest.raises(UserError, match=r"1 of 10 .*: 'up' \(a link that leads out of the folder\);"):
         load("image_folder", settings)
@@ -93,12 +93,12 @@ def test_hidden_files_and_folders_are_not_found(folder, elsewhere):
     assert len(list(find_files(folder, folder))) == 9
 
 
-def test_two_samples_of_one_id_are_refused(tmp_path):
+def test_two_samples_with_the_same_id_are_refused(tmp_path):
     with pytest.raises(UserError, match="two samples have the id 'a'"):
         Listing("image_folder", tmp_path, ("normal",), ("",), (Entry("a", "normal", ()), Entry("a", "normal", ())))
 
 
-def test_links_to_what_is_found_anyway_are_not_followed(folder, elsewhere):
+def test_links_to_folders_that_are_found_anyway_are_not_followed(folder, elsewhere):
     before = len(list(find_files(folder, folder)))
     (folder / "alias").symlink_to(folder / "dent")
     (folder / "top").symlink_to(elsewhere)
@@ -106,7 +106,7 @@ def test_links_to_what_is_found_anyway_are_not_followed(folder, elsewhere):
     assert len(list(find_files(folder, folder))) == before + 30
 
 
-def test_of_very_many_kinds_the_first_are_said(settings, folder, capsys):
+def test_only_the_first_of_many_kinds_are_listed(settings, folder, capsys):
     for number in range(40):
         save(folder / f"kind{number:02d}" / "0.png")
     load("image_folder", settings)
@@ -114,7 +114,7 @@ def test_of_very_many_kinds_the_first_are_said(settings, folder, capsys):
     assert lines[30:32] == ["  kind27  1 picture   kind27/", "  and 13 more kinds"]
 
 
-def test_a_table_of_scattered_pictures_says_the_first_folders(settings, folder, capsys):
+def test_only_the_first_folders_of_scattered_pictures_are_listed(settings, folder, capsys):
     for name in "abcd":
         save(folder / name / "x" / "0.png")
     lines = [f"{name}/x/0.png,normal" for name in "abcd"] + ["normal/0.png,bad"]

@@ -59,7 +59,7 @@ SPOILED = {
 }
 
 
-def test_bad_pictures_end_the_run_with_all_of_them_named(settings, folder):
+def test_bad_pictures_are_an_error_that_names_them_all(settings, folder):
     spoil(folder)
     with pytest.raises(UserError) as error:
         load("image_folder", settings)
@@ -81,7 +81,7 @@ def test_bad_pictures_can_be_left_out(settings, folder, capsys):
         load("image_folder", settings)
 
 
-def test_mended_files_are_looked_at_again(settings, folder):
+def test_repaired_files_are_checked_again(settings, folder):
     outside = folder.parent / "outside.png"
     save(outside)
     os.symlink(outside, folder / "normal" / "link.png")
@@ -92,7 +92,7 @@ def test_mended_files_are_looked_at_again(settings, folder):
     assert len(load("image_folder", settings).samples.ids) == 10
 
 
-def test_swapped_files_of_one_size_and_time_are_read_again(settings, folder):
+def test_swapped_files_of_equal_size_and_time_are_read_again(settings, folder):
     one, other = folder / "normal" / "a.bmp", folder / "normal" / "b.bmp"
     for file, value in ((one, 10), (other, 200)):
         save(file, value)
@@ -130,7 +130,7 @@ def test_at_most_twenty_are_named(settings, folder):
     assert "bad20" not in str(error.value)
 
 
-def test_where_no_picture_can_be_read_all_are_named(settings, folder):
+def test_a_folder_without_a_readable_picture_is_refused_even_if_bad_ones_may_be_skipped(settings, folder):
     for file in [file for file in folder.rglob("*") if file.is_file()]:
         file.write_bytes(b"")
     settings = replace(settings, on_bad_image="skip")
@@ -138,7 +138,7 @@ def test_where_no_picture_can_be_read_all_are_named(settings, folder):
         load("image_folder", settings)
 
 
-def test_larger_pictures_than_the_limit_are_refused(settings):
+def test_pictures_beyond_the_size_limit_are_refused(settings):
     settings = replace(settings, max_image_pixels=599)
     with pytest.raises(UserError, match="9 of 9 .*30 x 20 pixels, more than data.max_image_pixels"):
         load("image_folder", settings)

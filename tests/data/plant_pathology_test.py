@@ -58,13 +58,13 @@ def test_plant_pathology_is_found_in_the_manual_folder(settings, leaves, tmp_pat
         ("Train_0,1,0,0,0\nTrain_0,0,0,0,1", "train.csv: lines 2 and 3 both name 'Train_0': remove one"),
     ],
 )
-def test_a_label_that_does_not_hold_is_refused(settings, leaves, line, message):
+def test_an_invalid_label_is_refused(settings, leaves, line, message):
     (leaves / "train.csv").write_text(f"image_id,healthy,multiple_diseases,rust,scab\n{line}\n")
     with pytest.raises(UserError, match=message):
         load("plant_pathology", settings)
 
 
-def test_plant_pathology_that_is_not_there_says_how_to_get_it(settings, tmp_path):
+def test_missing_files_of_plant_pathology_say_how_to_get_them(settings, tmp_path):
     settings = replace(settings, path="", stand_in=False)
     with pytest.raises(UserError, match="plant-pathology-2020-fgvc7 from Kaggle and unpack"):
         load("plant_pathology", settings)

@@ -1,4 +1,4 @@
-"""Pictures as they are kept: in one file, with what their files held, and safe from damage."""
+"""Prepared pictures: in one file, with what is known about their originals, and checked for damage."""
 
 import contextlib
 import os
@@ -46,7 +46,7 @@ def stored(tmp_path):
     return [file for file in (tmp_path / "data").rglob("*.array_record*")]
 
 
-def test_however_large_the_pictures_they_are_in_one_file(settings, tmp_path, save):
+def test_pictures_of_any_size_are_stored_in_one_file(settings, tmp_path, save):
     for number in range(3):  # of ten megapixels each, flat, so that they are quickly made
         Image.new("P", (3000, 3400), number).save(tmp_path / "own" / "normal" / f"large{number}.png", compress_level=1)
     dataset = load("image_folder", settings)
@@ -71,7 +71,7 @@ def test_depth_and_range_are_recorded_for_the_run(settings, save):
     assert intensity == {"bits": {"8": 4, "16": 1}, "lowest": 0, "highest": 50_000, "range": None}
 
 
-def test_the_range_does_not_change_which_images_these_are(settings):
+def test_the_intensity_range_does_not_change_the_identity(settings):
     dataset = load("image_folder", settings)
     assert "intensity" not in str(dataset.identity())
 
@@ -79,7 +79,7 @@ def test_the_range_does_not_change_which_images_these_are(settings):
 RAMP = np.tile(np.linspace(0, 4095, 256).astype(np.uint16), (9, 1))
 
 
-def test_12_bits_in_16_are_warned_of_and_scaled_as_is_asked(settings, save, capsys):
+def test_12_bits_in_16_cause_a_warning_and_are_scaled_on_request(settings, save, capsys):
     for number in range(3):
         save(f"normal/deep{number}.png", RAMP // (number + 1))
     dataset = load("image_folder", settings)
@@ -97,21 +97,21 @@ def test_12_bits_in_16_are_warned_of_and_scaled_as_is_asked(settings, save, caps
     assert [dataset.read_view(sample, 0)[0, 0, 0] for sample in range(4)] == [0, 40, 80, 120]  # 8 bits stay
 
 
-def test_values_in_the_middle_of_their_range_are_warned_of_by_them(settings, save, capsys):
+def test_values_in_the_middle_of_their_range_suggest_a_range(settings, save, capsys):
     for number in range(4):
         save(f"normal/{number}.png", 30_000 + RAMP)
     load("image_folder", settings)
     assert "set data.intensity_range=30000,34095" in capsys.readouterr().err
 
 
-def test_a_range_that_cuts_values_is_warned_of(settings, save, capsys):
+def test_a_range_that_clips_values_causes_a_warning(settings, save, capsys):
     save("normal/deep.png", RAMP)
     settings = replace(settings, intensity_range=(0.0, 255.0))
     load("image_folder", settings)
     assert "values from 0 to 4095 are clipped to data.intensity_range=0,255" in capsys.readouterr().err
 
 
-def test_tiny_pictures_are_warned_of(settings, save, capsys):
+def test_tiny_pictures_cause_a_warning(settings, save, capsys):
     save("normal/tiny.png", np.zeros((1, 2, 3), np.uint8))
     load("image_folder", settings)
     assert "1 sample of less than 8 x 8 pixels, such as normal/tiny.png (2 x 1)" in capsys.readouterr().err
@@ -119,7 +119,7 @@ def test_tiny_pictures_are_warned_of(settings, save, capsys):
 
 @pytest.fixture
 def noise(settings, save):
-    """Settings of a folder whose pictures cannot be compressed: hardly a byte of what is kept means nothing."""
+    """Settings of a folder of incompressible pictures, so that nearly every stored byte matters."""
     for number in range(4):
         save(f"normal/{number}.png", np.random.default_rng(number).integers(0, 256, (100, 100, 3), np.uint8))
     return settings
@@ -147,7 +147,7 @@ def test_a_flipped_bit_is_named_or_changes_nothing(noise, tmp_path):
     assert noticed > 10
 
 
-def test_damage_that_comes_after_loading_is_named_too(noise, tmp_path):
+def test_damage_after_loading_is_named_too(noise, tmp_path):
     dataset = load("image_folder", noise)
     (file,) = stored(tmp_path)
     content = file.read_bytes()
@@ -177,7 +177,7 @@ def test_a_flipped_bit_beside_the_pictures_is_named(settings, tmp_path, name):
     load("image_folder", settings)
 
 
-def test_what_was_written_is_not_kept_in_memory(save, tmp_path):
+def test_written_pictures_are_not_kept_in_memory(save, tmp_path):
     size = (100, 100, 3)
     for number in range(300):
         save(f"normal/{number}.png", np.random.default_rng(number).integers(0, 256, size, np.uint8))
@@ -190,14 +190,14 @@ def test_what_was_written_is_not_kept_in_memory(save, tmp_path):
     finally:
         tracemalloc.stop()
     assert builder.info.splits["all"].num_examples == 300
-    assert peak < 150 * np.prod(size)  # half of the pictures, which cannot be compressed
+    assert peak < 150 * np.prod(size)  # half of the pictures, which are incompressible
 
 
-def test_what_may_not_be_read_is_not_called_damaged():
+def test_unreadable_files_are_not_called_damaged():
     with tempfile.TemporaryDirectory() as root:  # unlike pytest's own, one that others may enter
         os.chmod(root, 0o755)
         settings = make_settings(root)
-        load("image_folder", settings)  # what stands in for pictures of one's own
+        load("image_folder", settings)  # the stand-in for your own images
         (file, *_) = pathlib.Path(root).rglob("*.array_record*")
         file.chmod(0)
         user = os.geteuid()
@@ -210,7 +210,7 @@ def test_what_may_not_be_read_is_not_called_damaged():
             os.seteuid(user)
 
 
-def test_where_no_more_files_can_be_opened_the_limit_is_named(made_up):
+def test_too_many_open_files_name_the_limit(made_up):
     load("cifar10", made_up)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as opened:

@@ -96,7 +96,7 @@ def test_a_table_without_splits_leaves_them_to_the_draw(settings, folder):
         ("path,label\nmissing.png,normal\n", "'missing.png' \\(cannot be read: No such file or directory\\)"),
     ],
 )
-def test_a_table_that_does_not_hold_is_refused(settings, folder, text, message):
+def test_an_invalid_table_is_refused(settings, folder, text, message):
     settings = with_table(settings, folder, text)
     with pytest.raises(UserError, match=message):
         load("image_folder", settings)
@@ -143,7 +143,7 @@ def test_quoted_fields_may_have_separators(settings, folder):
         ("path,label".encode("utf-16") + b"\n", "is not a table in UTF-8 or UTF-16"),
     ],
 )
-def test_what_is_no_table_says_what_it_is(settings, folder, content, message):
+def test_a_file_that_is_not_a_table_is_refused_with_the_reason(settings, folder, content, message):
     (folder / "table.csv").write_bytes(content)
     settings = replace(settings, path=str(folder / "table.csv"))
     with pytest.raises(UserError, match=message):
@@ -166,7 +166,7 @@ def test_anomalies_that_are_not_tested_are_counted(settings, folder, capsys):
     assert "1 anomalous picture marked calibration (1 dent) will not be tested; nothing uses them" in printed
 
 
-def test_what_a_table_holds_is_said(settings, folder, capsys):
+def test_what_a_table_holds_is_announced(settings, folder, capsys):
     settings = with_table(
         settings,
         folder,
@@ -198,13 +198,13 @@ def test_a_missing_file_with_backslashes_is_refused(settings, folder):
         load("image_folder", settings)
 
 
-def test_splits_are_read_in_any_case(settings, folder):
+def test_splits_may_be_in_upper_or_lower_case(settings, folder):
     lines = ["normal/0.png,normal,TRAIN", "normal/1.png,normal,Calibration", "normal/2.png,normal,tEST"]
     settings = with_table(settings, folder, "\n".join(["path,label,split", *lines]))
     assert load("image_folder", settings).samples.official_split.tolist() == ["train", "calibration", "test"]
 
 
-def test_labels_of_a_table_that_have_a_word_for_normal_are_warned_of(settings, folder, capsys):
+def test_labels_of_a_table_that_contain_a_word_for_normal_cause_a_warning(settings, folder, capsys):
     settings = with_table(settings, folder, "path,label\nnormal/0.png,normal\nnormal/1.png,normal pictures\n")
     load("image_folder", settings)
     assert "table.csv: normal pictures counts as a kind of anomaly, though its name says normal" in (

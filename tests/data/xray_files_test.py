@@ -1,4 +1,4 @@
-"""X-ray sets in the formats as published, written here file by file."""
+"""X-ray data sets in their published formats, written here file by file."""
 
 import json
 from dataclasses import replace
@@ -158,7 +158,7 @@ def test_two_files_for_one_view_are_refused(settings, tmp_path):
         ("0002\t", "0001\t", "meta.txt: lines 2 and 3 both name '0001': remove one"),
     ],
 )
-def test_a_line_of_compass_that_does_not_hold_is_refused(settings, tmp_path, old, new, message):
+def test_an_invalid_line_of_compass_is_refused(settings, tmp_path, old, new, message):
     write_compass(tmp_path / "scans")
     table = tmp_path / "scans" / "meta.txt"
     table.write_text(table.read_text().replace(old, new, 1))
@@ -174,7 +174,7 @@ def test_parcels_without_threats_are_trained_on_and_scored(settings, tmp_path):
     assert configuration.test_labels.tolist() == [0, 0]
 
 
-def test_boxes_of_dvxray_are_kept_whichever_corner_comes_first(settings, tmp_path):
+def test_boxes_of_dvxray_are_stored_whichever_corner_comes_first(settings, tmp_path):
     write_dvxray(tmp_path / "scans", is_one_folder=True)
     load("xray", settings)
     (folder,) = (tmp_path / "data" / "picture_files").iterdir()
@@ -225,7 +225,7 @@ def test_compass_has_kinds_of_8_and_of_16_bits(settings, tmp_path):
         load("xray", settings)
 
 
-def test_a_folder_of_neither_kind_is_refused(settings, tmp_path):
+def test_a_folder_of_unknown_kind_is_refused(settings, tmp_path):
     with pytest.raises(UserError, match="scans: no such folder"):
         load("xray", settings)
     (tmp_path / "scans").mkdir()
@@ -249,7 +249,7 @@ def test_parcels_of_one_view_need_no_suffix(settings, tmp_path):
     assert dataset.samples.ids.tolist()[0] == "soc/p0"
 
 
-def test_what_is_found_is_said(settings, tmp_path, capsys):
+def test_what_is_found_is_announced(settings, tmp_path, capsys):
     write_parcels(tmp_path / "scans")
     load("xray", settings)
     assert capsys.readouterr().out.splitlines()[:3] == [
@@ -260,7 +260,7 @@ def test_what_is_found_is_said(settings, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_hidden_files_count_in_no_layout(settings, tmp_path, kind):
+def test_hidden_files_are_ignored_in_every_layout(settings, tmp_path, kind):
     WRITERS[kind](tmp_path / "scans")
     expected = len(load("xray", settings).samples.ids)
     for folder in [folder for folder in (tmp_path / "scans").rglob("*") if folder.is_dir()]:
@@ -291,7 +291,7 @@ def test_folders_may_be_links(settings, tmp_path, kind):
 @pytest.mark.parametrize(
     ("kind", "place"), [("parcels", "soc"), ("dvxray in one folder", "DvXray"), ("compass_xp", "Colour")]
 )
-def test_links_below_that_lead_elsewhere_are_named(settings, tmp_path, kind, place):
+def test_deeper_links_that_lead_elsewhere_are_named(settings, tmp_path, kind, place):
     WRITERS[kind](tmp_path / "scans")
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "scans" / place / "more"
