@@ -47,6 +47,7 @@ def test_pretraining_can_start_from_published_weights(published, xray_config, tm
 
 def test_smoke_without_published_weights_says_that_they_are_drawn(xray_config, tmp_path, one_device, capsys):
     xray_config.teacher.task, xray_config.teacher.data = "imagenet", ""
+    xray_config.network.name = "densenet_tiny"
     assert not kind_of(xray_config, tmp_path / "run").is_shared  # batch norm is measured on normal images
     _, description = obtain_teacher(xray_config, tmp_path / "run", one_device)
     assert description == {"synthetic_weights": True}
@@ -58,6 +59,7 @@ def test_smoke_without_published_weights_says_that_they_are_drawn(xray_config, t
     [
         ("mini", "x.pth", None, "^network.name='mini': published weights exist for DenseNets only$"),
         ("mini", "x.pth", STAND_IN, "^network.name='mini': published weights exist for DenseNets only$"),
+        ("mini", "", STAND_IN, "^network.name='mini': published weights exist for DenseNets only$"),
         ("densenet_tiny", "", None, "^teacher.weights='': no such file"),
         ("densenet_tiny", "x.pth", STAND_IN, "^teacher.weights='x.pth': no such file"),
     ],
@@ -68,7 +70,7 @@ def test_what_cannot_be_used_is_refused_before_any_data_are_read(four_devices, n
 
 
 def test_a_stand_in_is_checked_in_place_of_missing_weights(four_devices):
-    Published(Weights("", ""), "mini", (32, 32, 3), STAND_IN).check(four_devices)
+    Published(Weights("", ""), "densenet_tiny", (32, 32, 3), STAND_IN).check(four_devices)
     uneven = dataclasses.replace(STAND_IN, batch_norm_batch_size=6)
     with pytest.raises(UserError, match="teacher.batch_norm_batch_size=6 cannot be shared evenly by 4 device"):
-        Published(Weights("", ""), "mini", (32, 32, 3), uneven).check(four_devices)
+        Published(Weights("", ""), "densenet_tiny", (32, 32, 3), uneven).check(four_devices)
