@@ -3,11 +3,11 @@
     python -m benchmarks.pairs --before DIR --after DIR --work step
     python -m benchmarks.pairs --before DIR --after DIR --work densenet_step --processes 2 --rounds 8
 
-Each checkout works in a process of its own, on one device. The two take turns: a round times both, one directly after
-the other, and rounds alternate in which goes first, so that other jobs slow both down alike. The result is the
-geometric mean over rounds of the time after over the time before, with a 95% bootstrap interval; above 1, `after` is
-slower. Each process first fills the compilation cache and is then replaced, because programs that were compiled in the
-process run slower than those read from the cache. Memory is the process's peak, of those with cached programs.
+Each checkout runs in a process of its own, on one device. The two take turns: a round times one call of each, and
+rounds alternate in which goes first, so that other jobs slow both down alike. The result is the geometric mean over
+rounds of the time after over the time before, with a 95% bootstrap interval; above 1, `after` is slower. It is given
+for elapsed time and for processor time, which other jobs disturb less. Memory is the median peak of the processes. All
+programs come from the compilation cache, because those compiled in the process run slower.
 """
 
 import argparse
@@ -93,9 +93,10 @@ WORKS: dict[str, tuple] = {
 
 
 def serve(name: str, checkout: str) -> None:
-    """Does a work for as long as each line of standard input says, and answers with the seconds of a call.
+    """Runs a work once for each line of standard input, and prints its times.
 
-    After the warm-up and at each request it also answers with the process's peak memory, in MiB.
+    Each line of the answer has seconds, seconds of the processor, and the process's peak memory in MiB. The first line
+    comes after the warm-up.
     """
     answers, sys.stdout = sys.stdout, sys.stderr
     import brittle_jax
@@ -108,17 +109,12 @@ def serve(name: str, checkout: str) -> None:
     run = function(*arguments)
     for _ in range(3):  # the first call compiles, the second may again, for another layout
         run()
-    seconds = 0.0
-    while True:
-        print(seconds, _peak_memory_mib(), file=answers, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            return
-        start, calls = time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - start) < float(line) or not calls:
-            run()
-            calls += 1
-        seconds = elapsed / calls
+    print(0, 0, _peak_memory_mib(), file=answers, flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter(), time.process_time()
+        run()
+        elapsed, processor = time.perf_counter() - start[0], time.process_time() - start[1]
+        print(elapsed, processor, _peak_memory_mib(), file=answers, flush=True)
 
 
 def _peak_memory_mib() -> int:
@@ -139,9 +135,9 @@ class Side:
         )
         self._read()
 
-    def seconds_of_a_call(self, least: float) -> float:
-        """Returns the mean time of a call, over as many calls as take at least some seconds."""
-        print(least, file=self._process.stdin, flush=True)
+    def seconds(self) -> tuple[float, float]:
+        """Runs the work once, and returns its elapsed time and its processor time."""
+        print(file=self._process.stdin, flush=True)
         return self._read()
 
     def close(self) -> None:
@@ -149,39 +145,44 @@ class Side:
         self._process.stdin.close()
         self._process.wait()
 
-    def _read(self) -> float:
+    def _read(self) -> tuple[float, float]:
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit("a process ended before it had answered")
-        seconds, memory_mib = line.split()
+            raise SystemExit("a process ended before it answered")
+        *seconds, memory_mib = line.split()
         self.memory_mib = int(memory_mib)
-        return float(seconds)
+        return tuple(map(float, seconds))
 
 
-def measure(checkouts: tuple[str, str], work: str, processes: int, rounds: int, least: float) -> None:
-    """Measures and prints the result on one line."""
-    seconds, memory_mib = [], []
+def measure(checkouts: tuple[str, str], work: str, processes: int, rounds: int) -> str:
+    """Returns the results of a work in words."""
+    seconds, memory_mib = [], []  # [rounds, before and after, kinds of time], [processes, before and after]
     for checkout in checkouts:
-        Side(checkout, work).close()
+        Side(checkout, work).close()  # fills the compilation cache
     for _ in range(processes):
         sides = [Side(checkout, work) for checkout in checkouts]
         for number in range(rounds):
             order = (0, 1) if number % 2 == 0 else (1, 0)
-            timed = {which: sides[which].seconds_of_a_call(least) for which in order}
-            seconds.append((timed[0], timed[1]))
+            timed = {which: sides[which].seconds() for which in order}
+            seconds.append([timed[0], timed[1]])
         memory_mib.append([side.memory_mib for side in sides])
         for side in sides:
             side.close()
-    before, after = np.median(seconds, axis=0)
-    logs = np.log(np.divide(*np.transpose(seconds)[::-1]))
-    samples = np.random.default_rng(0).choice(logs, (10_000, len(logs))).mean(axis=1)
-    ratio, low, high = np.exp([logs.mean(), *np.quantile(samples, (0.025, 0.975))])
-    memory = " to ".join(str(max(peaks)) for peaks in np.transpose(memory_mib))
-    print(
-        f"{work}: {ratio:.3f} [{low:.3f}, {high:.3f}] of the time before, {len(logs)} rounds; "
-        f"medians {1e3 * before:,.1f} to {1e3 * after:,.1f} ms; memory {memory} MiB",
-        flush=True,
+    elapsed, processor = np.moveaxis(seconds, 2, 0)
+    before, after = 1e3 * np.median(elapsed, axis=0)
+    memory = np.median(memory_mib, axis=0)
+    return (
+        f"{work}: elapsed time {_ratio(elapsed)}, processor time {_ratio(processor)}, {len(seconds)} rounds; "
+        f"medians {before:,.0f} to {after:,.0f} ms; memory {memory[0]:,.0f} to {memory[1]:,.0f} MiB"
     )
+
+
+def _ratio(seconds: np.ndarray) -> str:
+    """Returns the mean ratio of paired times [rounds, before and after], with its 95% interval."""
+    logs = np.log(seconds[:, 1] / seconds[:, 0])
+    means = np.random.default_rng(0).choice(logs, (10_000, len(logs))).mean(axis=1)
+    ratio, low, high = np.exp([logs.mean(), *np.quantile(means, (0.025, 0.975))])
+    return f"{ratio:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def main() -> None:
@@ -191,8 +192,7 @@ def main() -> None:
     parser.add_argument("--after", help="checkout that may be faster or slower")
     parser.add_argument("--work", required=True, help=f"comma-separated: {', '.join(WORKS)}")
     parser.add_argument("--processes", type=int, default=3, help="pairs of processes, one pair after the other")
-    parser.add_argument("--rounds", type=int, default=6, help="rounds of each pair of processes")
-    parser.add_argument("--seconds", type=float, default=1.5, help="least time of each side in a round")
+    parser.add_argument("--rounds", type=int, default=20, help="rounds of each pair of processes")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -200,7 +200,7 @@ def main() -> None:
     if unknown := set(arguments.work.split(",")) - set(WORKS):
         parser.error(f"--work: unknown {', '.join(sorted(unknown))}; known are {', '.join(WORKS)}")
     for work in arguments.work.split(","):
-        measure((arguments.before, arguments.after), work, arguments.processes, arguments.rounds, arguments.seconds)
+        print(measure((arguments.before, arguments.after), work, arguments.processes, arguments.rounds), flush=True)
     return None
 
 

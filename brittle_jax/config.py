@@ -1,16 +1,17 @@
 """Every setting of an experiment with its default, unit and meaning, and the rules that a valid set obeys."""
 
-import difflib
 import math
 from typing import Any
 
 import ml_collections
 
+from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.errors import UserError
+from brittle_jax.text import nearest
 
-DATASETS = ("cifar10", "cats_vs_dogs", "plant_pathology", "xray", "image_folder")
-OF_FILES = ("plant_pathology", "xray", "image_folder")  # read from files in data.path
-AUXILIARY_DATASETS = (*DATASETS, "fashion_mnist", "stl10", "plant_village", "imagenet2012")
+DATASETS = tuple(name for name, entry in CATALOGUE.items() if entry.detects_anomalies)
+OF_FILES = tuple(name for name, entry in CATALOGUE.items() if entry.is_files)  # read from files in data.path
+AUXILIARY_DATASETS = tuple(CATALOGUE)
 AUXILIARY_TASKS = ("classification", "baseline", "rotnet", "autoencoder", "denoising", "simclr")
 TASKS_WITHOUT_DATA = ("random", "imagenet")
 TEACHERS = (*AUXILIARY_TASKS, *TASKS_WITHOUT_DATA)
@@ -152,11 +153,6 @@ def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return fields
 
 
-def split_list(text: str) -> list[str]:
-    """Splits a comma-separated field; spaces around items and empty items are dropped."""
-    return [item.strip() for item in text.split(",") if item.strip()]
-
-
 def parse_range(text: str) -> tuple[float, float] | None:
     """Returns the two numbers of a field such as "0,4095", or None if it is empty.
 
@@ -169,12 +165,6 @@ def parse_range(text: str) -> tuple[float, float] | None:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"{low} is not below {high}")
     return low, high
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Returns a hint such as ` (did you mean data.name?)`, or an empty string if no known name is similar."""
-    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    return f" (did you mean {' or '.join(matches)}?)" if matches else ""
 
 
 def completed(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -11,7 +11,7 @@ from brittle_jax.inference import outputs
 from brittle_jax.loop import Loop
 from brittle_jax.models.network import Network
 
-_MAX_ITERATIONS = 2000
+MAX_ITERATIONS = 2000  # of the fit
 
 
 def probe(network: Network, lesson: Lesson, loop: Loop, *, inverse_penalty: float) -> dict[str, Any] | None:
@@ -55,9 +55,16 @@ def probe(network: Network, lesson: Lesson, loop: Loop, *, inverse_penalty: floa
 
 
 def fit_and_predict(
-    train_features: np.ndarray, train_labels: np.ndarray, test_features: np.ndarray, inverse_penalty: float
+    train_features: np.ndarray,
+    train_labels: np.ndarray,
+    test_features: np.ndarray,
+    inverse_penalty: float,
+    max_iterations: int = MAX_ITERATIONS,
 ) -> np.ndarray:
-    """Returns the labels [M] that logistic regression predicts for features [M, F], fitted to others [N, F]."""
+    """Returns the labels [M] that logistic regression predicts for features [M, F], fitted to others [N, F].
+
+    It warns if the fit has not converged after `max_iterations`.
+    """
     # Imported here: where PyTorch is installed, scikit-learn imports it, which takes seconds.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -65,13 +72,13 @@ def fit_and_predict(
     from sklearn.preprocessing import StandardScaler
 
     classifier = make_pipeline(
-        StandardScaler(), LogisticRegression(C=inverse_penalty, solver="lbfgs", max_iter=_MAX_ITERATIONS)
+        StandardScaler(), LogisticRegression(C=inverse_penalty, solver="lbfgs", max_iter=max_iterations)
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         classifier.fit(train_features, train_labels)
     if any(issubclass(each.category, ConvergenceWarning) for each in caught):
-        console.warn(f"the linear probe did not converge in {_MAX_ITERATIONS} iterations: its accuracy may be too low")
+        console.warn(f"the linear probe did not converge in {max_iterations} iterations: its accuracy may be too low")
     return classifier.predict(test_features)
 
 

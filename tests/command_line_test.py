@@ -106,11 +106,11 @@ MISTAKES = {
     "odd size": (["--config=cifar10_random", "--config.data.image_size_pixels=30"], "give a multiple of 8"),
     "cutout larger than the image": (
         ["--config=cifar10_baseline", "--config.pretrain.cutout_pixels=40"],
-        "give less than --config.data.image_size_pixels, 32",
+        "--config.pretrain.cutout_pixels=40: give less than the side of the images, 32",
     ),
     "baseline elsewhere": (
         ["--config=cifar10_baseline", "--config.teacher.data=fashion_mnist"],
-        "the supervised baseline learns the anomaly-detection data itself: give 'cifar10'",
+        "the supervised baseline learns the anomaly-detection data itself: leave --config.teacher.data empty",
     ),
     "row": ([ROW, "--config.row=mine"], "row cannot be set"),
     "negated flag with a value": ([ROW, "--nooverwrite=true"], "overwrite"),

@@ -6,12 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from brittle_jax import command_line, config, published, results
+from brittle_jax import command_line, config, published
 from brittle_jax.auxiliary import TASKS, build_task
 from brittle_jax.errors import UserError
 from brittle_jax.main import define_flags
 from brittle_jax.models.network import ARCHITECTURES, init_variables
-from brittle_jax.train.optimizers import adam, build_optimizer
+from brittle_jax.run import record
+from brittle_jax.teachers.pretraining import Recipe
+from brittle_jax.train.optimizers import adam
 from brittle_jax.train.steps import create_state, distill_step, pretrain_step
 
 FILES = sorted(command_line.packaged_configs().glob("*.py"))
@@ -23,7 +25,7 @@ def load(row, word=""):
 
 
 def test_these_rows_are_there():
-    with open(pathlib.Path(published.__file__).parent / "published.csv", newline="") as file:
+    with open(pathlib.Path(published.__file__).parent / "published.csv", newline="", encoding="utf-8") as file:
         assert ROWS == sorted({line["row"] for line in csv.DictReader(file)})
     assert len(ROWS) == 36
 
@@ -33,7 +35,7 @@ def test_every_teacher_that_is_named_exists():
 
 
 def test_the_list_of_rows_has_every_file_once():
-    text = (command_line.packaged_configs() / "README.md").read_text()
+    text = (command_line.packaged_configs() / "README.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^\| `(\w+)\.py` \|", text, flags=re.MULTILINE)) == ROWS
 
 
@@ -47,7 +49,7 @@ def test_a_row_loads_with_every_field_of_the_base_and_no_other(row, word):
 
 @pytest.mark.parametrize("row", ROWS)
 def test_a_row_documents_its_published_numbers_and_its_command(row):
-    text = pathlib.Path(command_line.packaged_configs() / f"{row}.py").read_text()
+    text = pathlib.Path(command_line.packaged_configs() / f"{row}.py").read_text(encoding="utf-8")
     assert f"--config=configs/{row}.py" in text
     for group in published.published_row(row)["groups"].values():
         for name in ("kd", "mse", "mahalanobis_diag", "mahalanobis_full"):
@@ -79,9 +81,10 @@ def test_a_row_traces_its_training(row, word, one_device):
     metrics = trace_training(one_device, distill_step, student, adam(1e-5), {"image": images, "target": targets})
     assert metrics["loss"].shape == ()
     if loaded.teacher.task in TASKS:
-        task = build_task(loaded.teacher.task, loaded.pretrain, 10)
+        recipe = Recipe(**loaded.pretrain)
+        task = build_task(loaded.teacher.task, recipe, 10)
         module = task.build_module(architecture, loaded.network.output_features, images.shape[1:])
-        optimizer = build_optimizer(loaded.pretrain, steps_per_epoch=10, num_steps=30)
+        optimizer = recipe.build_optimizer(100, task)
         batch = {"image": images} | {name: np.zeros(4, np.int32) for name in ("label", "position", "epoch")}
         metrics = trace_training(one_device, pretrain_step, module, optimizer, batch, task)
         assert {"loss", task.held_out_metric} - {None} <= metrics.keys()
@@ -99,7 +102,7 @@ def test_a_row_traces_its_training(row, word, one_device):
 def test_own_pictures_get_a_network_by_their_size(word, side, network):
     arguments = load("image_folder", word)
     assert (arguments.config.data.image_size_pixels, arguments.config.network.name) == (side, network)
-    assert results.changed_fields(arguments.config, arguments.recipe) == {}
+    assert record.changed_fields(arguments.config, arguments.recipe) == {}
 
 
 @pytest.mark.parametrize(

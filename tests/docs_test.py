@@ -1,9 +1,16 @@
 """README and docs/: links resolve, examples run, and the README stays short."""
 
+import csv
 import pathlib
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from brittle_jax.data.datasets.loading import load
+from brittle_jax.published import DETECTORS
+from brittle_jax.run import settings
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = sorted(
@@ -83,15 +90,32 @@ def test_the_readme_is_short():
     assert len(before.split()) <= 900
 
 
+def blocks_of(page):
+    """Returns the marked blocks of Python on a page."""
+    return re.findall(re.escape(MARK) + r"```python\n(.*?)```", read(ROOT / page), flags=re.DOTALL)
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/library.md"])
-def test_an_example_runs(page, capsys):
-    (code,) = re.findall(re.escape(MARK) + r"```python\n(.*?)```", read(ROOT / page), flags=re.DOTALL)
-    exec(code, {})
+def test_the_scoring_example_runs(page, capsys):
+    exec(blocks_of(page)[0], {})
     assert float(capsys.readouterr().out) > 0
 
 
+def test_the_example_of_a_detector_gives_the_scores_of_the_run(small_run, small_config, tmp_path):
+    names = {}
+    exec(blocks_of("docs/library.md")[1], names)
+    with open(small_run / "scores" / "unimodal" / "airplane.csv", newline="", encoding="utf-8") as file:
+        line = list(csv.DictReader(file))[3]
+    dataset = load("cifar10", settings.data_of(small_config, "cifar10"))
+    picture = dataset.images.read(int(np.flatnonzero(dataset.samples.ids == line["id"])[0]))
+    Image.fromarray(picture).save(tmp_path / "1.png")
+    scores = names["scores_of"](small_run, "unimodal/airplane", tmp_path / "1.png")
+    assert scores == {name: pytest.approx(float(line[name]), rel=1e-4) for name in DETECTORS}
+
+
 def test_every_python_block_is_run():
-    marked = {name_of(page) for page in PAGES if "```python" in read(page)}
-    assert marked == {"README.md", "docs/library.md"}
-    for page in marked:
-        assert read(ROOT / page).count("```python") == read(ROOT / page).count(MARK) == 1
+    counts = {name_of(page): (read(page).count("```python"), read(page).count(MARK)) for page in PAGES}
+    assert {page: count for page, count in counts.items() if any(count)} == {
+        "README.md": (1, 1),
+        "docs/library.md": (2, 2),
+    }

@@ -1,15 +1,37 @@
+import contextlib
+
+import flax.linen as nn
 import numpy as np
 import pytest
 
+from brittle_jax.apply.detector import Detector
 from brittle_jax.auxiliary import TASKS
-from brittle_jax.data import one_class
-from brittle_jax.data.datasets.loading import load
-from brittle_jax.data.one_class import Lesson
+from brittle_jax.config import completed
+from brittle_jax.data.catalogue import CATALOGUE
+from brittle_jax.data.one_class import configurations
+from brittle_jax.data.splits import Lesson, labelled_lesson
+from brittle_jax.loop import Loop
 from brittle_jax.models.network import Network, init_variables
-from brittle_jax.probe import feature_network, fit_and_predict, probe_teacher
-from brittle_jax.train import probe
-from tests.conftest import make_image_set
+from brittle_jax.probe import fit_and_predict, probe
+from brittle_jax.run.detection import MadeDetector, evaluate_detector
+from brittle_jax.run.row import Row
+from brittle_jax.run.settings import splitting_of
+from tests.conftest import make_dataset
 from tests.mini_network import MINI
+from tests.small_runs import read_row
+from tests.small_teachers import kind_of
+
+
+class Brightness(nn.Module):
+    """One feature: how bright an image is."""
+
+    def __call__(self, images):
+        return images.mean(axis=(1, 2, 3))[:, None]
+
+
+@pytest.fixture
+def loop(one_device):
+    return Loop(one_device, batch_size=8)
 
 
 def blobs(seed, spread=1.0):
@@ -27,19 +49,106 @@ def test_the_probe_reaches_the_best_linear_rule_whatever_the_scale(spread):
     assert (predicted == blobs(1, spread)[1]).mean() == pytest.approx(0.841, abs=0.02)
 
 
-def test_the_probe_says_when_it_does_not_converge(capsys, monkeypatch):
-    monkeypatch.setattr("brittle_jax.probe._MAX_ITERATIONS", 1)
+def test_the_probe_says_when_it_does_not_converge(capsys):
     fit_and_predict(*blobs(0), blobs(1)[0], 1.0)
+    assert capsys.readouterr().err == ""
+    fit_and_predict(*blobs(0), blobs(1)[0], 1.0, max_iterations=1)
     assert "did not converge in 1 iterations" in capsys.readouterr().err
 
 
+def test_a_strong_penalty_leaves_the_majority():
+    features, labels = np.array([[0.0], [1.0], [1.1], [1.2]]), np.array([1, 0, 0, 0])
+    assert fit_and_predict(features, labels, features, 1e3).tolist() == [1, 0, 0, 0]
+    assert fit_and_predict(features, labels, features, 1e-9).tolist() == [0, 0, 0, 0]
+
+
+def parcels_of(patches, labels):
+    """Returns parcels of two grey patches each, [S, 2] in 0 to 255."""
+    pixels, names = np.ravel(patches).astype(np.uint8), np.arange(len(labels)).astype(str)
+    return make_dataset(
+        np.broadcast_to(pixels[:, None, None, None], (len(pixels), 4, 4, 3)),
+        ids=names,
+        groups=names,
+        digests=names[:, None],
+        labels=np.array(labels),
+        sample_of_image=np.repeat(np.arange(len(labels)), 2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("tested", "accuracy"),
+    [([[10, 20], [10, 240], [20, 10]], 3 / 6), ([[240, 10], [10, 230], [250, 250]], 4 / 6)],
+)
+def test_one_patch_makes_a_parcel_a_threat(loop, tested, accuracy):
+    dataset = parcels_of([[10, 20], [230, 240], *tested], [0, 1, 0, 1, 1])
+    lesson = Lesson(dataset, np.array([0, 1]), np.array([2, 3, 4]))
+    result = probe(Network(Brightness(), {}), lesson, loop, inverse_penalty=1.0)
+    assert result["accuracy_by_sample"] == pytest.approx(2 / 3)
+    assert result["accuracy"] == pytest.approx(accuracy)
+    assert (result["num_train_images"], result["num_test_images"], result["num_classes"]) == (4, 6, 2)
+
+
+@pytest.mark.parametrize(("labels", "held_out"), [([0, 0, 1], [2]), ([0, 1, 1], [])])
+def test_without_two_classes_or_tests_there_is_no_probe(loop, labels, held_out):
+    lesson = Lesson(parcels_of([[1, 2], [3, 4], [5, 6]], labels), np.array([0, 1]), np.array(held_out, int))
+    assert probe(Network(Brightness(), {}), lesson, loop, inverse_penalty=1.0) is None
+
+
+def test_parcels_are_probed_by_patch_and_by_parcel(xray_config, tmp_path, one_device):
+    row, _ = read_row(xray_config, tmp_path, one_device)
+    module = MINI.with_output(0)
+    network = Network(module, init_variables(module, 0, row.dataset.images.shape))
+    splitting = splitting_of(xray_config, learns_anomalies=True)
+    lesson = labelled_lesson(row.dataset, splitting, "probe", max_train_samples=0, max_test_samples=0)
+    result = probe(network, lesson, row.loop, inverse_penalty=1.0)
+    assert result["num_classes"] == 2
+    assert result["num_test_images"] > 7
+    assert result["accuracy_by_sample"] * 7 == pytest.approx(round(result["accuracy_by_sample"] * 7))
+
+
+class Probed(Exception):
+    """Ends an evaluation at its probe."""
+
+
+@pytest.fixture
+def probed(monkeypatch, one_device):
+    """Returns which network an evaluation probes, and by which lesson."""
+
+    def stop(network, lesson, loop, *, inverse_penalty):
+        raise Probed(network, lesson)
+
+    def probed(config, dataset, folder, teacher=None):
+        config = completed(config)
+        kind, loop = kind_of(config, folder), Loop(one_device, 8)
+        row = Row(config, dataset, None, kind, loop, contextlib.nullcontext, folder=None, made_from={})
+        if teacher is None:
+            teacher = Network(row.network.module, init_variables(row.network.module, 0, dataset.images.shape))
+        detector = Detector(teacher, teacher, None, row.network, row.preprocessing)
+        splitting = splitting_of(config, learns_anomalies=kind.learns_anomalies)
+        configuration = configurations(dataset, "all", splitting)[0]
+        with monkeypatch.context() as patch, pytest.raises(Probed) as stopped:
+            patch.setattr("brittle_jax.probe.probe", stop)
+            evaluate_detector(row, MadeDetector(detector, None, {}, 0), configuration)
+        return *stopped.value.args, configuration
+
+    return probed
+
+
+def images_of(name, labels):
+    return make_dataset(
+        np.zeros((len(labels), 16, 16, 3), np.uint8), name=name, classes=CATALOGUE[name].classes, labels=labels
+    )
+
+
 @pytest.mark.parametrize("task", ["random", *TASKS])
-def test_the_probe_sees_pooled_features_or_the_code_of_an_autoencoder(cifar10_config, task):
-    cifar10_config.teacher.task = task
+def test_the_probe_sees_pooled_features_or_the_code_of_an_autoencoder(cifar10_config, tmp_path, probed, task):
+    cifar10_config.data.name, cifar10_config.teacher.task = "cats_vs_dogs", task
+    cifar10_config.teacher.data = "fashion_mnist" if task == "classification" else ""
     module = MINI.with_output(7)
-    images = np.random.default_rng(0).uniform(size=(3, 32, 32, 3)).astype(np.float32)
-    teacher = Network(module, init_variables(module, 0, (32, 32, 3)))
-    features = np.asarray(feature_network(cifar10_config, teacher)(images))
+    teacher = Network(module, init_variables(module, 0, (16, 16, 3)))
+    network, _, _ = probed(cifar10_config, images_of("cats_vs_dogs", np.arange(20) % 2), tmp_path, teacher)
+    images = np.random.default_rng(0).uniform(size=(3, 16, 16, 3)).astype(np.float32)
+    features = np.asarray(network(images))
     if task in ("autoencoder", "denoising"):
         np.testing.assert_array_equal(features, teacher(images))
     else:
@@ -47,54 +156,33 @@ def test_the_probe_sees_pooled_features_or_the_code_of_an_autoencoder(cifar10_co
         np.testing.assert_allclose(features @ head, teacher(images), atol=1e-4)
 
 
-def test_the_probe_of_parcels_learns_what_the_supervised_baseline_would(xray_config):
-    images = load("xray", xray_config)
+def test_the_probe_of_parcels_learns_what_the_supervised_baseline_would(xray_config, tmp_path, probed):
     xray_config.probe.max_train_samples = xray_config.probe.max_test_samples = 0
-    lesson = one_class.plan_probe(xray_config, images)
-    assert np.bincount(images.labels[lesson.train]).tolist() == [16, 3]
-    assert np.bincount(images.labels[lesson.held_out]).tolist() == [4, 3]
     xray_config.teacher.task = "baseline"
-    (configuration,) = one_class.configurations(images, xray_config)
+    dataset = images_of("xray", np.repeat([0, 1], [20, 6]))
+    _, lesson, configuration = probed(xray_config, dataset, tmp_path)
+    assert np.bincount(dataset.samples.labels[lesson.train]).tolist() == [16, 3]
+    assert np.bincount(dataset.samples.labels[lesson.held_out]).tolist() == [4, 3]
     assert set(lesson.held_out) == set(configuration.test)
+    xray_config.teacher.task = "rotnet"
+    _, same, _ = probed(xray_config, dataset, tmp_path)
+    assert (same.train.tolist(), same.held_out.tolist()) == (lesson.train.tolist(), lesson.held_out.tolist())
 
 
-def test_a_parcel_is_a_threat_if_any_of_its_patches_is(xray_config, one_device):
-    images = load("xray", xray_config)
-    module = MINI.with_output(0)
-    teacher = Network(module, init_variables(module, 0, images.image_shape))
-    probe = probe_teacher(xray_config, teacher, images, one_device)
-    assert probe["num_classes"] == 2
-    assert probe["num_test_images"] > 7
-    assert probe["accuracy_by_sample"] * 7 == pytest.approx(round(probe["accuracy_by_sample"] * 7))
-
-
-def test_leaves_are_probed_as_healthy_or_diseased(cifar10_config):
-    cifar10_config.data.name, cifar10_config.data.image_size_pixels = "plant_pathology", 32
-    cifar10_config.data.configurations = "all"
-    images = load("plant_pathology", cifar10_config)
+def test_leaves_are_probed_as_healthy_or_diseased(cifar10_config, tmp_path, probed):
+    cifar10_config.data.name = "plant_pathology"
     cifar10_config.probe.max_train_samples = cifar10_config.probe.max_test_samples = 0
-    lesson = one_class.plan_probe(cifar10_config, images)
-    assert lesson.images.classes == ("healthy", "anomalous")
-    assert np.bincount(lesson.images.labels).tolist() == [130, 390]
-    (configuration,) = one_class.configurations(images, cifar10_config)
+    dataset = images_of("plant_pathology", np.repeat(np.arange(4), 130))
+    _, lesson, configuration = probed(cifar10_config, dataset, tmp_path)
+    assert lesson.dataset.samples.classes == ("healthy", "anomalous")
+    assert np.bincount(lesson.dataset.samples.labels).tolist() == [130, 390]
     assert not set(lesson.train) & set(configuration.test)
     # As many diseased leaves as healthy ones test, evenly of the three diseases.
-    cifar10_config.data.max_test_samples = 0
-    (configuration,) = one_class.configurations(images, cifar10_config)
-    assert np.bincount(images.labels[configuration.test]).tolist() == [26, 9, 9, 8]
+    assert np.bincount(dataset.samples.labels[configuration.test]).tolist() == [26, 9, 9, 8]
 
 
-def test_a_strong_penalty_leaves_the_majority():
-    features, labels = np.array([[0.0], [1.0], [1.1], [1.2]]), np.array([1, 0, 0, 0])
-    assert probe.fit_and_predict(features, labels, features, 1e3).tolist() == [1, 0, 0, 0]
-    assert probe.fit_and_predict(features, labels, features, 1e-9).tolist() == [0, 0, 0, 0]
-
-
-def test_one_patch_makes_a_parcel_a_threat():
-    images = make_image_set(
-        np.zeros((3, 1, 1, 3)), labels=np.array([0, 1, 1]), sample_of_image=np.array([0, 0, 1, 1, 2, 2])
-    )
-    lesson = Lesson(images, np.array([0]), np.array([0, 1, 2]))
-    predicted = np.array([0, 0, 0, 1, 0, 0])
-    assert probe._accuracy_by_sample(lesson, np.arange(6), predicted) == pytest.approx(2 / 3)
-    assert probe._accuracy_by_sample(lesson, np.arange(6), np.array([1, 0, 0, 1, 1, 1])) == pytest.approx(2 / 3)
+def test_the_probe_can_be_limited(cifar10_config, tmp_path, probed):
+    cifar10_config.data.name = "cats_vs_dogs"
+    cifar10_config.probe.max_train_samples, cifar10_config.probe.max_test_samples = 5, 3
+    _, lesson, _ = probed(cifar10_config, images_of("cats_vs_dogs", np.arange(20) % 2), tmp_path)
+    assert (len(lesson.train), len(lesson.held_out)) == (5, 3)

@@ -24,7 +24,7 @@ FLOORS = [
     {"config"},
     {"data"},
     {"checkpoint", "devices", "heap", "metric_log", "results", "rows"},
-    {"console", "files", "precision", "published", "seeding"},
+    {"console", "files", "precision", "published", "seeding", "text"},
     {"errors"},
     {"__init__"},
 ]

@@ -117,11 +117,16 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
     folder = folder_of(pathlib.Path(run), configuration)
     if not checkpoint.exists(folder):
         raise UserError(
-            f"{run} has no detector for {configuration!r}: name another configuration; if an earlier version made the run, "
-            "make it anew with --overwrite"
+            f"{run} has no detector for {configuration!r}: name another configuration; if an earlier version made the "
+            "run, make it anew with --overwrite"
         )
     checkpoint.check(folder)
     description = files.read_json(folder / checkpoint.DESCRIPTION)
+    if description["format_version"] > FORMAT_VERSION:
+        raise UserError(
+            f"{folder} has format version {description['format_version']}, this version of brittle_jax reads up to "
+            f"{FORMAT_VERSION}: install a newer one"
+        )
     network = NetworkSettings(**description["network"])
     check_architecture(network.name, network.output_features, needs_decoder=False)
     preprocessing = Preprocessing.from_json(description["preprocessing"])

@@ -9,9 +9,9 @@ class StandIn:
     """The synthetic pictures that stand in for a data set in smoke runs and tests.
 
     Attributes:
-        splits: that hold pictures, and how many pictures of each class.
-        shape: (H, W, C); of JPEGs, whose sizes differ, about that.
-        is_jpeg: whether the files are JPEGs of many sizes, not PNGs of one size.
+        splits: the names of the splits, and how many pictures of each class each one holds.
+        shape: (H, W, C); approximate for JPEGs, whose sizes differ.
+        is_jpeg: whether the files are JPEGs of many sizes rather than PNGs of one size.
     """
 
     splits: Mapping[str, int]
@@ -25,14 +25,14 @@ class Entry:
 
     Attributes:
         classes: names of the labels; of `image_folder`, whose kinds of anomaly the user names, those of its stand-in.
-        normal: the one class that can be normal; empty: each class in turn.
+        normal: the one class that can be normal; empty: each class is normal in turn.
         has_multimodal: whether each class is also, in turn, the only anomalous one (Sec. 3.1).
         split: "official": its own; "classes": a share of every class trains; "normal": a share of the normal samples
             trains; "leaves": likewise, and no more anomalous samples test than normal ones.
         may_lack_anomalies: whether it can be trained on and scored without any anomaly.
         detects_anomalies: whether it can be the anomaly-detection data, not just a teacher's.
         is_files: whether it is read from files that `data.path` names.
-        stand_in: None: it is made in software itself.
+        stand_in: None if the data set itself is made in software.
     """
 
     classes: tuple[str, ...]

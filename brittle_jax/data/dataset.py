@@ -11,7 +11,7 @@ from brittle_jax.data.images import Images
 from brittle_jax.data.samples import Samples
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Dataset:
     """S samples, each of one or more images, N images in all.
 

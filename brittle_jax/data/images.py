@@ -9,7 +9,7 @@ import numpy as np
 MOST_CACHED_BYTES = 2**28  # CIFAR-10 takes 184 million
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Images:
     """N images of one size.
 

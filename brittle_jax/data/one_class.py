@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from brittle_jax.config import nearest, split_list
 from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.data.dataset import Dataset
 from brittle_jax.data.samples import limit
 from brittle_jax.data.splits import Splitting, roles
 from brittle_jax.errors import UserError
 from brittle_jax.seeding import derive_seed
+from brittle_jax.text import nearest, split_list
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Configuration:
     """One choice of the normal class or classes of a data set.
 

@@ -1,4 +1,4 @@
-"""Parcels to patches: the air around a parcel is removed, evenly spaced windows cover the rest (Sec. 3.1)."""
+"""From parcels to patches: air around a parcel is removed, and evenly spaced windows cover the rest (Sec. 3.1)."""
 
 import dataclasses
 import math
@@ -7,12 +7,19 @@ import numpy as np
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; bottom and right exclusive
 
-WHITE = 255  # uint8 value of air, with which crops smaller than a patch are filled up
+WHITE = 255  # uint8 value of air, which fills up crops smaller than a patch
 
 
 @dataclasses.dataclass(frozen=True)
 class PatchSettings:
-    """How patches are cut; `brittle_jax.config` says what each field means (`config.data.patches`)."""
+    """How patches are cut.
+
+    Attributes:
+        size_pixels: side of the square patches.
+        max_stride_pixels: windows are evenly spaced, and never further apart than this.
+        air_level: in [0, 1]; a pixel is air if all its channels are above this.
+        margin_pixels: air that is left on each side of a parcel, as far as the image goes.
+    """
 
     size_pixels: int
     max_stride_pixels: int
@@ -21,15 +28,11 @@ class PatchSettings:
 
 
 def remove_air(image: np.ndarray, air_level: float, margin_pixels: int) -> Box:
-    """Finds the box around what is not air.
+    """Returns the box around everything that is not air; the whole image if all of it is air.
 
     Args:
         image: [H, W, 3] uint8.
-        air_level: in [0, 1]; a pixel is air where all its channels are above this.
-        margin_pixels: air that is left on each side, as far as the image goes.
-
-    Returns:
-        The box; the whole image where all of it is air.
+        air_level, margin_pixels: as in `PatchSettings`.
     """
     solid = (image <= air_level * 255).any(axis=-1)
     rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
@@ -44,9 +47,8 @@ def remove_air(image: np.ndarray, air_level: float, margin_pixels: int) -> Box:
 def window_starts(length: int, size: int, max_stride: int) -> list[int]:
     """Returns where windows of `size` pixels start on an axis of `length` pixels.
 
-    As many as needed for a stride of at most `max_stride`, evenly spaced, the first and the last flush with the
-    ends: ceil((length - size) / max_stride) + 1 of them. An axis shorter than the window gets one window, which
-    starts before it so that the axis lies in its middle.
+    There are as many as a stride of at most `max_stride` takes, ceil((length - size) / max_stride) + 1, evenly spaced,
+    the first and the last flush with the ends. An axis shorter than a window gets a single one, centred on it.
     """
     if length <= size:
         return [-((size - length) // 2)]
@@ -55,7 +57,7 @@ def window_starts(length: int, size: int, max_stride: int) -> list[int]:
 
 
 def patch_origins(box: Box, size_pixels: int, max_stride_pixels: int) -> list[tuple[int, int]]:
-    """Returns top and left of each patch of a box, row by row, in pixels of the image; see `window_starts`."""
+    """Returns top and left of each patch of a box, line by line, in pixels of the image; see `window_starts`."""
     top, left, bottom, right = box
     rows = window_starts(bottom - top, size_pixels, max_stride_pixels)
     columns = window_starts(right - left, size_pixels, max_stride_pixels)
@@ -63,7 +65,7 @@ def patch_origins(box: Box, size_pixels: int, max_stride_pixels: int) -> list[tu
 
 
 def cut_patch(image: np.ndarray, box: Box, origin: tuple[int, int], size_pixels: int) -> np.ndarray:
-    """Cuts one patch [size_pixels, size_pixels, 3] uint8 out of an image; what lies outside the box is air."""
+    """Cuts one patch [size_pixels, size_pixels, 3] uint8 out of an image. What lies outside the box becomes air."""
     patch = np.full((size_pixels, size_pixels, image.shape[-1]), WHITE, image.dtype)
     (top, left, bottom, right), (row, column) = box, origin
     first_row, last_row = max(row, top), min(row + size_pixels, bottom)

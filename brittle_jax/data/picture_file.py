@@ -1,4 +1,4 @@
-"""Picture files as people have them: read right whatever their kind, or refused with the reason."""
+"""Picture files of all kinds: read correctly, or refused with the reason."""
 
 import contextlib
 import ctypes
@@ -27,16 +27,16 @@ from brittle_jax.data.preprocess import encode_png
 
 _READ = frozenset((".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"))
 _HEIC = frozenset((".heic", ".heif", ".hif", ".avif"))
-_RAW = frozenset(  # what cameras write beside JPEG
+_RAW = frozenset(  # what cameras write besides JPEG
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2 .srf "
     ".srw .x3f".split()
 )
-SUFFIXES = _READ | _HEIC | _RAW  # of pictures: those that are read, and those that are refused with the reason
-CANNOT_BE_READ = "cannot be read"  # how the reason begins where the file system is to blame, not the file
+SUFFIXES = _READ | _HEIC | _RAW  # of pictures, whether they are read or refused with the reason
+CANNOT_BE_READ = "cannot be read"  # how the reason begins if the file system is to blame, not the file
 
-# By what a file holds, not by its name, and none that can run code.
+# Recognised by content, not by name. None of them can run code.
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
-# Formats and modes that can stay as they are; MPO: JPEGs of phones, with more behind.
+# Formats and modes that can stay as they are. MPO: JPEGs of phones, followed by more.
 _PLAIN = {("PNG", "RGB"), ("PNG", "L"), ("JPEG", "RGB"), ("JPEG", "L"), ("MPO", "RGB")}
 _FTYP_BRANDS = {b"crx ": "raw photograph (CR3)", b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1"), "HEIC"
@@ -50,12 +50,12 @@ class Picture:
 
     Attributes:
         encoded: PNG or JPEG of 8 bits, grey or RGB, upright.
-        height: upright, in pixels.
-        width: upright, in pixels.
-        bits: of each sample, as the file declares them: 12, 16, 32, ...; 8 where it has no more.
-        low: the smallest value of its samples before they are scaled to 8 bits, alpha left aside.
+        height: of the upright picture, in pixels.
+        width: of the upright picture, in pixels.
+        bits: depth that the file declares: 12, 16, 32, ...; 8 if it is no more.
+        low: the smallest value before conversion to 8 bits, not counting alpha.
         high: the largest.
-        scale: the values that become 0 and 255; the first is the larger one where the file says that white is zero.
+        scale: the values that become 0 and 255. The first is the larger one if the file says that white is zero.
     """
 
     encoded: bytes
@@ -70,20 +70,20 @@ class Picture:
 def read_picture(file: pathlib.Path, max_pixels: int, intensity_range: tuple[float, float] | None = None) -> Picture:
     """Reads a picture file.
 
-    PNG and JPEG of 8 bits, grey or RGB, stay as they are, but for what PNG holds beside the pixels. All others become
-    PNG: samples of more than 8 bits are scaled to 8, transparent ones lie over white, palettes and CMYK become RGB,
-    EXIF's orientation is applied, of several frames the first is taken. Alpha that is 0 everywhere is none. Metadata
-    that is broken counts as missing.
+    PNG and JPEG of 8 bits, grey or RGB, stay as they are, except for what PNG holds besides the pixels. All others
+    become PNG: values of more than 8 bits are scaled to 8, transparent pixels are laid over white, palettes and CMYK
+    become RGB, the EXIF orientation is applied, and only the first of several frames is read. An alpha channel of zeros
+    is ignored, and so is broken metadata.
 
     Args:
-        max_pixels: width times height beyond which a file is refused, from its header, before anything is decoded.
+        max_pixels: a file whose header gives more pixels, width times height, is refused before anything is decoded.
         intensity_range: the values that become black and white in pictures of more than 8 bits, of signed integers and
-            of real numbers. None: what the file declares, by its bits, a TIFF's MaxSampleValue (281) of 2^k - 1, or a
-            PPM's maximum; signed and real pictures declare nothing, and are refused.
+            of real numbers. None: what the file declares by its bit depth, a TIFF's MaxSampleValue (281) of 2^k - 1, or
+            a PPM's maximum; signed and real pictures declare nothing, and are refused.
 
     Raises:
-        BadPictureError: where the file is not there or not readable, empty, not a picture, cut off or too large, of a
-            kind that is not supported, or of no known scale.
+        BadPictureError: if the file is missing, unreadable, empty, not a picture, cut off, too large, of an unsupported
+            kind or of unknown scale.
     """
     with _refusals():
         content = _content(file, max_pixels)
@@ -109,10 +109,10 @@ def read_encoded(file: pathlib.Path, max_pixels: int) -> bytes:
 
 @contextlib.contextmanager
 def decoders_silenced() -> Iterator[None]:
-    """Keeps from the terminal what the decoders say beside their errors: to be held around all reading.
+    """Keeps off the terminal what the decoders print besides raising errors. Hold it around all reading.
 
-    It holds for all threads until the last holder leaves, and may be held more than once, also at a time. Warnings and
-    messages of others are left alone.
+    It works for all threads until the last holder leaves, and may be held several times at once. Warnings and messages
+    of other libraries are left alone.
     """
     with _Silence.lock:
         _Silence.holders += 1
@@ -129,7 +129,7 @@ def decoders_silenced() -> Iterator[None]:
 
 
 class _Silence:
-    """What all that hold `decoders_silenced` share: filters of warnings are those of the whole process."""
+    """What all holders of `decoders_silenced` share, because warning filters belong to the whole process."""
 
     lock = threading.Lock()
     holders = 0
@@ -151,10 +151,10 @@ def _pillow_silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _libtiff_silenced() -> Iterator[None]:
-    """Takes away the handlers by which the libtiff inside Pillow writes to the terminal, where they can be reached."""
+    """Removes the handlers by which the libtiff inside Pillow writes to the terminal, if they can be reached."""
     with contextlib.ExitStack() as stack:
         for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-            with contextlib.suppress(OSError, AttributeError):  # linked in another way: then it writes
+            with contextlib.suppress(OSError, AttributeError):  # linked in another way, so it writes
                 set_handler = ctypes.CDLL(Image.core.__file__)[name]
                 set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
                 stack.callback(set_handler, set_handler(None))
@@ -163,7 +163,7 @@ def _libtiff_silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """Makes whatever fails inside a BadPictureError."""
+    """Turns every error inside into a BadPictureError."""
     try:
         yield
     except BadPictureError:
@@ -178,7 +178,7 @@ def _refusals() -> Iterator[None]:
 
 def _content(file: pathlib.Path, max_pixels: int) -> bytes:
     status = file.stat()
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait forever
         raise BadPictureError("not a regular file")
     if not status.st_size:
         raise BadPictureError("empty file")
@@ -188,12 +188,12 @@ def _content(file: pathlib.Path, max_pixels: int) -> bytes:
 
 
 def _open(content: bytes, suffix: str, max_pixels: int) -> Image.Image:
-    """Opens a picture, of which only the header is read yet."""
+    """Opens a picture, reading only its header."""
     if kind := _unsupported_kind(content, suffix):
         raise BadPictureError(f"{kind}, {NOT_SUPPORTED}")
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
-    except (Image.UnidentifiedImageError, KeyError) as error:  # the latter for a compression that Pillow has not
+    except (Image.UnidentifiedImageError, KeyError) as error:  # the latter for a compression unknown to Pillow
         raise BadPictureError(_why_unknown(content)) from error
     if image.width * image.height > max_pixels:
         raise BadPictureError(f"{image.width} x {image.height} pixels, more than data.max_image_pixels")
@@ -201,13 +201,13 @@ def _open(content: bytes, suffix: str, max_pixels: int) -> Image.Image:
 
 
 def _unsupported_kind(content: bytes, suffix: str) -> str:
-    """Returns what a picture is that no decoder here reads; empty for all other files."""
+    """Returns the kind of a picture that no decoder here reads; empty for all other files."""
     if content[4:8] == b"ftyp":  # its brands follow, four letters each
         brands = content[8 : max(12, min(int.from_bytes(content[:4]), 256))]
         for brand, kind in _FTYP_BRANDS.items():
             if brand in brands:
                 return kind
-    if suffix in _RAW and not content.startswith((b"\xff\xd8", b"\x89PNG")):  # many are TIFF, with a small preview
+    if suffix in _RAW and not content.startswith((b"\xff\xd8", b"\x89PNG")):  # many are TIFF with a small preview
         return f"raw photograph ({suffix[1:].upper()})"
     return ""
 
@@ -222,7 +222,7 @@ def _why_unknown(content: bytes) -> str:
 
 
 def _of_bytes(image: Image.Image, pixels: bytes, content: bytes) -> Picture:
-    """Returns a picture that Pillow decodes to samples of 8 bits."""
+    """Returns a picture that Pillow decodes to 8-bit values."""
     load(image)
     turn = turn_of(image, content)
     if _is_plain(image, turn):
@@ -242,12 +242,12 @@ def _is_plain(image: Image.Image, turn: Image.Transpose | None) -> bool:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
-        if image.getchannel("A").getextrema()[1] > 0:  # alpha that is 0 everywhere is a channel that nobody filled
+        if image.getchannel("A").getextrema()[1] > 0:  # an alpha channel of zeros is one that nobody filled
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
 def _encode_upright(image: Image.Image, turn: Image.Transpose | None) -> tuple[bytes, tuple[int, int]]:
-    """Returns PNG of a picture that is turned, and its width and height."""
+    """Returns a turned picture as PNG, and its width and height."""
     image = image if turn is None else image.transpose(turn)
     return encode_png(np.asarray(image)), image.size

@@ -1,4 +1,4 @@
-"""What a picture file holds beside its pixels: the way up, and much that must not refuse a sound picture."""
+"""What a picture file holds besides its pixels: its orientation, and much that must not spoil a sound picture."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ _PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _PNG_EXIF, _PNG_TEXTS = b"eXIf", (b"tEXt", b"zTXt", b"iTXt")
 _PNG_TELLS_ORIENTATION = (_PNG_EXIF, b"Raw profile type exif", b"XML:com.adobe.xmp")
-# Segments of JPEG: marker, how the content begins, and how long it is at least.
+# Segments of JPEG: marker, how the content begins, and its least length.
 _JPEG_LEAST = ((0xE0, b"JFIF", 7), (0xE2, b"ICC_PROFILE\0", 14), (0xEE, b"Adobe", 7))
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
@@ -26,18 +26,18 @@ _TURNS = {
 
 
 def without_metadata(content: bytes) -> bytes:
-    """Returns a file without the metadata that could keep Pillow from reading it; as it is where there is none."""
+    """Returns a file without the metadata that could keep Pillow from reading it; unchanged if there is none."""
     return jpeg_pixels(png_pixels(content))
 
 
 def png_pixels(content: bytes, *beside: bytes) -> bytes:
     """Returns a PNG file without the chunks that carry no pixels, such as text and colour profiles, sound or not.
 
-    Of an animation the first picture stays. The file comes back as it is where there is nothing to leave out, where its
-    chunks do not join, and where it is no PNG.
+    Of an animation the first picture stays. The file comes back unchanged if there is nothing to leave out, its chunks
+    do not join, or it is no PNG.
 
     Args:
-        beside: kinds of chunks that stay too, if their checksum is right.
+        beside: kinds of chunks to keep too, if their checksums are right.
     """
     if not content.startswith(_PNG_BEGINS):
         return content
@@ -54,9 +54,9 @@ def png_pixels(content: bytes, *beside: bytes) -> bytes:
 
 
 def jpeg_pixels(content: bytes) -> bytes:
-    """Returns a JPEG file without the segments that are too short for what they say they are, over which Pillow trips.
+    """Returns a JPEG file without segments that are too short for what they claim to be, which Pillow trips over.
 
-    All other files come back as they are.
+    All other files come back unchanged.
     """
     if not content.startswith(b"\xff\xd8"):
         return content
@@ -74,19 +74,19 @@ def jpeg_pixels(content: bytes) -> bytes:
 
 
 def turn_of(image: Image.Image, content: bytes) -> Image.Transpose | None:
-    """Returns what turns a picture upright, as EXIF or XMP says; None where it is, or where they cannot be read.
+    """Returns what turns a picture upright, according to EXIF or XMP; None if it is upright, or they cannot be read.
 
     Args:
-        image: loaded, of the file without its metadata if it is PNG.
+        image: the loaded picture; of a PNG, without its metadata.
         content: of the whole file.
     """
     if image.format == "TIFF":  # Pillow has turned it
         return None
     if image.format != "PNG":
         return _turn(image)
-    # Pillow looks for EXIF as text too, and for XMP.
+    # Pillow also looks for EXIF as text, and for XMP.
     if any(words in content for words in _PNG_TELLS_ORIENTATION):
-        for beside in ((_PNG_EXIF, *_PNG_TEXTS), (_PNG_EXIF,)):  # texts may hold what cannot be read
+        for beside in ((_PNG_EXIF, *_PNG_TEXTS), (_PNG_EXIF,)):  # texts may be unreadable
             candidate = png_pixels(content, *beside)
             with contextlib.suppress(Exception), Image.open(io.BytesIO(candidate), formats=("PNG",)) as whole:
                 whole.load()

@@ -1,7 +1,7 @@
-"""Pictures whose samples are no plain bytes: more than 8 bits, signed integers, real numbers; their values and scale.
+"""Pictures whose samples are not plain bytes but more than 8 bits, signed integers or real numbers: values and scale.
 
-Pillow reads PNG and TIFF of 16 bits in colour as 8, and heeds few of the tags by which a TIFF file says what its
-numbers mean (TIFF 6.0, Adobe 1992, sections 8 and 19): they are heeded here.
+Pillow reads 16-bit colour in PNG and TIFF as 8 bits, and ignores most tags by which a TIFF file says what its numbers
+mean (TIFF 6.0, Adobe 1992, sections 8 and 19). This module reads both.
 """
 
 import contextlib
@@ -17,26 +17,26 @@ _BITS, _COMPRESSION, _PHOTOMETRIC, _MAX_SAMPLE, _PLANAR, _FORMAT = 258, 259, 262
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _SEPARATE_PLANES, _SIGNED, _REAL = 0, 1, 2, 2, 3  # and some of their values
 _LITTLE_ENDIAN = sys.byteorder == "little"
 _OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if _LITTLE_ENDIAN else "L"}  # of 16 bits, by Pillow's names of layouts
-# libtiff swaps the bytes by itself, which Pillow minds for unsigned samples alone.
+# libtiff swaps the bytes itself, which Pillow allows for in unsigned samples only.
 _AFTER_LIBTIFF = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 
-NOT_SUPPORTED = "which is not supported"  # how the reason ends where another program can convert the file
+NOT_SUPPORTED = "which is not supported"  # how the reason ends if another program can convert the file
 
 
 class BadPictureError(Exception):
-    """A file that cannot be read as a picture; says why in a few words."""
+    """A file cannot be read as a picture; the message says why in a few words."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """The samples of a picture, upright or not, as its file has them.
+    """The samples of a picture as its file has them, upright or not.
 
     Attributes:
         values: [H, W, 1 or 3], integers or real numbers.
-        bits: of each sample, as the file declares them.
-        scale: the values that are black and white, as the file declares them; None where none are known.
-        unknown: why none are known.
-        alpha: [H, W, 1], from 0, transparent, to 1; None where all is opaque.
+        bits: depth that the file declares.
+        scale: the values of black and white that the file declares; None if they are unknown.
+        unknown: why they are unknown.
+        alpha: [H, W, 1], from 0, transparent, to 1; None if all is opaque.
     """
 
     values: np.ndarray
@@ -46,14 +46,14 @@ class Samples:
     alpha: np.ndarray | None = None
 
     def to_8_bits(self, scale: tuple[float, float]) -> np.ndarray:
-        """Returns [H, W, 1 or 3] uint8; transparent pixels lie over white.
+        """Returns [H, W, 1 or 3] uint8, with transparent pixels over white.
 
         Args:
-            scale: the values that become 0 and 255, in either order; what lies beyond them is clipped.
+            scale: the values that become 0 and 255, in either order. Values beyond them are clipped.
         """
         black, white = scale
         result = np.empty(self.values.shape, np.uint8)
-        for row, values in enumerate(self.values):  # row by row: of all at once the real numbers would fill the memory
+        for row, values in enumerate(self.values):  # line by line: all real numbers at once would fill the memory
             grey = np.clip((values.astype(np.float64) - black) * (255 / (white - black)), 0, 255)
             if self.alpha is not None:
                 grey = 255 + (grey - 255) * self.alpha[row]
@@ -62,9 +62,9 @@ class Samples:
 
 
 def read_samples(content: bytes, image: Image.Image) -> Samples | None:
-    """Returns the samples of a picture; None where they are unsigned and of 8 bits or fewer, as Pillow reads them.
+    """Returns the samples of a picture; None if they are unsigned and of 8 bits or fewer, which Pillow reads.
 
-    16-bit CMYK is left to Pillow too, which keeps the upper 8 bits.
+    16-bit CMYK is also left to Pillow, which keeps the upper 8 bits.
 
     Args:
         content: of the file, after `black_is_zero`.
@@ -81,16 +81,16 @@ def read_samples(content: bytes, image: Image.Image) -> Samples | None:
 
 
 def tiff_tags(content: bytes) -> dict[int, tuple[int, int]]:
-    """Returns the whole numbers among the tags of the first picture of a TIFF file; none for another file.
+    """Returns the integer tags of the first picture of a TIFF file; none for another file.
 
-    Of each tag, by its number, its first value and where in the file that is. What is damaged is left out: whoever
-    decodes the picture will say so.
+    Maps the number of each tag to its first value and where that is in the file. Damaged tags are left out: decoding
+    the picture will report them.
     """
     if content[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return {}
     order, is_big = ">" if content.startswith(b"M") else "<", b"+" in content[:4]  # BigTIFF
-    # Where the file says where its tags are; how offsets and the number of tags are written; the size of a tag, and
-    # where in it its value is, or the offset of its values (TIFF 6.0, section 2).
+    # Where the file gives the place of its tags; the types of offsets and of the number of tags; the size of a tag, and
+    # where in it is its value, or the offset of its values (TIFF 6.0, section 2).
     place, word, count, size, inside = (8, "Q", "Q", 20, 12) if is_big else (4, "I", "H", 12, 8)
     tags = {}
     with contextlib.suppress(struct.error):  # the end of the file
@@ -109,9 +109,9 @@ def tiff_tags(content: bytes) -> dict[int, tuple[int, int]]:
 
 
 def black_is_zero(content: bytes) -> tuple[bytes, bool]:
-    """Returns a TIFF file so that small values are dark, and whether they were bright.
+    """Returns a TIFF file declared so that small values are dark, and whether they were declared bright.
 
-    Of WhiteIsZero Pillow knows only some kinds, and heeds it at 8 bits and fewer alone, which are left to it here.
+    Pillow knows only some kinds of WhiteIsZero, and honours it up to 8 bits only. Those files are left to it.
     """
     tags = tiff_tags(content)
     photometric, at = tags.get(_PHOTOMETRIC, (None, 0))
@@ -122,8 +122,8 @@ def black_is_zero(content: bytes) -> tuple[bytes, bool]:
 
 
 def load(image: Image.Image) -> None:
-    """Decodes an opened picture, whatever its metadata; TIFF comes out upright, other formats as they are stored."""
-    if image.format == "TIFF":  # looks at its EXIF once more when it is decoded, and then takes what is there
+    """Decodes an opened picture, whatever its metadata. TIFF comes out upright, other formats as stored."""
+    if image.format == "TIFF":  # decoding looks at its EXIF again, and then takes what is cached
         with contextlib.suppress(Exception):
             image.getexif()
     image.load()
@@ -139,7 +139,7 @@ def _of_png(content: bytes, image: Image.Image) -> Samples | None:
         values, alpha = np.split(_decode(content, "RGBA").view(">u2"), [1], axis=-1)
     else:
         values, alpha = _colours_of_16_bits(content, layout)
-    if "transparency" in image.info:  # the one grey value, or colour, that is transparent
+    if "transparency" in image.info:  # the grey value or colour that is transparent
         is_visible = np.any(values != np.array(image.info["transparency"]), axis=-1, keepdims=True)
         alpha = is_visible * np.uint16(65535)
     return Samples(values, 16, (0, 65535), alpha=_opacity(alpha))
@@ -156,7 +156,7 @@ def _of_tiff(content: bytes, image: Image.Image) -> Samples | None:
         values = values[..., None]
     elif tags.get(_PLANAR) != _SEPARATE_PLANES:
         values, alpha = _colours_of_16_bits(content, layout)
-    elif is_compressed:  # the upper bytes are all there is
+    elif is_compressed:  # only the upper bytes can be had
         values, alpha, _ = np.split(_decode(content, layout).astype(np.uint16) * 257, [3, 4], axis=-1)
     else:  # Pillow takes the bytes of such a file for whole samples
         raise BadPictureError(f"TIFF of {bits} bits with a plane for each colour, not compressed, {NOT_SUPPORTED}")
@@ -174,10 +174,10 @@ def _of_tiff(content: bytes, image: Image.Image) -> Samples | None:
 
 
 def _declared_bits(bits: int, max_sample: int, values: np.ndarray) -> int:
-    """Returns the depth of unsigned samples that are stored in `bits`, as their MaxSampleValue may declare it.
+    """Returns the depth of unsigned samples stored in `bits` bits, which their MaxSampleValue may declare.
 
-    By the specification that is a statistic, but cameras of 10 to 14 bits declare their depth by it: so it is taken
-    where it is 2^k - 1 with 8 < k < 16, and no sample is larger.
+    The specification makes that tag a statistic, but cameras of 10 to 14 bits declare their depth with it. So it counts
+    if it is 2^k - 1 with 8 < k < 16 and no sample is larger.
     """
     declared = max_sample.bit_length()
     is_depth = 8 < declared < bits and max_sample == 2**declared - 1 and values.max() <= max_sample
@@ -202,9 +202,9 @@ def _of_ppm(content: bytes, image: Image.Image) -> Samples | None:
 
 
 def _colours_of_16_bits(content: bytes, layout: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns [H, W, 3] uint16 and, where there is one, the alpha channel [H, W, 1].
+    """Returns [H, W, 3] uint16 and the alpha channel [H, W, 1], if there is one.
 
-    Pillow keeps the upper byte of each sample; told that the bytes come the other way round it keeps the lower one.
+    Pillow keeps the upper byte of each sample. Told the opposite byte order, it keeps the lower one.
     """
     straight = layout.replace("RGBa", "RGBA")
     upper, lower = _decode(content, straight), _decode(content, straight[:-1] + _OTHER_BYTE[straight[-1]])
@@ -219,7 +219,7 @@ def _colours_of_16_bits(content: bytes, layout: str) -> tuple[np.ndarray, np.nda
 
 
 def _decode(content: bytes, layout: str) -> np.ndarray:
-    """Decodes PNG or TIFF whose samples lie in the file as Pillow's "raw mode" `layout` says."""
+    """Decodes PNG or TIFF with samples in the layout that Pillow calls a "raw mode"."""
     with Image.open(io.BytesIO(content), formats=("PNG", "TIFF")) as image:
         image.tile = [
             tile._replace(args=layout if isinstance(tile.args, str) else (layout, *tile.args[1:]))
@@ -230,5 +230,5 @@ def _decode(content: bytes, layout: str) -> np.ndarray:
 
 
 def _opacity(alpha: np.ndarray | None) -> np.ndarray | None:
-    """Returns alpha from 0 to 1; none where it is 0 everywhere: that is no picture of nothing, but a channel unused."""
+    """Returns alpha from 0 to 1; None if it is 0 everywhere, which means an unused channel, not an empty picture."""
     return None if alpha is None or not alpha.any() else alpha / np.float32(65535)

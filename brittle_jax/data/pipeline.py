@@ -39,7 +39,7 @@ class _Batches:
 class Reader:
     """Gives batches by their number. Those that follow are read ahead; asking out of order is right, but slower.
 
-    A reader holds no position: whoever asks says which batch.
+    A reader holds no position: the caller says which batch.
     """
 
     def __init__(self, read: Callable[[int], Batch], length: int):
@@ -112,7 +112,7 @@ def evaluation_reader(images: Images, indices: np.ndarray, batch_size: int, labe
         indices, labels: as in `training_reader`.
 
     Returns:
-        Reader of `image`, `label` and `position` as in `training_reader`, and `mask` [N] bool, false for fillings.
+        Reader of `image`, `label` and `position` as in `training_reader`, and `mask` [N] bool, false for padding.
     """
 
     def read(number: int) -> Batch:
@@ -123,7 +123,7 @@ def evaluation_reader(images: Images, indices: np.ndarray, batch_size: int, labe
 
 
 def padded(batch: Batch, batch_size: int) -> dict[str, np.ndarray]:
-    """Fills a batch up with zeros to `batch_size` rows, and adds `mask` [N] bool: true for the rows it had."""
+    """Pads a batch with zeros to `batch_size` images, and adds `mask` [N] bool: true for those it had."""
     count = len(next(iter(batch.values())))
     rows = {
         key: np.concatenate([value, np.zeros((batch_size - count, *value.shape[1:]), value.dtype)])

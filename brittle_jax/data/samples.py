@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Samples:
     """S samples: pictures, or parcels.
 

@@ -28,7 +28,7 @@ class Splitting:
     anomalous_fraction: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Lesson:
     """What a teacher, or a probe of it, learns from.
 

@@ -1,7 +1,7 @@
 """Convolutions that are fast on a CPU. On any other platform they are XLA's own.
 
 All that is here and in `winograd` serves the CPU's speed: XLA's own convolution is slower there than its matrix
-products, up to 50 times for the gradient of a kernel (docs: benchmarks/NOTES.md).
+products, up to 50 times for the gradient of a kernel (benchmarks/NOTES.md).
 """
 
 import functools
@@ -20,7 +20,11 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 def default_platform() -> str:
-    """Returns the platform that computations are traced for: "cpu", "gpu" or "tpu"; `jax.default_device` decides."""
+    """Returns the platform that a function is traced for: "cpu", "gpu" or "tpu".
+
+    It is that of `jax.default_device`, or else of the default backend. Nothing else is known when a function is traced,
+    so a program that a CPU exports for a GPU has the algorithms of the CPU.
+    """
     device = jax.config.jax_default_device
     if device is None:
         return jax.default_backend()

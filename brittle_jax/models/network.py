@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brittle_jax.config import nearest
 from brittle_jax.errors import UserError
 from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.layers import LinearHead, ProjectionHead
 from brittle_jax.models.resnet import SmallResNet, SmallResNetDecoder
 from brittle_jax.precision import in_float32
+from brittle_jax.text import nearest
 
 Variables = Mapping[str, Any]
 """`params` and `batch_stats` of a module, as `module.apply` takes them."""

@@ -102,10 +102,10 @@ def check_settings(
 def read_row(config: ml_collections.ConfigDict, kind: Kind, loop: Loop, stage: Stage) -> Row:
     """Reads the data sets of a row, making or preparing them first if need be."""
     with stage("data"):
-        dataset = load(config.data.name, config)
-        lessons = None
-        if kind.dataset:
-            lessons = dataset if kind.dataset == config.data.name else load(kind.dataset, config)
+        dataset = load(config.data.name, settings.data_of(config, config.data.name))
+        lessons = dataset if kind.dataset == config.data.name else None
+        if kind.dataset and lessons is None:
+            lessons = load(kind.dataset, settings.data_of(config, kind.dataset))
     kind.check_dataset(dataset)
     return Row(config, dataset, lessons, kind, loop, stage, folder=None, made_from={})
 

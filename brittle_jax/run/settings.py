@@ -1,5 +1,6 @@
 """The door of the config: from its fields to what everything below takes by name."""
 
+import dataclasses
 import pathlib
 
 import ml_collections
@@ -7,6 +8,7 @@ import ml_collections
 from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.config import TASKS_WITHOUT_DATA, parse_range
 from brittle_jax.data.patches import PatchSettings
+from brittle_jax.data.settings import DataSettings, ParcelSettings
 from brittle_jax.data.splits import Splitting
 from brittle_jax.errors import UserError
 from brittle_jax.models.network import NetworkSettings
@@ -23,6 +25,20 @@ from brittle_jax.teachers.store import TeacherStore
 def network_of(config: ml_collections.ConfigDict) -> NetworkSettings:
     """Returns the network that teacher and student are."""
     return NetworkSettings(**config.network)
+
+
+def data_of(config: ml_collections.ConfigDict, name: str) -> DataSettings:
+    """Returns where a data set lies, and how it is read; `data.path` is that of the anomaly-detection data alone."""
+    fields = {field.name: config.data[field.name] for field in dataclasses.fields(DataSettings)}
+    return DataSettings(
+        **fields
+        | {
+            "path": config.data.path if name == config.data.name else "",
+            "intensity_range": parse_range(config.data.intensity_range),
+            "patches": PatchSettings(**config.data.patches),
+            "parcels": ParcelSettings(**config.data.parcels),
+        }
+    )
 
 
 def preprocessing_of(config: ml_collections.ConfigDict) -> Preprocessing:
@@ -83,7 +99,7 @@ def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is
         raise UserError("teacher.data='image_folder': your own images can only teach a run on themselves")
     if (teacher.data == "xray") != (config.data.name == "xray"):
         raise UserError(f"teacher.data={teacher.data!r} does not go with data.name={config.data.name!r}")
-    return Pretrained(
+    kind = Pretrained(
         task_name=teacher.task,
         dataset=teacher.data,
         is_own_data=is_own_data,
@@ -100,6 +116,8 @@ def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is
         if teacher.data == "xray"
         else None,
     )
+    kind.check_data()
+    return kind
 
 
 def _store_folder(config: ml_collections.ConfigDict, run: pathlib.Path) -> pathlib.Path:
@@ -120,6 +138,6 @@ def check_parcels(config: ml_collections.ConfigDict, *, learns_anomalies: bool) 
         raise UserError(f"data.parcels.num_threat={num_threat} leaves no threats to test on: give more")
     if learns_anomalies and not num_learned:
         raise UserError(
-            f"data.parcels.num_threat={num_threat}, of which data.baseline_fraction={share} is {num_learned}, leaves the "
-            "supervised baseline no threats to learn from: give more"
+            f"data.parcels.num_threat={num_threat}, of which data.baseline_fraction={share} is {num_learned}, leaves "
+            "the supervised baseline no threats to learn from: give more"
         )

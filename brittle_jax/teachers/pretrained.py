@@ -81,19 +81,23 @@ class Pretrained:
         """See `Kind`."""
         return {"augmentation": "on the device; RotNet: before turning, the same in all rotations"}
 
-    def check(self, devices: DeviceGroup) -> None:
-        """See `Kind`."""
+    def check_data(self) -> None:
+        """Raises UserError if its data set does not suit its task, whoever trains it."""
         task = self._example_task
         if task.learns_anomalies and not self.is_own_data:
             raise UserError(
-                f"teacher.data={self.dataset!r}: the supervised baseline learns the anomaly-detection data itself: leave "
-                "teacher.data empty"
+                f"teacher.data={self.dataset!r}: the supervised baseline learns the anomaly-detection data itself: "
+                "leave teacher.data empty"
             )
         if task.needs_labels and self.is_own_data and not task.learns_anomalies:
             raise UserError(
                 f"teacher.task={self.task_name!r} on the anomaly-detection data itself would see anomalies: use "
                 "teacher.task='baseline' for that, or another teacher.data"
             )
+
+    def check(self, devices: DeviceGroup) -> None:
+        """See `Kind`."""
+        task = self._example_task
         check_architecture(self.network.name, self.network.output_features, needs_decoder=task.reconstructs)
         for name in ("crop_padding_pixels", "cutout_pixels"):
             pixels, side = getattr(self.recipe, name), self.image_shape[0]

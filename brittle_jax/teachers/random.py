@@ -69,8 +69,8 @@ def batch_norm_measurement(
 ) -> Work:
     """Returns the work that replaces batch norm's running averages by those of images, in one pass of full batches.
 
-    Statistics of a batch are averaged over the batches; a second permutation of the images fills up the last batch. With
-    averages 0 and 1 the output of a drawn network hardly varies between images.
+    Statistics of a batch are averaged over the batches; a second permutation of the images fills up the last batch.
+    With averages 0 and 1 the output of a drawn network hardly varies between images.
 
     Args:
         indices: [M], the images to measure.

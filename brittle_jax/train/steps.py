@@ -110,7 +110,7 @@ class BatchNormState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The network's weights, as `module.apply` takes them."""
+        """The network's weights and statistics, as `module.apply` takes them."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
@@ -125,7 +125,8 @@ def batch_norm_step(
         batch: `image` [N, H, W, C] uint8.
     """
     images = to_unit_range(batch["image"])
-    _, updated = module.apply(state.variables, images, train=True, mutable=["batch_stats"])
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    _, updated = module.apply(variables, images, train=True, mutable=["batch_stats"])
     weight = 1 / (state.step + 1)
     batch_stats = jax.tree.map(
         lambda mean, new: mean + weight * (new - mean), state.batch_stats, updated["batch_stats"]

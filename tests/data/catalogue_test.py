@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from brittle_jax.data.catalogue import CATALOGUE
@@ -19,3 +22,16 @@ def test_entries_make_sense(name):
 
 def test_only_the_embedded_parcels_need_no_stand_in():
     assert [name for name, entry in CATALOGUE.items() if entry.stand_in is None] == ["xray"]
+
+
+def test_what_is_known_without_reading_needs_no_heavy_library():
+    modules = ("catalogue", "dataset", "images", "one_class", "patches", "samples", "settings", "splits")
+    heavy = {"jax", "PIL", "tensorflow_datasets", "ml_collections", "grain", "joblib", "scipy"}
+    imports = ", ".join(f"brittle_jax.data.{module}" for module in modules)
+    code = f"import sys, {imports}; print(*sorted({heavy!r} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_pictures_are_decoded_without_jax():
+    code = "import sys, brittle_jax.data.preprocess, brittle_jax.data.picture_file; print('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,9 +1,10 @@
-"""A folder of pictures of one's own, and the settings of a run on it."""
+"""A folder of your own images, and the settings to load it and the made-up data sets."""
 
 import pytest
 
-from brittle_jax.recipes import image_folder_row
+from brittle_jax.data.settings import DataSettings
 from tests.data.folders import save
+from tests.data.settings import make_settings
 
 
 @pytest.fixture
@@ -18,7 +19,11 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def config(folder, tmp_path):
-    config = image_folder_row("smoke")
-    config.data.dir, config.data.path = str(tmp_path / "data"), str(folder)
-    return config
+def settings(folder, tmp_path) -> DataSettings:
+    return make_settings(tmp_path / "data", path=str(folder))
+
+
+@pytest.fixture
+def made_up(data_dir) -> DataSettings:
+    """Settings of the synthetic data sets, which are prepared once for all tests."""
+    return make_settings(data_dir)

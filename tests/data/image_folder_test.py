@@ -1,9 +1,10 @@
-"""Folders of pictures of one's own."""
+"""Folders of your own images."""
 
 import os
 import pathlib
 import shutil
 import tempfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ from tests.data.folders import save
 _NOBODY = 65534
 
 
-def test_a_folder_is_read_with_its_kinds_of_anomalies(config):
-    dataset = load("image_folder", config)
+def test_a_folder_is_read_with_its_kinds_of_anomalies(settings):
+    dataset = load("image_folder", settings)
     assert dataset.samples.classes == ("normal", "dent", "scratch")
     assert dataset.synthetic is False and dataset.samples.official_split is None
     assert dataset.samples.ids.tolist()[:2] == ["dent/2.tif", "dent/deep/1.bmp"]
@@ -29,36 +30,36 @@ def test_a_folder_is_read_with_its_kinds_of_anomalies(config):
     assert dataset.skipped == ()
 
 
-def test_hidden_and_other_files_do_not_count(config, folder):
+def test_hidden_and_other_files_are_ignored(settings, folder):
     for name in ("normal/.hidden.png", "normal/notes.txt", "normal/Thumbs.db", "normal/.cache/0.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
-    assert len(load("image_folder", config).samples.ids) == 9
+    assert len(load("image_folder", settings).samples.ids) == 9
 
 
 @pytest.mark.parametrize(
     "name", ["a b.png", "ü.png", "a,b\"c'.png", "line\nbreak.png", "<b>.png", os.fsdecode(b"\xff.png")]
 )
-def test_odd_names_are_read(config, folder, name):
+def test_odd_names_are_read(settings, folder, name):
     save(folder / "normal" / name)
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     assert sum(str(sample).startswith("normal/") for sample in dataset.samples.ids) == 7
     for sample in dataset.samples.ids:
         str(sample).encode()  # can be written to any file
 
 
-def test_a_folder_that_cannot_be_listed_is_refused(config, folder):
+def test_a_folder_that_cannot_be_listed_is_refused(settings, folder):
     with tempfile.TemporaryDirectory() as root:  # unlike pytest's own, one that others may enter
         os.chmod(root, 0o755)
         own = pathlib.Path(shutil.copytree(folder, f"{root}/own"))
         (own / "dent").chmod(0)
-        config.data.path = str(own)
+        settings = replace(settings, path=str(own))
         user = os.geteuid()
         try:
             if user == 0:  # who may list everything
                 os.seteuid(_NOBODY)
             with pytest.raises(UserError, match="cannot be listed: Permission denied"):
-                load("image_folder", config)
+                load("image_folder", settings)
             with pytest.raises(PermissionError) as error:
                 list_pictures(own)
             assert error.value.filename == str(own / "dent")
@@ -68,42 +69,42 @@ def test_a_folder_that_cannot_be_listed_is_refused(config, folder):
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-that-name/x", "x" * 300, os.fsdecode(b"/\xff"), "a\0b"])
-def test_a_path_that_cannot_be_is_refused(config, path):
-    config.data.path = path
+def test_an_impossible_path_is_refused(settings, path):
+    settings = replace(settings, path=path)
     with pytest.raises(UserError, match="data.path=.*(cannot be listed|no such folder)"):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
-def test_a_folder_of_anomalies_may_have_any_name(config, folder):
+def test_a_folder_of_anomalies_may_have_any_name(settings, folder):
     (folder / "dent").rename(folder / os.fsdecode(b"d\xff"))
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     assert dataset.samples.classes == ("normal", "d\\xff", "scratch")
     assert len(dataset.samples.ids) == 9
 
 
-def test_pictures_that_do_not_count_are_mentioned(config, folder, capsys):
+def test_ignored_pictures_are_mentioned(settings, folder, capsys):
     (folder / "normal" / "photo.psd").write_bytes(b"x")
     save(folder / "loose.png")
-    assert len(load("image_folder", config).samples.ids) == 9
+    assert len(load("image_folder", settings).samples.ids) == 9
     printed = capsys.readouterr().err
-    assert "normal: left out 1 file that is not a picture by its name, normal/photo.psd\n" in printed
-    assert "own: left out 1 picture that lies in no folder, loose.png\n" in printed
+    assert "normal: left out 1 file whose name is not that of a picture, normal/photo.psd\n" in printed
+    assert "own: left out 1 picture that is in no folder, loose.png\n" in printed
     (folder / "normal" / "notes.txt").write_bytes(b"x")
     save(folder / "also.png")
     list_pictures(folder)
     printed = capsys.readouterr().err
-    assert "left out 2 files that are not pictures by their names, such as normal/notes.txt\n" in printed
-    assert "left out 2 pictures that lie in no folder, such as also.png\n" in printed
+    assert "left out 2 files whose names are not those of pictures, such as normal/notes.txt\n" in printed
+    assert "left out 2 pictures that are in no folder, such as also.png\n" in printed
 
 
-def test_a_link_between_folders_of_classes_is_not_followed(config, folder):
+def test_a_link_between_folders_of_classes_is_not_followed(settings, folder):
     os.symlink(folder / "scratch", folder / "normal" / "scratch")
-    assert len(load("image_folder", config).samples.ids) == 9
+    assert len(load("image_folder", settings).samples.ids) == 9
 
 
-def test_a_link_inside_the_folder_is_followed(config, folder):
+def test_a_link_inside_the_folder_is_followed(settings, folder):
     os.symlink(folder / "normal" / "0.png", folder / "normal" / "again.png")
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     assert "normal/again.png" in dataset.samples.ids and dataset.skipped == ()
 
 
@@ -113,7 +114,7 @@ def test_a_link_inside_the_folder_is_followed(config, folder):
         (lambda folder: folder.rename(folder.parent / "moved"), "no such folder or file"),
         (
             lambda folder: (folder / "normal").rename(folder / "good"),
-            "but good: rename it to normal",
+            "has a folder good but no normal: rename it to normal",
         ),
         (
             lambda folder: [file.unlink() for file in (folder / "normal").iterdir()],
@@ -121,28 +122,28 @@ def test_a_link_inside_the_folder_is_followed(config, folder):
         ),
     ],
 )
-def test_a_folder_without_normal_pictures_is_refused(config, folder, change, message):
+def test_a_folder_without_normal_pictures_is_refused(settings, folder, change, message):
     change(folder)
     with pytest.raises(UserError, match=message):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
-def test_no_folder_at_all_is_refused_unless_one_may_be_made_up(config):
-    config.data.path = ""
-    assert load("image_folder", config).synthetic
-    config.data.stand_in = False
-    with pytest.raises(UserError, match="data.path is empty: name the folder that has your pictures"):
-        load("image_folder", config)
+def test_an_empty_path_is_refused_unless_a_stand_in_is_allowed(settings):
+    settings = replace(settings, path="")
+    assert load("image_folder", settings).synthetic
+    settings = replace(settings, stand_in=False)
+    with pytest.raises(UserError, match="data.path is empty: name the folder that holds your pictures"):
+        load("image_folder", settings)
 
 
-def test_what_is_found_is_said_before_it_is_read(config, folder, capsys):
+def test_what_is_found_is_announced_before_it_is_read(settings, folder, capsys):
     for number in range(6, 1200):
         (folder / "normal" / f"{number}.png").write_bytes((folder / "normal" / "0.png").read_bytes())
     (folder / "scratch" / "0.jpg").rename(folder / "scratch" / "0.png")
     list_pictures(folder)
     output = capsys.readouterr()
     assert output.out.splitlines() == [
-        f"{folder}: 1,203 pictures, normal beside kinds of anomalies",
+        f"{folder}: 1,203 pictures, normal beside kinds of anomaly",
         "  normal   1,200 pictures  normal/",
         "  dent         2 pictures  dent/",
         "  scratch      1 picture   scratch/",
@@ -150,7 +151,7 @@ def test_what_is_found_is_said_before_it_is_read(config, folder, capsys):
     assert output.err == ""
 
 
-def test_few_normal_pictures_are_warned_of(config, folder, capsys):
+def test_few_normal_pictures_cause_a_warning(settings, folder, capsys):
     list_pictures(folder)
     assert "own: 6 normal pictures, fewer than 20: too few to learn what is normal\n" in capsys.readouterr().err
     for number in range(1, 6):
@@ -159,10 +160,10 @@ def test_few_normal_pictures_are_warned_of(config, folder, capsys):
     assert "own: 1 normal picture, fewer than 20" in capsys.readouterr().err
 
 
-def test_masks_are_left_out_with_a_warning(config, folder, capsys):
+def test_masks_are_left_out_with_a_warning(settings, folder, capsys):
     for place in ("ground_truth/dent/2.png", "dent/2_mask.tif", "scratch/Ground_Truth/0.png", "normal/0_MASK.png"):
         save(folder / place)
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     assert np.bincount(dataset.samples.labels).tolist() == [6, 2, 1] and dataset.samples.classes == (
         "normal",
         "dent",
@@ -182,61 +183,59 @@ def test_masks_are_left_out_with_a_warning(config, folder, capsys):
         ("test/a/normal/0.png", "test/a/normal"),
     ],
 )
-def test_folders_that_are_called_normal_are_no_anomalies(config, folder, place, named):
+def test_folders_whose_names_mean_normal_are_refused_as_anomalies(settings, folder, place, named):
     save(folder / place)
     save(folder / "Normals" / "0.png")
-    with pytest.raises(UserError, match=f"pictures in .*{named}.*, beside normal, would be anomalies.*CSV table"):
-        load("image_folder", config)
+    with pytest.raises(UserError, match=f"pictures in .*{named}.*, beside normal, would count as anomalies.*CSV table"):
+        load("image_folder", settings)
 
 
-def test_inside_normal_folders_may_have_any_name(config, folder):
+def test_inside_normal_folders_may_have_any_name(settings, folder):
     save(folder / "normal" / "good" / "0.png")
     (folder / "ok").mkdir()  # and one without pictures is none
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     assert np.bincount(dataset.samples.labels).tolist() == [7, 2, 1]
 
 
-def test_a_folder_without_normal_says_what_it_holds_and_what_else_can_be_given(config, folder):
+def test_a_folder_without_normal_says_what_it_holds_and_what_the_options_are(settings, folder):
     (folder / "normal").rename(folder / "fine")
     save(folder / "loose.png")
     message = r"has no folder normal \(it holds dent, fine, scratch and 1 picture in no folder\): put .*CSV.*MVTec AD"
     with pytest.raises(UserError, match=message):
-        load("image_folder", config)
+        load("image_folder", settings)
     (folder / "fine").rename(folder / "Normal")
-    with pytest.raises(UserError, match="has no folder normal, but Normal: rename it to normal"):
-        load("image_folder", config)
+    with pytest.raises(UserError, match="has a folder Normal but no normal: rename it to normal"):
+        load("image_folder", settings)
 
 
-def test_a_picture_is_no_table(config, folder):
-    config.data.path = str(folder / "normal" / "0.png")
+def test_a_picture_is_not_a_table(settings, folder):
+    settings = replace(settings, path=str(folder / "normal" / "0.png"))
     with pytest.raises(UserError, match="0.png is a picture: name the folder that holds it"):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
-def test_a_class_of_mvtec_that_was_moved_by_hand_is_read_once_its_normal_pictures_are_together(
-    config, tmp_path, capsys
-):
+def test_an_mvtec_object_moved_by_hand_is_read_once_its_normal_pictures_are_together(settings, tmp_path, capsys):
     folder = tmp_path / "moved"
     parts = {"normal": 12, "Normal": 3, "test/good": 4, "test/broken": 4, "ground_truth/broken": 4}
     for part, count in parts.items():
         for number in range(count):
             save(folder / part / f"{number:03d}{'_mask' * part.startswith('ground')}.png", number)
-    config.data.path = str(folder)
-    with pytest.raises(UserError, match="pictures in Normal, test/good, beside normal, would be anomalies"):
-        load("image_folder", config)
+    settings = replace(settings, path=str(folder))
+    with pytest.raises(UserError, match="pictures in Normal, test/good, beside normal, would count as anomalies"):
+        load("image_folder", settings)
     (folder / "Normal").rename(folder / "normal" / "more")
     (folder / "test" / "good").rename(folder / "normal" / "good")
     (configuration,) = one_class.configurations(
-        load("image_folder", config), "all", Splitting(seed=0, train_fraction=0.8)
+        load("image_folder", settings), "all", Splitting(seed=0, train_fraction=0.8)
     )
     assert configuration.test_labels.sum() == 4
     assert "left out 4 masks, such as ground_truth/broken/000_mask.png" in capsys.readouterr().err
 
 
-def test_kinds_whose_names_have_a_word_for_normal_or_masks_are_warned_of(config, folder, capsys):
+def test_kinds_whose_names_contain_a_word_for_normal_or_mask_cause_a_warning(settings, folder, capsys):
     for name in ("Normal pictures", "normal_test", "masks", "not_ok", "no-good", "non normal", "ab.normal", "goodness"):
         save(folder / name / "0.png")
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     assert len(dataset.samples.classes) == 3 + 8 and len(dataset.samples.ids) == 9 + 8
     printed = capsys.readouterr().err.splitlines()
     assert [line for line in printed if "anomaly" in line] == [
@@ -246,40 +245,40 @@ def test_kinds_whose_names_have_a_word_for_normal_or_masks_are_warned_of(config,
 
 
 @pytest.mark.parametrize("name", ["test_good", "OK2", "Ground truth", "not good, ok", "mask"])
-def test_one_word_is_enough_for_a_warning(config, folder, capsys, name):
+def test_one_word_is_enough_for_a_warning(settings, folder, capsys, name):
     save(folder / name / "0.png")
     list_pictures(folder)
     assert f"{folder}: {name} counts as a kind of anomaly, though its name says" in capsys.readouterr().err
 
 
-def test_the_folder_of_normal_pictures_itself_names_the_one_above(config, folder, monkeypatch):
+def test_naming_the_folder_of_normal_pictures_points_to_its_parent(settings, folder, monkeypatch):
     save(folder / "normal" / "a" / "0.png")
-    message = f"is the folder of normal pictures itself: name the folder above, {folder}$"
+    message = f"is the folder of normal pictures itself: name its parent, {folder}$"
     for path in (folder / "normal", f"{folder}/normal/"):
-        config.data.path = str(path)
+        settings = replace(settings, path=str(path))
         with pytest.raises(UserError, match=message):
-            load("image_folder", config)
+            load("image_folder", settings)
     monkeypatch.chdir(folder / "normal")
-    config.data.path = "."
+    settings = replace(settings, path=".")
     with pytest.raises(UserError, match=message):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
-def test_a_folder_called_good_names_the_one_above_and_is_to_be_renamed(config, folder):
+def test_naming_a_folder_called_good_points_to_its_parent_and_asks_to_rename_it(settings, folder):
     (folder / "normal").rename(folder / "Good")
-    config.data.path = str(folder / "Good")
-    with pytest.raises(UserError, match=f"itself: name the folder above, {folder}, and rename Good to normal$"):
-        load("image_folder", config)
+    settings = replace(settings, path=str(folder / "Good"))
+    with pytest.raises(UserError, match=f"itself: name its parent, {folder}, and rename Good to normal$"):
+        load("image_folder", settings)
 
 
-def test_a_link_to_nowhere_is_announced_as_no_picture(config, folder, capsys):
+def test_a_link_to_nowhere_is_announced_as_no_picture(settings, folder, capsys):
     (folder / "bad").symlink_to(folder.parent / "nowhere")
     (folder / "dent" / "gone.png").symlink_to(folder.parent / "nowhere.png")
     (folder / "scratch" / "more").symlink_to(folder.parent)
     with pytest.raises(UserError, match="3 of 12 samples cannot be used: 'bad' \\(a link to nowhere\\)"):
-        load("image_folder", config)
+        load("image_folder", settings)
     assert capsys.readouterr().out.splitlines()[:5] == [
-        f"{folder}: 9 pictures, normal beside kinds of anomalies",
+        f"{folder}: 9 pictures, normal beside kinds of anomaly",
         "  normal   6 pictures  normal/",
         "  bad      0 pictures",
         "  dent     2 pictures  dent/",
@@ -287,7 +286,7 @@ def test_a_link_to_nowhere_is_announced_as_no_picture(config, folder, capsys):
     ]
 
 
-def test_a_folder_of_normal_pictures_that_links_nowhere_has_none(folder, capsys):
+def test_a_folder_of_normal_pictures_that_links_nowhere_is_empty(folder, capsys):
     (folder / "normal").rename(folder.parent / "before")
     (folder / "normal").symlink_to(folder.parent / "nowhere")
     list_pictures(folder)

@@ -1,8 +1,9 @@
-"""Sets of industrial anomalies in the layouts they are published in, written here file by file."""
+"""Industrial anomaly data sets in their published layouts, written here file by file."""
 
 import collections
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -73,11 +74,11 @@ def said_of_kinds(capsys):
     return list(itertools.takewhile(lambda line: line.startswith("  "), lines[1:]))
 
 
-def test_mvtec_is_read_as_published(config, tmp_path, capsys):
+def test_mvtec_is_read_as_published(settings, tmp_path, capsys):
     write_mvtec(tmp_path / "bottle", BOTTLE)
     (tmp_path / "bottle" / "license.txt").write_text("free")
-    config.data.path = str(tmp_path / "bottle")
-    dataset = load("image_folder", config)
+    settings = replace(settings, path=str(tmp_path / "bottle"))
+    dataset = load("image_folder", settings)
     assert dataset.name == "image_folder" and dataset.samples.classes == ("normal", "broken", "scratch")
     assert counts(dataset) == {
         ("normal", "train"): 22,
@@ -98,12 +99,12 @@ def test_mvtec_is_read_as_published(config, tmp_path, capsys):
     assert output.err == ""
 
 
-def test_the_validation_pictures_of_mvtec_loco_calibrate(config, tmp_path):
+def test_the_validation_pictures_of_mvtec_loco_calibrate(settings, tmp_path):
     parts = {"train/good": 20, "validation/good": 3, "test/good": 2, "test/logical_anomalies": 2}
     write_mvtec(tmp_path / "juice_bottle", parts)
     save(tmp_path / "juice_bottle" / "ground_truth" / "logical_anomalies" / "000" / "000.png")
-    config.data.path = str(tmp_path / "juice_bottle")
-    dataset = load("image_folder", config)
+    settings = replace(settings, path=str(tmp_path / "juice_bottle"))
+    dataset = load("image_folder", settings)
     (configuration,) = one_class.configurations(dataset, "all", Splitting(seed=0, train_fraction=0.8))
     assert len(configuration.train) == 20
     assert dataset.samples.ids[configuration.calibration].tolist() == [
@@ -112,72 +113,74 @@ def test_the_validation_pictures_of_mvtec_loco_calibrate(config, tmp_path):
     assert configuration.test_labels.tolist() == [0, 0, 1, 1]
 
 
-def test_what_is_no_part_of_mvtecs_layout_is_left_out_with_a_warning(config, tmp_path, capsys):
+def test_folders_outside_mvtecs_layout_are_left_out_with_a_warning(settings, tmp_path, capsys):
     write_mvtec(tmp_path / "bottle", {**BOTTLE, "extra": 2, ".cache": 1, "train/rusty": 2})
-    config.data.path = str(tmp_path / "bottle")
-    dataset = load("image_folder", config)
+    settings = replace(settings, path=str(tmp_path / "bottle"))
+    dataset = load("image_folder", settings)
     assert counts(dataset)["rusty", "train"] == 2 and len(dataset.samples.ids) == 33
     warnings = capsys.readouterr().err
     assert "left out extra, which is not part of MVTec AD's layout\n" in warnings
     assert "2 anomalous pictures marked train (2 rusty) will not be tested; only the linear probe" in warnings
 
 
-def test_masks_in_mvtecs_layout_are_left_out_with_a_warning(config, tmp_path, capsys):
+def test_masks_in_mvtecs_layout_are_left_out_with_a_warning(settings, tmp_path, capsys):
     write_mvtec(tmp_path / "bottle", {"train/good": 20, "test/good": 4, "test/bad": 2, "test/bad/ground_truth": 2})
     for place in ("test/bad/000_mask.png", "train/good/000_MASK.png", "test/Ground_Truth/bad/000.png"):
         save(tmp_path / "bottle" / place)
-    config.data.path = str(tmp_path / "bottle")
-    dataset = load("image_folder", config)
+    settings = replace(settings, path=str(tmp_path / "bottle"))
+    dataset = load("image_folder", settings)
     assert counts(dataset) == {("normal", "train"): 20, ("normal", "test"): 4, ("bad", "test"): 2}
     assert "bottle: left out 5 masks, such as test/Ground_Truth/bad/000.png\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("named", ["test/OK", "test/normal", "test/Good", "train/Normals", "test/bad/good"])
-def test_folders_in_mvtecs_layout_that_are_called_normal_are_no_anomalies(config, tmp_path, named):
+def test_folders_in_mvtecs_layout_whose_names_mean_normal_are_refused_as_anomalies(settings, tmp_path, named):
     write_mvtec(tmp_path / "bottle", {"train/good": 20, "test/good": 1, "test/bad": 2, named: 4})
-    config.data.path = str(tmp_path / "bottle")
-    message = f"bottle: pictures in {named} would be anomalies, .*: rename that folder to good, or move the pictures$"
+    settings = replace(settings, path=str(tmp_path / "bottle"))
+    message = (
+        f"bottle: pictures in {named} would count as anomalies, .*: rename that folder to good, or move the pictures$"
+    )
     with pytest.raises(UserError, match=message):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
-def test_in_the_good_folders_of_mvtec_others_may_have_any_name(config, tmp_path):
+def test_subfolders_of_mvtecs_good_folders_may_have_any_name(settings, tmp_path):
     write_mvtec(tmp_path / "bottle", {"train/good/ok": 20, "test/good/Normal": 1, "test/bad": 2, "test/OK/empty": 0})
-    config.data.path = str(tmp_path / "bottle")
-    assert counts(load("image_folder", config)) == {
+    settings = replace(settings, path=str(tmp_path / "bottle"))
+    assert counts(load("image_folder", settings)) == {
         ("normal", "train"): 20,
         ("normal", "test"): 1,
         ("bad", "test"): 2,
     }
 
 
-def test_a_set_that_calls_its_normal_pictures_otherwise_than_mvtec_is_told_so(config, tmp_path):
+def test_a_set_with_another_name_for_mvtecs_good_is_asked_to_rename_it(settings, tmp_path):
     write_mvtec(tmp_path / "bottle", {"train/OK": 2, "test/OK": 1, "test/bad": 1})
-    config.data.path = str(tmp_path / "bottle")
-    with pytest.raises(UserError, match="has no train/good, as MVTec AD has it, but train/OK: rename it to good$"):
-        load("image_folder", config)
+    settings = replace(settings, path=str(tmp_path / "bottle"))
+    with pytest.raises(UserError, match="has train/OK but no train/good, as in MVTec AD: rename it to good$"):
+        load("image_folder", settings)
 
 
-def test_a_published_layout_without_normal_pictures_is_refused(config, tmp_path):
+def test_a_published_layout_without_normal_pictures_is_refused(settings, tmp_path):
     write_mvtec(tmp_path / "bottle", {"test/bad": 1})
     (tmp_path / "bottle" / "train" / "good").mkdir(parents=True)
-    config.data.path = str(tmp_path / "bottle")
+    settings = replace(settings, path=str(tmp_path / "bottle"))
     with pytest.raises(UserError, match=r"has no normal pictures \(in the layout of MVTec AD\)$"):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
-def test_a_published_split_without_normal_test_pictures_does_not_speak_of_fractions(config, tmp_path):
+def test_a_published_split_without_normal_test_pictures_does_not_mention_fractions(settings, tmp_path):
     write_mvtec(tmp_path / "bottle", {"train/good": 3, "test/bad": 1})
-    config.data.path = str(tmp_path / "bottle")
-    dataset = load("image_folder", config)
+    settings = replace(settings, path=str(tmp_path / "bottle"))
+    dataset = load("image_folder", settings)
     with pytest.raises(UserError, match="no normal test samples: the given split has none, mark some as test$"):
         one_class.configurations(dataset, "all", Splitting(seed=0, train_fraction=0.8))
 
 
-def test_visa_is_read_by_its_split_file(config, tmp_path, capsys):
+def test_visa_is_read_by_its_split_file(settings, tmp_path, capsys):
     write_visa(tmp_path / "VisA")
-    config.data.path = str(tmp_path / "VisA" / "candle")
-    dataset = load("image_folder", config)
+    settings = replace(settings, path=str(tmp_path / "VisA" / "candle"))
+    dataset = load("image_folder", settings)
     assert dataset.samples.classes == ("normal", "anomaly")
     assert counts(dataset) == {("normal", "train"): 20, ("normal", "test"): 4, ("anomaly", "test"): 3}
     assert dataset.samples.ids.tolist()[0] == "Data/Images/Anomaly/000.JPG"
@@ -187,31 +190,31 @@ def test_visa_is_read_by_its_split_file(config, tmp_path, capsys):
     ]
 
 
-def test_visa_without_its_split_file_says_where_it_belongs(config, tmp_path):
+def test_visa_without_its_split_file_says_where_it_belongs(settings, tmp_path):
     write_visa(tmp_path / "VisA")
     (tmp_path / "VisA" / "split_csv" / "1cls.csv").unlink()
     for path, images in (("VisA/candle", "Data/Images"), ("VisA", "candle/Data/Images")):
-        config.data.path = str(tmp_path / path)
-        message = f"has {images}, as VisA has it, but .* split file is missing: put 1cls.csv into .*/VisA/split_csv$"
+        settings = replace(settings, path=str(tmp_path / path))
+        message = f"has {images}, as in VisA, but VisA's split file is missing: put 1cls.csv into .*/VisA/split_csv$"
         with pytest.raises(UserError, match=message):
-            load("image_folder", config)
+            load("image_folder", settings)
 
 
-def test_a_split_of_visa_may_be_written_on_windows(config, tmp_path):
+def test_a_split_of_visa_may_be_written_on_windows(settings, tmp_path):
     write_visa(tmp_path / "VisA", objects=["candle"])
     table = tmp_path / "VisA" / "split_csv" / "1cls.csv"
     text = table.read_text(encoding="utf-8").replace("/", "\\").replace(",train,normal,", ",TRAIN,Normal,")
     table.write_text(text, encoding="utf-8")
-    config.data.path = str(tmp_path / "VisA" / "candle")
-    dataset = load("image_folder", config)
+    settings = replace(settings, path=str(tmp_path / "VisA" / "candle"))
+    dataset = load("image_folder", settings)
     assert counts(dataset) == {("normal", "train"): 20, ("normal", "test"): 4, ("anomaly", "test"): 3}
 
 
-def test_an_object_may_be_the_working_folder(config, tmp_path, monkeypatch):
+def test_an_object_may_be_the_working_folder(settings, tmp_path, monkeypatch):
     write_visa(tmp_path / "VisA")
     monkeypatch.chdir(tmp_path / "VisA" / "candle")
-    config.data.path = "."
-    assert len(load("image_folder", config).samples.ids) == 27
+    settings = replace(settings, path=".")
+    assert len(load("image_folder", settings).samples.ids) == 27
 
 
 @pytest.mark.parametrize(
@@ -225,20 +228,20 @@ def test_an_object_may_be_the_working_folder(config, tmp_path, monkeypatch):
         (
             "Normal/0001.JPG",
             "Normal/0000.JPG",
-            "1cls.csv: lines 2 and 3 are both of 'Data/Images/Normal/0000.JPG': remove one",
+            "1cls.csv: lines 2 and 3 both name 'Data/Images/Normal/0000.JPG': remove one",
         ),
         ("candle/Data/Images/Normal/0000", "pcb1/Data/Images/Normal/0000", "0000.JPG' \\(leads out of the folder\\)"),
         ("Normal/0000.JPG", "Normal/x.JPG", "x.JPG' \\(cannot be read: No such file"),
     ],
 )
-def test_a_split_of_visa_that_does_not_hold_is_refused(config, tmp_path, old, new, message):
+def test_an_invalid_split_of_visa_is_refused(settings, tmp_path, old, new, message):
     write_visa(tmp_path / "VisA")
     table = tmp_path / "VisA" / "split_csv" / "1cls.csv"
     count = -1 if old == "candle," else 1
     table.write_text(table.read_text().replace(old, new, count))
-    config.data.path = str(tmp_path / "VisA" / "candle")
+    settings = replace(settings, path=str(tmp_path / "VisA" / "candle"))
     with pytest.raises(UserError, match=message):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
 @pytest.mark.parametrize(
@@ -250,10 +253,10 @@ def test_a_split_of_visa_that_does_not_hold_is_refused(config, tmp_path, old, ne
         ("realiad_512", "realiad_512/audiojack"),
     ],
 )
-def test_real_iad_is_read_by_the_json_of_its_object(config, tmp_path, capsys, sizes, jsons):
+def test_real_iad_is_read_by_the_json_of_its_object(settings, tmp_path, capsys, sizes, jsons):
     write_real_iad(tmp_path, sizes, jsons, ["audiojack"])
-    config.data.path = str(tmp_path / sizes / "audiojack")
-    dataset = load("image_folder", config)
+    settings = replace(settings, path=str(tmp_path / sizes / "audiojack"))
+    dataset = load("image_folder", settings)
     assert dataset.samples.classes == ("normal", "BX")
     assert counts(dataset) == {("normal", "train"): 25, ("normal", "test"): 9, ("BX", "test"): 1}
     assert dataset.samples.ids.tolist()[0] == "NG/BX/S0001/audiojack_0001_NG_BX_C1_20230922.jpg"
@@ -278,7 +281,7 @@ def change(content, path, value):
     [
         (["meta"], None, "the whole file has no meta that is an object"),
         (["meta", "normal_class"], 3, "meta.normal_class is '3', not the name of a class"),
-        (["meta", "prefix"], "mint/", "meta.prefix is 'mint/', another object than 'audiojack'"),
+        (["meta", "prefix"], "mint/", "meta.prefix is 'mint/', not the object 'audiojack'"),
         (["test"], {}, "the whole file has no test that is a list"),
         (["train", 2], "x.jpg", r"train\[2\] has no anomaly_class that is text"),
         (["test", 4, "image_path"], 7, r"test\[4\] has no image_path that is text"),
@@ -286,35 +289,37 @@ def change(content, path, value):
         (["test", 0, "image_path"], "../../x.jpg", r"'../../x.jpg' \(leads out of the folder\)"),
     ],
 )
-def test_a_split_of_real_iad_that_does_not_hold_is_refused(config, tmp_path, path, value, message):
+def test_an_invalid_split_of_real_iad_is_refused(settings, tmp_path, path, value, message):
     write_real_iad(tmp_path, objects=["audiojack"])
     file = tmp_path / "realiad_jsons" / "realiad_jsons" / "audiojack.json"
     content = json.loads(file.read_text())
     change(content, path, value)
     file.write_text(json.dumps(content))
-    config.data.path = str(tmp_path / "realiad_1024" / "audiojack")
+    settings = replace(settings, path=str(tmp_path / "realiad_1024" / "audiojack"))
     with pytest.raises(UserError, match=message):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\x80"])
-def test_a_file_that_is_no_json_is_named(config, tmp_path, text):
+def test_a_file_that_is_not_json_is_named(settings, tmp_path, text):
     write_real_iad(tmp_path, objects=["audiojack"])
     (tmp_path / "realiad_jsons" / "realiad_jsons" / "audiojack.json").write_text(text, encoding="latin-1")
-    config.data.path = str(tmp_path / "realiad_1024" / "audiojack")
+    settings = replace(settings, path=str(tmp_path / "realiad_1024" / "audiojack"))
     with pytest.raises(UserError, match="audiojack.json is not a split of Real-IAD"):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
-def test_pictures_of_real_iad_without_its_json_say_what_is_missing(config, tmp_path):
+def test_pictures_of_real_iad_without_its_json_say_what_is_missing(settings, tmp_path):
     write_real_iad(tmp_path, objects=["audiojack"])
     (tmp_path / "realiad_jsons" / "realiad_jsons" / "audiojack.json").unlink()
-    config.data.path = str(tmp_path / "realiad_1024" / "audiojack")
-    with pytest.raises(UserError, match="but OK and NG, as Real-IAD has them: put audiojack.json beside it, or"):
-        load("image_folder", config)
+    settings = replace(settings, path=str(tmp_path / "realiad_1024" / "audiojack"))
+    with pytest.raises(
+        UserError, match="has OK and NG, as in Real-IAD, but no normal: put audiojack.json beside the folder, or"
+    ):
+        load("image_folder", settings)
 
 
-def test_the_root_of_a_set_names_its_objects(config, tmp_path):
+def test_the_root_of_a_set_names_its_objects(settings, tmp_path):
     write_mvtec(tmp_path / "mvtec" / "bottle", {"train/good": 1})
     write_mvtec(tmp_path / "mvtec" / "cable", {"train/good": 1})
     write_visa(tmp_path / "visa")
@@ -325,35 +330,35 @@ def test_the_root_of_a_set_names_its_objects(config, tmp_path):
         ("iad", "realiad_1024/audiojack, realiad_1024/mint", "iad/realiad_1024/audiojack"),
         ("iad/realiad_1024", "audiojack, mint", "iad/realiad_1024/audiojack"),
     ):
-        config.data.path = str(tmp_path / root)
+        settings = replace(settings, path=str(tmp_path / root))
         with pytest.raises(UserError, match=f"holds {objects}: name one of them, such as .*data.path=.*/{example}$"):
-            load("image_folder", config)
+            load("image_folder", settings)
 
 
-def test_a_part_of_an_object_names_the_object(config, tmp_path):
+def test_a_part_of_an_object_names_the_object(settings, tmp_path):
     write_mvtec(tmp_path / "bottle", BOTTLE)
     for part in ("test", "test/good", "train/good", "test/broken"):
-        config.data.path = str(tmp_path / "bottle" / part)
-        with pytest.raises(UserError, match="is a part of .*/bottle, in the layout of MVTec AD: name that folder"):
-            load("image_folder", config)
+        settings = replace(settings, path=str(tmp_path / "bottle" / part))
+        with pytest.raises(UserError, match="is part of .*/bottle, in the layout of MVTec AD: name that folder"):
+            load("image_folder", settings)
 
 
-def test_links_that_were_put_at_the_top_of_an_object_are_followed_and_others_named(config, tmp_path):
+def test_links_at_the_top_of_an_object_are_followed_and_others_are_named(settings, tmp_path):
     write_mvtec(tmp_path / "bottle", BOTTLE)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "bottle" / "train").rename(tmp_path / "elsewhere" / "train")
     (tmp_path / "bottle" / "train").symlink_to(tmp_path / "elsewhere" / "train")
-    config.data.path = str(tmp_path / "bottle")
-    assert counts(load("image_folder", config))["normal", "train"] == 22
+    settings = replace(settings, path=str(tmp_path / "bottle"))
+    assert counts(load("image_folder", settings))["normal", "train"] == 22
     (tmp_path / "bottle" / "test" / "broken").rename(tmp_path / "elsewhere" / "broken")
     (tmp_path / "bottle" / "test" / "broken").symlink_to(tmp_path / "elsewhere" / "broken")
     with pytest.raises(UserError, match=r"1 of 29 .*'test/broken' \(a link that leads out of the folder\)"):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
-def test_an_object_of_visa_may_be_a_link(config, tmp_path):
+def test_an_object_of_visa_may_be_a_link(settings, tmp_path):
     write_visa(tmp_path / "VisA", objects=["candle"])
     (tmp_path / "VisA" / "candle").rename(tmp_path / "elsewhere")
     (tmp_path / "VisA" / "candle").symlink_to(tmp_path / "elsewhere")
-    config.data.path = str(tmp_path / "VisA" / "candle")
-    assert len(load("image_folder", config).samples.ids) == 27
+    settings = replace(settings, path=str(tmp_path / "VisA" / "candle"))
+    assert len(load("image_folder", settings).samples.ids) == 27

@@ -47,11 +47,11 @@ def test_windows_cover_every_pixel():
     assert covered.all()
 
 
-def test_a_short_axis_gets_one_window_with_the_axis_in_its_middle():
+def test_a_short_axis_gets_one_centred_window():
     assert patches.window_starts(100, 224, 112) == [-62]
 
 
-def test_patches_are_cut_row_by_row_and_filled_with_air_outside_the_box():
+def test_patches_are_cut_line_by_line_and_filled_with_air_outside_the_box():
     image, box = parcel(), (10, 20, 40, 70)
     origins = patches.patch_origins(box, 32, 16)
     rows, columns = patches.window_starts(30, 32, 16), patches.window_starts(50, 32, 16)

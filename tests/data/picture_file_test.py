@@ -85,7 +85,7 @@ def test_transparent_pixels_lie_over_white(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.webp"])
-def test_alpha_that_is_0_everywhere_is_none(tmp_path, name):
+def test_alpha_of_zeros_is_ignored(tmp_path, name):
     rgba = Image.fromarray(np.dstack([RGB, np.zeros(RGB.shape[:2], np.uint8)]))
     settings = {"lossless": True, "exact": True} if name == "a.webp" else {}
     if name == "a.bmp":
@@ -111,7 +111,7 @@ def test_alpha_of_a_bmp_counts_where_it_is_used(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "a.bmp"), [[[10, 20, 30], [255, 255, 255]]])
 
 
-def test_a_picture_of_nothing_but_transparent_colours_has_none(tmp_path):
+def test_a_palette_of_nothing_but_transparent_colours_is_opaque(tmp_path):
     grey = Image.fromarray(np.array([[0, 200]], np.uint8))
     grey.putalpha(0)
     np.testing.assert_array_equal(read(save(tmp_path, grey, "la.png"))[0, :, 0], [0, 200])
@@ -214,7 +214,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_cannot_be_read_is_refused_with_the_reason(tmp_path, kind):
+def test_unreadable_pictures_are_refused_with_the_reason(tmp_path, kind):
     content, reason = BAD[kind]
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(BadPictureError, match=reason):
@@ -230,7 +230,7 @@ def test_pixels_of_unknown_scale_are_refused(tmp_path):
         read_encoded(save(tmp_path, integers, "b.tif"), MAX_PIXELS)
 
 
-def test_what_is_not_there_or_no_file_is_refused(tmp_path):
+def test_missing_and_irregular_files_are_refused(tmp_path):
     with pytest.raises(BadPictureError, match="cannot be read: No such file"):
         read_encoded(tmp_path / "a.png", MAX_PIXELS)
     (tmp_path / "folder.png").mkdir()
@@ -268,7 +268,7 @@ def ftyp(major, *compatible):
         ("a.raf", b"FUJIFILMCCD-RAW 0201", r"raw photograph \(RAF\)"),
     ],
 )
-def test_photographs_of_no_supported_kind_are_named(tmp_path, name, content, kind):
+def test_unsupported_kinds_of_photograph_are_named(tmp_path, name, content, kind):
     (tmp_path / name).write_bytes(content)
     assert (tmp_path / name).suffix.lower() in SUFFIXES
     with pytest.raises(BadPictureError, match=f"^{kind}, which is not supported$"):
@@ -276,12 +276,12 @@ def test_photographs_of_no_supported_kind_are_named(tmp_path, name, content, kin
 
 
 @pytest.mark.parametrize("name", ["a.heic", "a.nef"])
-def test_a_jpeg_under_such_a_name_is_read(tmp_path, name):
+def test_a_jpeg_named_as_a_raw_photograph_is_read(tmp_path, name):
     (tmp_path / name).write_bytes(encoded("JPEG"))
     assert read_encoded(tmp_path / name, MAX_PIXELS) == encoded("JPEG")
 
 
-def test_a_film_is_no_picture(tmp_path):
+def test_a_film_is_not_a_picture(tmp_path):
     (tmp_path / "a.heic").write_bytes(ftyp(b"isom", b"mp41"))
     with pytest.raises(BadPictureError, match="not a picture"):
         read_picture(tmp_path / "a.heic", MAX_PIXELS)
@@ -295,7 +295,7 @@ NOISY = {
 
 
 @pytest.mark.parametrize("kind", NOISY)
-def test_decoders_say_nothing_in_whatever_thread(tmp_path, capfd, kind):
+def test_decoders_are_silent_in_every_thread(tmp_path, capfd, kind):
     (tmp_path / "a.tif").write_bytes(NOISY[kind])
 
     def read_all(_):
@@ -312,7 +312,7 @@ def test_decoders_say_nothing_in_whatever_thread(tmp_path, capfd, kind):
 
 
 @pytest.mark.parametrize("kind", NOISY)
-def test_without_silence_they_speak(tmp_path, capfd, kind):
+def test_decoders_speak_unless_they_are_silenced(tmp_path, capfd, kind):
     """That the test above cannot pass by accident, and that everything is as it was behind it."""
     (tmp_path / "a.tif").write_bytes(NOISY[kind])
     with decoders_silenced(), decoders_silenced():
@@ -374,7 +374,7 @@ def mutate(content, rng):
     return content[: rng.integers(1, len(content)) if rng.random() < 0.1 else None].tobytes()
 
 
-def test_damage_of_any_kind_is_a_bad_picture_or_none(tmp_path, capfd):
+def test_damage_of_any_kind_is_a_bad_picture_or_harmless(tmp_path, capfd):
     rng = np.random.default_rng(0)
     files, refused = list(seeds()), 0
     for content in files:

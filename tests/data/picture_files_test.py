@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from brittle_jax.errors import UserError
 from tests.data.folders import save
 
 
-def test_a_picture_is_the_same_array_in_every_class_and_split(config, folder):
+def test_a_picture_is_the_same_array_in_every_class_and_split(settings, folder):
     for place in ("normal/twin.png", "scratch/twin.png", "dent/deep/twin.png"):
         save(folder / place, 99)
         (folder / place).write_bytes((folder / "normal/twin.png").read_bytes())
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     twins = [index for index, sample in enumerate(dataset.samples.ids) if sample.endswith("twin.png")]
     first, *others = (dataset.images.read(index) for index in twins)
     assert len(others) == 2
@@ -26,14 +27,14 @@ def test_a_picture_is_the_same_array_in_every_class_and_split(config, folder):
     assert len(np.unique(dataset.samples.digests[twins])) == 1
 
 
-def test_changed_files_are_read_again_and_unchanged_ones_are_not(config, folder, capsys):
-    before = load("image_folder", config)
+def test_changed_files_are_read_again_and_unchanged_ones_are_not(settings, folder, capsys):
+    before = load("image_folder", settings)
     assert "preparing" in capsys.readouterr().out
-    load("image_folder", config)
+    load("image_folder", settings)
     assert "preparing" not in capsys.readouterr().out
     save(folder / "normal" / "0.png", 230)
     os.utime(folder / "normal" / "0.png", ns=(0, 0))
-    after = load("image_folder", config)
+    after = load("image_folder", settings)
     index = after.samples.ids.tolist().index("normal/0.png")
     assert np.abs(after.images.read(index).astype(int) - before.images.read(index)).mean() > 200
     assert before.identity() != after.identity()
@@ -58,85 +59,86 @@ SPOILED = {
 }
 
 
-def test_bad_pictures_end_the_run_with_all_of_them_named(config, folder):
+def test_bad_pictures_are_an_error_that_names_them_all(settings, folder):
     spoil(folder)
     with pytest.raises(UserError) as error:
-        load("image_folder", config)
+        load("image_folder", settings)
     assert "6 of 15 samples cannot be used" in str(error.value)
-    assert "--config.data.on_bad_image=skip" in str(error.value)
+    assert "data.on_bad_image=skip" in str(error.value)
     for sample, reason in SPOILED.items():
         assert f"'{sample}' ({reason})" in str(error.value)
 
 
-def test_bad_pictures_can_be_left_out(config, folder, capsys):
+def test_bad_pictures_can_be_left_out(settings, folder, capsys):
     spoil(folder)
-    config.data.on_bad_image = "skip"
-    dataset = load("image_folder", config)
+    settings = replace(settings, on_bad_image="skip")
+    dataset = load("image_folder", settings)
     assert dict(dataset.skipped) == SPOILED
     assert len(dataset.samples.ids) == 9
     assert "6 of 15 samples cannot be used" in capsys.readouterr().err
-    config.data.on_bad_image = "fail"
+    settings = replace(settings, on_bad_image="fail")
     with pytest.raises(UserError, match="6 of 15"):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
-def test_mended_files_are_looked_at_again(config, folder):
+def test_repaired_files_are_checked_again(settings, folder):
     outside = folder.parent / "outside.png"
     save(outside)
     os.symlink(outside, folder / "normal" / "link.png")
     with pytest.raises(UserError, match="leads out of the folder"):
-        load("image_folder", config)
+        load("image_folder", settings)
     (folder / "normal" / "link.png").unlink()
     shutil.copy2(outside, folder / "normal" / "link.png")  # of the same size and time
-    assert len(load("image_folder", config).samples.ids) == 10
+    assert len(load("image_folder", settings).samples.ids) == 10
 
 
-def test_swapped_files_of_one_size_and_time_are_read_again(config, folder):
+def test_swapped_files_of_equal_size_and_time_are_read_again(settings, folder):
     one, other = folder / "normal" / "a.bmp", folder / "normal" / "b.bmp"
     for file, value in ((one, 10), (other, 200)):
         save(file, value)
         os.utime(file, ns=(0, 0))
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     before = dataset.images.read(dataset.samples.ids.tolist().index("normal/a.bmp")).mean()
     os.rename(one, folder / "x.tmp")
     os.rename(other, one)
     os.rename(folder / "x.tmp", other)
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     assert dataset.images.read(dataset.samples.ids.tolist().index("normal/a.bmp")).mean() > before + 100
 
 
-def test_two_runs_at_once_prepare_once_and_both_see_what_is_bad(config, folder):
+def test_two_runs_at_once_prepare_once_and_both_see_what_is_bad(settings, folder):
     (folder / "normal" / "bad.png").write_bytes(b"")
     code = (
-        "import sys; from brittle_jax.recipes import image_folder_row\n"
+        "import sys\n"
         "from brittle_jax.data.datasets.loading import load\n"
-        "config = image_folder_row('smoke'); config.data.dir, config.data.path = sys.argv[1:]\n"
-        "config.data.on_bad_image = 'skip'; print(load('image_folder', config).skipped)"
+        "from tests.data.settings import make_settings\n"
+        "settings = make_settings(sys.argv[1], path=sys.argv[2], on_bad_image='skip')\n"
+        "print(load('image_folder', settings).skipped)"
     )
-    command = [sys.executable, "-c", code, config.data.dir, config.data.path]
+    command = [sys.executable, "-c", code, settings.dir, settings.path]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     printed = [run.communicate()[0] for run in runs]
     assert all("(('normal/bad.png', 'empty file'),)" in text for text in printed)
     assert sum("preparing" in text for text in printed) == 1
 
 
-def test_at_most_twenty_are_named(config, folder):
+def test_at_most_twenty_are_named(settings, folder):
     for number in range(30):
         (folder / "normal" / f"bad{number:02d}.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"30 of 39 .*'normal/bad19.png' \(empty file\), and 10 more;") as error:
-        load("image_folder", config)
+        load("image_folder", settings)
     assert "bad20" not in str(error.value)
 
 
-def test_where_no_picture_can_be_read_all_are_named(config, folder):
+def test_a_folder_without_a_readable_picture_is_refused_even_if_bad_ones_may_be_skipped(settings, folder):
     for file in [file for file in folder.rglob("*") if file.is_file()]:
         file.write_bytes(b"")
-    config.data.on_bad_image = "skip"
+    settings = replace(settings, on_bad_image="skip")
     with pytest.raises(UserError, match="9 of 9 samples cannot be used"):
-        load("image_folder", config)
+        load("image_folder", settings)
 
 
-def test_larger_pictures_than_the_limit_are_refused(config):
-    config.data.max_image_pixels = 599
+def test_pictures_beyond_the_size_limit_are_refused(settings):
+    settings = replace(settings, max_image_pixels=599)
     with pytest.raises(UserError, match="9 of 9 .*30 x 20 pixels, more than data.max_image_pixels"):
-        load("image_folder", config)
+        load("image_folder", settings)

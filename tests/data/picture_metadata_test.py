@@ -55,7 +55,7 @@ CHUNKS = {
 
 
 @pytest.mark.parametrize("kind", CHUNKS)
-def test_what_png_holds_beside_its_pixels_is_not_read_or_stored(tmp_path, kind):
+def test_what_png_holds_besides_its_pixels_is_neither_read_nor_stored(tmp_path, kind):
     for content in (png(UPRIGHT, 2, before=CHUNKS[kind]), png(UPRIGHT, 2, after=CHUNKS[kind])):
         (tmp_path / "a.png").write_bytes(content)
         assert read_encoded(tmp_path / "a.png", MAX_PIXELS) == PLAIN
@@ -69,11 +69,11 @@ def test_the_chunks_that_carry_pixels_stay():
 
 
 @pytest.mark.parametrize("length", [*range(60), len(PLAIN) - 13, len(PLAIN) - 1])
-def test_chunks_that_do_not_join_come_back_as_they_are(length):
+def test_chunks_that_do_not_join_come_back_unchanged(length):
     assert without_metadata(PLAIN[:length]) == PLAIN[:length]
 
 
-def test_the_damage_of_pixels_stays_damage(tmp_path):
+def test_damaged_pixels_are_still_damage(tmp_path):
     for content in (PLAIN[:-30], PLAIN.replace(b"IHDR", b"IHDr"), png(UPRIGHT, 2, before=CHUNKS["large text"])[:-30]):
         with pytest.raises(BadPictureError, match="damaged|not a picture"):
             read(tmp_path, content)
@@ -93,7 +93,7 @@ def hexadecimal(exif):
         pytest.param(png_chunk(b"eXIf", EXIF_6) + CHUNKS["large XMP"], id="EXIF beside what cannot be read"),
     ],
 )
-def test_the_orientation_of_png_is_heeded_wherever_it_is(tmp_path, chunks):
+def test_the_orientation_of_png_is_applied_wherever_it_is_stored(tmp_path, chunks):
     np.testing.assert_array_equal(read(tmp_path, png(UPRIGHT, 2, before=chunks)), TURNED)
     np.testing.assert_array_equal(read(tmp_path, png(UPRIGHT, 2, after=chunks)), TURNED)
 
@@ -128,12 +128,12 @@ def test_broken_exif_counts_as_upright(tmp_path, kind, exif):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_sound_exif_is_heeded_by_every_format(tmp_path, kind):
+def test_sound_exif_is_applied_in_every_format(tmp_path, kind):
     np.testing.assert_allclose(read(tmp_path, with_exif(kind, EXIF_6)).astype(int), TURNED, atol=4)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_the_metadata_of_tiff_refuses_no_pixels(tmp_path, compressed):
+def test_broken_metadata_of_tiff_does_not_spoil_its_pixels(tmp_path, compressed):
     np.testing.assert_array_equal(read(tmp_path, tiff(UPRIGHT, compressed=compressed, tags={274: 6})), TURNED)
     nowhere, text, blob = (4, struct.pack("<I", 10**9)), (2, b'tiff:Orientation="6\xff\0'), (7, LARGE)
     broken = ({34665: nowhere}, {34853: nowhere}, {274: 99}, {274: (2, b"6\0")}, {700: text})
@@ -159,7 +159,7 @@ def segment(marker, content):
         pytest.param(segment(0xFE, LARGE[:65_000]) * 40, id="large comments"),
     ],
 )
-def test_the_metadata_of_jpeg_refuses_no_pixels(tmp_path, segments):
+def test_broken_metadata_of_jpeg_does_not_spoil_its_pixels(tmp_path, segments):
     content = saved("JPEG", quality=100)
     picture = read(tmp_path, content[:2] + segments + content[2:])
     np.testing.assert_array_equal(picture, decode(content))
@@ -174,5 +174,5 @@ def test_sound_segments_of_jpeg_stay():
 
 
 @pytest.mark.parametrize("kind", ["xmp", "icc_profile"])
-def test_large_metadata_of_webp_refuses_no_pixels(tmp_path, kind):
+def test_large_metadata_of_webp_does_not_spoil_its_pixels(tmp_path, kind):
     np.testing.assert_array_equal(read(tmp_path, saved("WEBP", lossless=True, **{kind: LARGE})), UPRIGHT)

@@ -37,13 +37,13 @@ def rounded(values, low, high):
 
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("compressed", [False, True])
-def test_white_is_zero_is_heeded_at_16_bits(tmp_path, order, compressed):
+def test_white_is_zero_is_applied_at_16_bits(tmp_path, order, compressed):
     picture, pixels = read(tmp_path, tiff(DEEP, order, compressed, tags=WHITE_IS_ZERO))
     np.testing.assert_array_equal(pixels, 255 - rounded(DEEP[..., 0], 0, 65535))
     assert facts(picture) == (16, DEEP.min(), DEEP.max(), (65535, 0))
 
 
-def test_white_is_zero_is_heeded_at_every_depth_and_kind(tmp_path):
+def test_white_is_zero_is_applied_at_every_depth_and_kind(tmp_path):
     expected = 255 - rounded(RAMP[..., 0], 0, 4095)
     for content in (
         tiff(RAMP, bits=12, tags=WHITE_IS_ZERO),
@@ -72,7 +72,7 @@ def test_a_tiff_of_12_bits_has_all_greys(tmp_path, compressed):
 @pytest.mark.parametrize(
     ("max_sample", "bits"), [(4095, 12), (16383, 14), (65535, 16), (4000, 16), (255, 16), (511, 16), (None, 16)]
 )
-def test_max_sample_value_declares_a_depth_where_it_can(tmp_path, max_sample, bits):
+def test_max_sample_value_declares_a_depth_if_it_can(tmp_path, max_sample, bits):
     # Neither a statistic, nor a depth of 8 bits, nor one that the samples exceed (511) does.
     picture, pixels = read(tmp_path, tiff(RAMP, tags={281: max_sample} if max_sample else {}))
     np.testing.assert_array_equal(pixels, rounded(RAMP[..., 0], 0, 2**bits - 1))
@@ -94,7 +94,7 @@ def test_max_sample_value_declares_a_depth_where_it_can(tmp_path, max_sample, bi
         pytest.param(b"P2 256 3 4095\n" + b" ".join(b"%d" % value for value in RAMP.ravel()), id="PGM as text"),
     ],
 )
-def test_the_intensity_range_is_that_of_every_file(tmp_path, content):
+def test_the_intensity_range_applies_to_every_file(tmp_path, content):
     picture, pixels = read(tmp_path, content, (1000, 3000))
     np.testing.assert_array_equal(pixels, rounded(RAMP[..., 0], 1000, 3000))
     assert facts(picture)[1:] == (0, 4095, (1000, 3000))
@@ -148,7 +148,7 @@ def test_a_portable_float_map_needs_a_range(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, content, (0, 1))[1], [[128, 255]])
 
 
-def test_integers_of_32_bits_are_taken_for_16_where_they_fit(tmp_path):
+def test_32_bit_integers_count_as_16_bit_if_they_fit(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, tiff(DEEP.astype(np.uint32)))[1], rounded(DEEP[..., 0], 0, 65535))
     large = DEEP.astype(np.uint32) << 16
     with pytest.raises(BadPictureError, match="more than 16 bits: set data.intensity_range"):
@@ -235,11 +235,11 @@ def test_the_transparent_colour_of_16_bits_is_white(tmp_path):
         pytest.param(tiff(np.concatenate([COLOURS, 0 * DEEP], axis=-1), tags={338: 2}), id="TIFF"),
     ],
 )
-def test_alpha_of_16_bits_that_is_0_everywhere_is_none(tmp_path, content):
+def test_16_bit_alpha_of_zeros_is_ignored(tmp_path, content):
     np.testing.assert_array_equal(read(tmp_path, content)[1], rounded(COLOURS, 0, 65535))
 
 
-def test_a_transparent_grey_of_16_bits_that_is_everywhere_is_none(tmp_path):
+def test_a_16_bit_transparent_grey_that_is_everywhere_is_ignored(tmp_path):
     grey = np.full((2, 3, 1), 25_700, np.uint16)
     content = png(grey, 0, before=png_chunk(b"tRNS", struct.pack(">H", 25_700)))
     np.testing.assert_array_equal(read(tmp_path, content)[1], np.full((2, 3), 100))

@@ -1,4 +1,4 @@
-"""Pictures as they are kept: in one file, with what their files held, and safe from damage."""
+"""Prepared pictures: in one file, with what is known about their originals, and checked for damage."""
 
 import contextlib
 import os
@@ -6,30 +6,28 @@ import pathlib
 import resource
 import tempfile
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from brittle_jax.config import parse_range, validate
 from brittle_jax.data.datasets.image_folder import list_pictures
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.data.datasets.picture_files import PictureFiles, picture_files_config
 from brittle_jax.data.pipeline import evaluation_reader
 from brittle_jax.errors import UserError
-from brittle_jax.recipes import image_folder_row
+from tests.data.settings import make_settings
 
 SEED = 7
 _NOBODY = 65534
 
 
 @pytest.fixture
-def config(tmp_path, save):
+def settings(tmp_path, save):
     for number in range(4):
         save(f"normal/{number}.png", np.full((20, 30, 3), 40 * number, np.uint8))
-    config = image_folder_row("smoke")
-    config.data.dir, config.data.path = str(tmp_path / "data"), str(tmp_path / "own")
-    return config
+    return make_settings(tmp_path / "data", path=str(tmp_path / "own"))
 
 
 @pytest.fixture
@@ -48,50 +46,50 @@ def stored(tmp_path):
     return [file for file in (tmp_path / "data").rglob("*.array_record*")]
 
 
-def test_however_large_the_pictures_they_are_in_one_file(config, tmp_path, save):
-    for number in range(6):  # of ten megapixels each, flat, so that they are quickly made
+def test_pictures_of_any_size_are_stored_in_one_file(settings, tmp_path, save):
+    for number in range(3):  # of ten megapixels each, flat, so that they are quickly made
         Image.new("P", (3000, 3400), number).save(tmp_path / "own" / "normal" / f"large{number}.png", compress_level=1)
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     assert len(stored(tmp_path)) == 1
-    assert dataset.samples.ids.tolist() == sorted(dataset.samples.ids) and len(dataset.samples.ids) == 10
-    assert [dataset.read_view(sample, 0).shape[0] for sample in range(10)] == [20] * 4 + [3400] * 6
+    assert dataset.samples.ids.tolist() == sorted(dataset.samples.ids) and len(dataset.samples.ids) == 7
+    assert [dataset.read_view(sample, 0).shape[0] for sample in range(7)] == [20] * 4 + [3400] * 3
     assert [dataset.read_view(sample, 0)[0, 0, 0] for sample in range(4)] == [0, 40, 80, 120]
 
 
-def test_more_pictures_than_are_read_together_keep_their_order(config, save):
+def test_more_pictures_than_are_read_together_keep_their_order(settings, save):
     for number in range(1100):
         save(f"many/{number:04d}.png", np.full((9, 9, 3), number % 256, np.uint8))
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     many = [index for index, sample in enumerate(dataset.samples.ids) if sample.startswith("many")]
     assert [int(dataset.read_view(index, 0)[0, 0, 0]) for index in many] == [number % 256 for number in range(1100)]
 
 
-def test_depth_and_range_are_recorded_for_the_run(config, save):
-    assert load("image_folder", config).intensity == {"bits": {"8": 4}, "lowest": 0, "highest": 120, "range": None}
+def test_depth_and_range_are_recorded_for_the_run(settings, save):
+    assert load("image_folder", settings).intensity == {"bits": {"8": 4}, "lowest": 0, "highest": 120, "range": None}
     save("normal/deep.png", np.array([[100, 50_000]], np.uint16).repeat(9, axis=0).repeat(9, axis=1))
-    intensity = load("image_folder", config).intensity
+    intensity = load("image_folder", settings).intensity
     assert intensity == {"bits": {"8": 4, "16": 1}, "lowest": 0, "highest": 50_000, "range": None}
 
 
-def test_the_range_does_not_change_which_images_these_are(config):
-    dataset = load("image_folder", config)
+def test_the_intensity_range_does_not_change_the_identity(settings):
+    dataset = load("image_folder", settings)
     assert "intensity" not in str(dataset.identity())
 
 
 RAMP = np.tile(np.linspace(0, 4095, 256).astype(np.uint16), (9, 1))
 
 
-def test_12_bits_in_16_are_warned_of_and_scaled_as_is_asked(config, save, capsys):
+def test_12_bits_in_16_cause_a_warning_and_are_scaled_on_request(settings, save, capsys):
     for number in range(3):
         save(f"normal/deep{number}.png", RAMP // (number + 1))
-    dataset = load("image_folder", config)
+    dataset = load("image_folder", settings)
     (warning,) = [line for line in capsys.readouterr().err.splitlines() if "come out nearly all alike" in line]
-    assert "16 bits have values from 0 to 4095 of 65535 alone" in warning
-    assert warning.endswith("set --config.data.intensity_range=0,4095")
+    assert "16-bit pictures only have values from 0 to 4095 of 65535, so" in warning
+    assert warning.endswith("set data.intensity_range=0,4095")
     deep = dataset.samples.ids.tolist().index("normal/deep0.png")
     assert dataset.read_view(deep, 0).max() == 16
-    config.data.intensity_range = "0,4095"
-    dataset = load("image_folder", config)
+    settings = replace(settings, intensity_range=(0.0, 4095.0))
+    dataset = load("image_folder", settings)
     assert "bits" not in capsys.readouterr().err.replace("12_bits", "")
     assert [dataset.read_view(deep + number, 0).max() for number in range(3)] == [255, 127, 85]  # one scale for all
     np.testing.assert_array_equal(dataset.read_view(deep, 0)[0, :, 0], np.arange(256))
@@ -99,44 +97,32 @@ def test_12_bits_in_16_are_warned_of_and_scaled_as_is_asked(config, save, capsys
     assert [dataset.read_view(sample, 0)[0, 0, 0] for sample in range(4)] == [0, 40, 80, 120]  # 8 bits stay
 
 
-def test_values_in_the_middle_of_their_range_are_warned_of_by_them(config, save, capsys):
+def test_values_in_the_middle_of_their_range_suggest_a_range(settings, save, capsys):
     for number in range(4):
         save(f"normal/{number}.png", 30_000 + RAMP)
-    load("image_folder", config)
-    assert "set --config.data.intensity_range=30000,34095" in capsys.readouterr().err
+    load("image_folder", settings)
+    assert "set data.intensity_range=30000,34095" in capsys.readouterr().err
 
 
-def test_a_range_that_cuts_values_is_warned_of(config, save, capsys):
+def test_a_range_that_clips_values_causes_a_warning(settings, save, capsys):
     save("normal/deep.png", RAMP)
-    config.data.intensity_range = "0,255"
-    load("image_folder", config)
-    assert "values from 0 to 4095 are cut to 0,255" in capsys.readouterr().err
+    settings = replace(settings, intensity_range=(0.0, 255.0))
+    load("image_folder", settings)
+    assert "values from 0 to 4095 are clipped to data.intensity_range=0,255" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["4095", "0,1,2", "a,b", "5,5", "9,0", "0,inf", "nan,1"])
-def test_a_range_that_is_none_is_refused(config, text):
-    config.data.intensity_range = text
-    with pytest.raises(UserError, match=f"data.intensity_range='{text}': give two numbers"):
-        validate(config)
-
-
-def test_ranges_are_two_numbers():
-    assert parse_range(" ") is None
-    assert parse_range("-1000, 3000.5") == (-1000, 3000.5)
-
-
-def test_tiny_pictures_are_warned_of(config, save, capsys):
+def test_tiny_pictures_cause_a_warning(settings, save, capsys):
     save("normal/tiny.png", np.zeros((1, 2, 3), np.uint8))
-    load("image_folder", config)
+    load("image_folder", settings)
     assert "1 sample of less than 8 x 8 pixels, such as normal/tiny.png (2 x 1)" in capsys.readouterr().err
 
 
 @pytest.fixture
-def noise(config, save):
-    """Settings of a folder whose pictures cannot be compressed: hardly a byte of what is kept means nothing."""
+def noise(settings, save):
+    """Settings of a folder of incompressible pictures, so that nearly every stored byte matters."""
     for number in range(4):
         save(f"normal/{number}.png", np.random.default_rng(number).integers(0, 256, (100, 100, 3), np.uint8))
-    return config
+    return settings
 
 
 def test_a_flipped_bit_is_named_or_changes_nothing(noise, tmp_path):
@@ -161,7 +147,7 @@ def test_a_flipped_bit_is_named_or_changes_nothing(noise, tmp_path):
     assert noticed > 10
 
 
-def test_damage_that_comes_after_loading_is_named_too(noise, tmp_path):
+def test_damage_after_loading_is_named_too(noise, tmp_path):
     dataset = load("image_folder", noise)
     (file,) = stored(tmp_path)
     content = file.read_bytes()
@@ -174,8 +160,8 @@ def test_damage_that_comes_after_loading_is_named_too(noise, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "label.labels.txt", "manifest.json"])
-def test_a_flipped_bit_beside_the_pictures_is_named(config, tmp_path, name):
-    load("image_folder", config)
+def test_a_flipped_bit_beside_the_pictures_is_named(settings, tmp_path, name):
+    load("image_folder", settings)
     (file,) = [each for each in (tmp_path / "data").rglob(f"*{name}")]
     sound = file.read_bytes()
     rng = np.random.default_rng(SEED)
@@ -186,12 +172,12 @@ def test_a_flipped_bit_beside_the_pictures_is_named(config, tmp_path, name):
         with pytest.raises(
             UserError, match="picture_files in .* is damaged: delete .*, and the next run makes it again"
         ):
-            load("image_folder", config)
+            load("image_folder", settings)
     file.write_bytes(sound)
-    load("image_folder", config)
+    load("image_folder", settings)
 
 
-def test_what_was_written_is_not_kept_in_memory(save, tmp_path):
+def test_written_pictures_are_not_kept_in_memory(save, tmp_path):
     size = (100, 100, 3)
     for number in range(300):
         save(f"normal/{number}.png", np.random.default_rng(number).integers(0, 256, size, np.uint8))
@@ -204,29 +190,28 @@ def test_what_was_written_is_not_kept_in_memory(save, tmp_path):
     finally:
         tracemalloc.stop()
     assert builder.info.splits["all"].num_examples == 300
-    assert peak < 150 * np.prod(size)  # half of the pictures, which cannot be compressed
+    assert peak < 150 * np.prod(size)  # half of the pictures, which are incompressible
 
 
-def test_what_may_not_be_read_is_not_called_damaged():
+def test_unreadable_files_are_not_called_damaged():
     with tempfile.TemporaryDirectory() as root:  # unlike pytest's own, one that others may enter
         os.chmod(root, 0o755)
-        config = image_folder_row("smoke")
-        config.data.path, config.data.dir = "", root
-        load("image_folder", config)  # what stands in for pictures of one's own
+        settings = make_settings(root)
+        load("image_folder", settings)  # the stand-in for your own images
         (file, *_) = pathlib.Path(root).rglob("*.array_record*")
         file.chmod(0)
         user = os.geteuid()
         try:
             if user == 0:  # who may read everything
                 os.seteuid(_NOBODY)
-            with pytest.raises(UserError, match="stand_in in .* cannot be read: give yourself the right to read it"):
-                load("image_folder", config)
+            with pytest.raises(UserError, match="stand_in in .* cannot be read: give yourself permission to read it"):
+                load("image_folder", settings)
         finally:
             os.seteuid(user)
 
 
-def test_where_no_more_files_can_be_opened_the_limit_is_named(cifar10_config):
-    load("cifar10", cifar10_config)
+def test_too_many_open_files_name_the_limit(made_up):
+    load("cifar10", made_up)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as opened:
         opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
@@ -234,5 +219,5 @@ def test_where_no_more_files_can_be_opened_the_limit_is_named(cifar10_config):
         with contextlib.suppress(OSError):
             while True:
                 opened.enter_context(open(os.devnull, "rb"))
-        with pytest.raises(UserError, match="stand_in in .* cannot be read: raise the limit of open files, such as"):
-            load("cifar10", cifar10_config)
+        with pytest.raises(UserError, match="stand_in in .* cannot be read: raise the limit of open files"):
+            load("cifar10", made_up)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from brittle_jax.data.catalogue import CATALOGUE
-from brittle_jax.data.datasets.loading import load
 from brittle_jax.data.one_class import configurations
 from brittle_jax.data.splits import (
     Lesson,
@@ -59,8 +58,20 @@ def test_a_share_of_each_class_calibrates():
     assert count(assigned, labels == 1) == {"train": 12, "calibration": 4, "test": 4}
 
 
-def test_parcels_are_split_by_parcel_and_all_threats_test(xray_config):
-    dataset = load("xray", xray_config)
+def test_parcels_are_split_by_parcel_and_all_threats_test():
+    parcels = np.arange(26)
+    dataset = make_dataset(
+        np.zeros((26 * 4, 1, 1, 3)),  # two patches of both views of each parcel
+        name="xray",
+        classes=("soc", "threat"),
+        ids=parcels.astype(str),
+        labels=parcels // 20,
+        groups=parcels.astype(str),
+        digests=parcels.astype(str)[:, None],
+        views=("top", "side"),
+        sample_of_image=parcels.repeat(4),
+        view_of_image=np.tile([0, 0, 1, 1], 26),
+    )
     (soc,) = configurations(dataset, "all", SPLITTING)
     assert len(soc.train) == 16
     assert np.bincount(soc.test_labels).tolist() == [4, 6]

@@ -1,6 +1,7 @@
-"""X-ray sets in the formats as published, written here file by file."""
+"""X-ray data sets in their published formats, written here file by file."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from brittle_jax.data import one_class
 from brittle_jax.data.datasets.loading import load
 from brittle_jax.data.splits import Splitting
 from brittle_jax.errors import UserError
+from tests.data.settings import make_settings
 
 SIDE = 96
 
@@ -28,9 +30,8 @@ def scan(file, seed, *, bits=8):
 
 
 @pytest.fixture
-def config(xray_config, tmp_path):
-    xray_config.data.dir, xray_config.data.path = str(tmp_path / "data"), str(tmp_path / "scans")
-    return xray_config
+def settings(tmp_path):
+    return make_settings(tmp_path / "data", path=str(tmp_path / "scans"))
 
 
 def write_parcels(folder, views=("_top", "_side")):
@@ -75,9 +76,9 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_set_as_published_becomes_patches(config, tmp_path, kind):
+def test_a_set_as_published_becomes_patches(settings, tmp_path, kind):
     WRITERS[kind](tmp_path / "scans")
-    dataset = load("xray", config)
+    dataset = load("xray", settings)
     assert dataset.synthetic is False
     assert dataset.samples.classes == ("soc", "threat")
     expected = [24, 6] if kind == "compass_xp" else [10, 3]
@@ -89,63 +90,64 @@ def test_a_set_as_published_becomes_patches(config, tmp_path, kind):
     assert dataset.box_of_image[:, 0].min() == 12 and dataset.box_of_image[:, 1].min() == 7
 
 
-def test_patch_settings_change_without_preparing_again(config, tmp_path, capsys):
+def test_patch_settings_change_without_preparing_again(settings, tmp_path, capsys):
     write_parcels(tmp_path / "scans")
-    before = load("xray", config)
+    before = load("xray", settings)
     assert "preparing" in capsys.readouterr().out
-    config.data.patches.size_pixels, config.data.patches.max_stride_pixels = 32, 16
-    after = load("xray", config)
+    smaller = replace(settings.patches, size_pixels=32, max_stride_pixels=16)
+    settings = replace(settings, patches=smaller)
+    after = load("xray", settings)
     assert "preparing" not in capsys.readouterr().out
     assert len(after.sample_of_image) > len(before.sample_of_image)
 
 
-def test_a_missing_view_is_a_bad_sample(config, tmp_path):
+def test_a_missing_view_is_a_bad_sample(settings, tmp_path):
     write_parcels(tmp_path / "scans")
     (tmp_path / "scans" / "soc" / "p3_side.png").unlink()
     with pytest.raises(UserError, match=r"1 of 13 samples cannot be used: 'soc/p3' \(side view: missing\)"):
-        load("xray", config)
-    config.data.on_bad_image = "skip"
-    dataset = load("xray", config)
+        load("xray", settings)
+    settings = replace(settings, on_bad_image="skip")
+    dataset = load("xray", settings)
     assert dataset.skipped == (("soc/p3", "side view: missing"),)
     assert len(dataset.samples.ids) == 12
 
 
-def test_the_views_of_parcels_are_found_by_their_suffixes(config, tmp_path):
+def test_the_views_of_parcels_are_found_by_their_suffixes(settings, tmp_path):
     write_parcels(tmp_path / "scans", ("-0deg", "-90deg"))
-    with pytest.raises(UserError, match="ends in none of _top, _side: set --config.data.view_suffixes"):
-        load("xray", config)
-    config.data.view_suffixes = "-90deg, -0deg"
-    dataset = load("xray", config)
+    with pytest.raises(UserError, match="ends in none of _top, _side: set data.view_suffixes"):
+        load("xray", settings)
+    settings = replace(settings, view_suffixes="-90deg, -0deg")
+    dataset = load("xray", settings)
     assert dataset.views == ("90deg", "0deg")
     assert len(dataset.samples.ids) == 13
     for suffixes in (",", "-a,_a"):
-        config.data.view_suffixes = suffixes
-        with pytest.raises(UserError, match="view_suffixes=.*: say how names of each view end"):
-            load("xray", config)
+        settings = replace(settings, view_suffixes=suffixes)
+        with pytest.raises(UserError, match="view_suffixes=.*: say how the file names of each view end"):
+            load("xray", settings)
 
 
-def test_a_link_out_of_the_folder_is_named(config, tmp_path):
+def test_a_link_out_of_the_folder_is_named(settings, tmp_path):
     write_parcels(tmp_path / "scans")
     write_parcels(tmp_path / "elsewhere")
     (tmp_path / "scans" / "soc" / "more").symlink_to(tmp_path / "elsewhere" / "soc")
     with pytest.raises(
         UserError, match="soc/more is a link that leads out of .*scans: put a folder of pictures there instead"
     ):
-        load("xray", config)
+        load("xray", settings)
 
 
-def test_scans_of_dvxray_without_annotation_are_counted(config, tmp_path, capsys):
+def test_scans_of_dvxray_without_annotation_are_counted(settings, tmp_path, capsys):
     write_dvxray(tmp_path / "scans", is_one_folder=True)
     (tmp_path / "scans" / "DvXray" / "00003.json").unlink()
-    assert len(load("xray", config).samples.ids) == 12
+    assert len(load("xray", settings).samples.ids) == 12
     assert "left out 2 pictures without NAME.json, such as DvXray/00003_OL.png" in capsys.readouterr().err
 
 
-def test_two_files_for_one_view_are_refused(config, tmp_path):
+def test_two_files_for_one_view_are_refused(settings, tmp_path):
     write_parcels(tmp_path / "scans")
     scan(tmp_path / "scans" / "soc" / "p3_top.jpg", 0)
     with pytest.raises(UserError, match="p3_top.png: a second file for the same view of the same parcel"):
-        load("xray", config)
+        load("xray", settings)
 
 
 @pytest.mark.parametrize(
@@ -153,28 +155,28 @@ def test_two_files_for_one_view_are_refused(config, tmp_path):
     [
         ("False\tmug_0\t0", "maybe\tmug_0\t0", "line 2: dangerous is 'maybe', not True or False"),
         ("False\tmug_0\t0", "False\t\t0", "line 2: no instance"),
-        ("0002\t", "0001\t", "meta.txt: lines 2 and 3 are both of '0001': remove one"),
+        ("0002\t", "0001\t", "meta.txt: lines 2 and 3 both name '0001': remove one"),
     ],
 )
-def test_a_line_of_compass_that_does_not_hold_is_refused(config, tmp_path, old, new, message):
+def test_an_invalid_line_of_compass_is_refused(settings, tmp_path, old, new, message):
     write_compass(tmp_path / "scans")
     table = tmp_path / "scans" / "meta.txt"
     table.write_text(table.read_text().replace(old, new, 1))
     with pytest.raises(UserError, match=message):
-        load("xray", config)
+        load("xray", settings)
 
 
-def test_parcels_without_threats_are_trained_on_and_scored(config, tmp_path):
+def test_parcels_without_threats_are_trained_on_and_scored(settings, tmp_path):
     write_parcels(tmp_path / "scans")
     for file in (tmp_path / "scans" / "threat").iterdir():
         file.unlink()
-    (configuration,) = one_class.configurations(load("xray", config), "all", Splitting(seed=0, train_fraction=0.8))
+    (configuration,) = one_class.configurations(load("xray", settings), "all", Splitting(seed=0, train_fraction=0.8))
     assert configuration.test_labels.tolist() == [0, 0]
 
 
-def test_boxes_of_dvxray_are_kept_whichever_corner_comes_first(config, tmp_path):
+def test_boxes_of_dvxray_are_stored_whichever_corner_comes_first(settings, tmp_path):
     write_dvxray(tmp_path / "scans", is_one_folder=True)
-    load("xray", config)
+    load("xray", settings)
     (folder,) = (tmp_path / "data" / "picture_files").iterdir()
     source = tfds.builder_from_directory(folder / "2.0.0").as_data_source("all")
     threat = source[12]
@@ -196,60 +198,60 @@ def test_boxes_of_dvxray_are_kept_whichever_corner_comes_first(config, tmp_path)
         ("[" * 100_000, "is not an annotation"),
     ],
 )
-def test_a_damaged_annotation_is_named(config, tmp_path, annotation, message):
+def test_a_damaged_annotation_is_named(settings, tmp_path, annotation, message):
     write_dvxray(tmp_path / "scans", is_one_folder=True)
     (tmp_path / "scans" / "DvXray" / "00004.json").write_text(annotation)
     with pytest.raises(UserError, match=f"00004.json.* {message}"):
-        load("xray", config)
+        load("xray", settings)
 
 
-def test_one_object_of_compass_is_never_on_both_sides(config, tmp_path):
+def test_one_object_of_compass_is_never_on_both_sides(settings, tmp_path):
     write_compass(tmp_path / "scans")
-    dataset = load("xray", config)
+    dataset = load("xray", settings)
     for seed in range(4):
         (configuration,) = one_class.configurations(dataset, "all", Splitting(seed, train_fraction=0.8))
         assert set(dataset.samples.groups[configuration.train]).isdisjoint(dataset.samples.groups[configuration.test])
         assert len(configuration.train) == 20
 
 
-def test_compass_has_kinds_of_8_and_of_16_bits(config, tmp_path):
+def test_compass_has_kinds_of_8_and_of_16_bits(settings, tmp_path):
     write_compass(tmp_path / "scans")
-    colour = load("xray", config)
-    config.data.compass_kind = "Low"
-    low = load("xray", config)
+    colour = load("xray", settings)
+    settings = replace(settings, compass_kind="Low")
+    low = load("xray", settings)
     np.testing.assert_array_equal(low.read_view(3, 0)[..., 0], colour.read_view(3, 0)[..., 0])
-    config.data.compass_kind = "Gray"
+    settings = replace(settings, compass_kind="Gray")
     with pytest.raises(UserError, match="compass_kind='Gray': .* has Colour, Low"):
-        load("xray", config)
+        load("xray", settings)
 
 
-def test_a_folder_of_neither_kind_is_refused(config, tmp_path):
+def test_a_folder_of_unknown_kind_is_refused(settings, tmp_path):
     with pytest.raises(UserError, match="scans: no such folder"):
-        load("xray", config)
+        load("xray", settings)
     (tmp_path / "scans").mkdir()
-    with pytest.raises(UserError, match="has no scans that are known"):
-        load("xray", config)
+    with pytest.raises(UserError, match="scans holds none of: soc/ and threat/"):
+        load("xray", settings)
     (tmp_path / "scans" / "soc").mkdir()
     with pytest.raises(UserError, match="has no pictures in"):
-        load("xray", config)
+        load("xray", settings)
     (tmp_path / "scans" / "soc").rmdir()
     (tmp_path / "scans" / "meta.txt").write_text("a\tb\n")
     with pytest.raises(UserError, match="has no column basename, dangerous or instance: its header is"):
-        load("xray", config)
+        load("xray", settings)
 
 
-def test_parcels_of_one_view_need_no_suffix(config, tmp_path):
+def test_parcels_of_one_view_need_no_suffix(settings, tmp_path):
     write_parcels(tmp_path / "scans", views=("",))
-    config.data.view_suffixes = ""
-    dataset = load("xray", config)
+    settings = replace(settings, view_suffixes="")
+    dataset = load("xray", settings)
     assert dataset.views == ("",)
     assert np.bincount(dataset.samples.labels).tolist() == [10, 3]
     assert dataset.samples.ids.tolist()[0] == "soc/p0"
 
 
-def test_what_is_found_is_said(config, tmp_path, capsys):
+def test_what_is_found_is_announced(settings, tmp_path, capsys):
     write_parcels(tmp_path / "scans")
-    load("xray", config)
+    load("xray", settings)
     assert capsys.readouterr().out.splitlines()[:3] == [
         f"{tmp_path / 'scans'}: 13 parcels, soc/ and threat/",
         "  soc     10 parcels  soc/",
@@ -258,9 +260,9 @@ def test_what_is_found_is_said(config, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_hidden_files_count_in_no_layout(config, tmp_path, kind):
+def test_hidden_files_are_ignored_in_every_layout(settings, tmp_path, kind):
     WRITERS[kind](tmp_path / "scans")
-    expected = len(load("xray", config).samples.ids)
+    expected = len(load("xray", settings).samples.ids)
     for folder in [folder for folder in (tmp_path / "scans").rglob("*") if folder.is_dir()]:
         for name in ("00000_OL.png", "00000_top.png", "0001.png"):
             scan(folder / f"._{name}", 0)
@@ -268,28 +270,28 @@ def test_hidden_files_count_in_no_layout(config, tmp_path, kind):
         for name in ("._00000.json", ".hidden/00000.json"):
             (folder / name).write_bytes(b"\0\5\x16\7")
     (tmp_path / "scans" / ".Grey").mkdir()
-    assert len(load("xray", config).samples.ids) == expected
-    config.data.compass_kind = ".Grey"
+    assert len(load("xray", settings).samples.ids) == expected
+    settings = replace(settings, compass_kind=".Grey")
     if kind == "compass_xp":
         with pytest.raises(UserError, match="has Colour, Low$"):
-            load("xray", config)
+            load("xray", settings)
 
 
 @pytest.mark.parametrize("kind", ["parcels", "dvxray in two folders", "compass_xp"])
-def test_folders_may_be_links(config, tmp_path, kind):
+def test_folders_may_be_links(settings, tmp_path, kind):
     WRITERS[kind](tmp_path / "scans")
-    expected = len(load("xray", config).samples.ids)
+    expected = len(load("xray", settings).samples.ids)
     for number, folder in enumerate([folder for folder in (tmp_path / "scans").iterdir() if folder.is_dir()]):
         folder.rename(tmp_path / f"elsewhere{number}")
         folder.symlink_to(tmp_path / f"elsewhere{number}")
-    dataset = load("xray", config)
+    dataset = load("xray", settings)
     assert len(dataset.samples.ids) == expected and dataset.skipped == ()
 
 
 @pytest.mark.parametrize(
     ("kind", "place"), [("parcels", "soc"), ("dvxray in one folder", "DvXray"), ("compass_xp", "Colour")]
 )
-def test_links_below_that_lead_elsewhere_are_named(config, tmp_path, kind, place):
+def test_deeper_links_that_lead_elsewhere_are_named(settings, tmp_path, kind, place):
     WRITERS[kind](tmp_path / "scans")
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "scans" / place / "more"
@@ -297,23 +299,23 @@ def test_links_below_that_lead_elsewhere_are_named(config, tmp_path, kind, place
     with pytest.raises(
         UserError, match=f"{place}/more is a link that leads out of .*scans: put a folder of pictures there instead"
     ):
-        load("xray", config)
+        load("xray", settings)
     (tmp_path / "elsewhere").rmdir()
     with pytest.raises(UserError, match=f"{place}/more is a link to nowhere"):
-        load("xray", config)
+        load("xray", settings)
 
 
-def test_a_picture_that_is_a_link_to_nowhere_is_a_bad_sample(config, tmp_path):
+def test_a_picture_that_is_a_link_to_nowhere_is_a_bad_sample(settings, tmp_path):
     write_parcels(tmp_path / "scans")
     (tmp_path / "scans" / "soc" / "p3_side.png").unlink()
     (tmp_path / "scans" / "soc" / "p3_side.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(UserError, match=r"1 of 13 samples cannot be used: 'soc/p3' \(side view: a link to nowhere\)"):
-        load("xray", config)
+        load("xray", settings)
 
 
-def test_a_class_that_is_a_link_to_nowhere_is_named(config, tmp_path):
+def test_a_class_that_is_a_link_to_nowhere_is_named(settings, tmp_path):
     write_parcels(tmp_path / "scans")
     (tmp_path / "scans" / "soc").rename(tmp_path / "elsewhere")
     (tmp_path / "scans" / "soc").symlink_to(tmp_path / "nowhere")
     with pytest.raises(UserError, match="scans/soc is a link to nowhere"):
-        load("xray", config)
+        load("xray", settings)

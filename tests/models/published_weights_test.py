@@ -30,13 +30,15 @@ def torchvision_names(reference, spelling):
 
 
 def draw(torch, name, side):
-    """Returns a trunk, the shapes of its variables, and the reference network with random weights and averages."""
+    """Returns a trunk, the shapes of its variables, and a reference network with random weights and statistics."""
     from tests.reference import torch_networks
 
     trunk = ARCHITECTURES[name].trunk
     like = jax.eval_shape(trunk.init, jax.random.key(0), np.zeros((1, side, side, 3), np.float32))
     reference = torch_networks.DenseNet(trunk.growth, trunk.block_sizes, trunk.initial_features).eval()
     for norm in reference.norms.values():
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        torch.nn.init.normal_(norm.bias, 0, 0.1)
         norm.running_mean.normal_(0, 0.1)
         norm.running_var.uniform_(0.5, 1.5)
     return trunk, dict(like), reference

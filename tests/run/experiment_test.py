@@ -154,7 +154,9 @@ def test_the_same_seed_gives_the_same_results_bit_for_bit(tmp_path, xray_run):
     assert (first / "scores" / "soc.csv").read_bytes() == (again / "scores" / "soc.csv").read_bytes()
 
 
-def test_rows_that_memory_cannot_hold_give_the_same_results(tmp_path, small_run, small_config, four_devices, monkeypatch):
+def test_rows_that_memory_cannot_hold_give_the_same_results(
+    tmp_path, small_run, small_config, four_devices, monkeypatch
+):
     folders = []
 
     class Recorded(rows.RowFile):

@@ -27,7 +27,9 @@ def test_the_rows_give_both_terms_of_the_results(small_run, small_config):
     assert rows["error"].var(axis=0, ddof=1, dtype=np.float64).sum() == pytest.approx(entry["error_trace"], rel=1e-5)
     assert rows["error_variance"].sum() == pytest.approx(entry["error_trace"], rel=1e-9)
     dataset = load("cifar10", small_config)  # of one image a sample
-    assert dataset.samples.ids[rows["image"]].tolist() == read(small_run, "splits.json")["configurations"][NAME]["train"]
+    assert (
+        dataset.samples.ids[rows["image"]].tolist() == read(small_run, "splits.json")["configurations"][NAME]["train"]
+    )
     np.testing.assert_array_equal(rows["error_image"], rows["image"])
 
 

@@ -1,4 +1,4 @@
-"""Runs on X-ray sets and industrial sets in the formats as published."""
+"""Runs on X-ray and industrial data sets in their published formats."""
 
 import pytest
 

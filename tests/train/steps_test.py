@@ -45,8 +45,8 @@ def run(devices: DeviceGroup, step, static, batches, seed=0, dtype=np.float32):
     return jax.device_get(state), jax.device_get(metrics)
 
 
-def assert_close(ours, theirs, tolerance=1e-5):
-    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+def assert_close(actual, expected, tolerance=1e-5):
+    for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
@@ -178,23 +178,23 @@ def test_the_optimiser_equals_torch(torch):
     tx, learning_rate = sgd(0.4, 3, 12, 0.9, 5e-4)
     parameters = {"w": jnp.asarray(start, jnp.float32)}
     state = tx.init(parameters)
-    theirs = torch.nn.Parameter(torch.tensor(start))
-    optimiser = torch.optim.SGD([theirs], lr=1.0, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    expected = torch.nn.Parameter(torch.tensor(start))
+    optimiser = torch.optim.SGD([expected], lr=1.0, momentum=0.9, weight_decay=5e-4, nesterov=True)
     rates = [*np.linspace(0.1, 0.4, 4), *np.linspace(0.4, 0, 10)[1:]]
     for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=False)):
         directions, state = tx.update({"w": jnp.asarray(gradient, jnp.float32)}, state, parameters)
         parameters = {"w": parameters["w"] - learning_rate.at(step) * directions["w"]}
         optimiser.param_groups[0]["lr"] = rate
-        theirs.grad = torch.tensor(gradient)
+        expected.grad = torch.tensor(gradient)
         optimiser.step()
-    np.testing.assert_allclose(parameters["w"], theirs.detach().numpy(), rtol=1e-5)
+    np.testing.assert_allclose(parameters["w"], expected.detach().numpy(), rtol=1e-5)
 
 
 def test_measured_batch_norm_is_the_mean_over_batches(four_devices):
     module = STUDENT.clone(trunk=STUDENT.trunk.clone(batch_norm_momentum=0.0))
     variables = init_variables(STUDENT, 0, (32, 32, 3))
     batches = [{"image": batch(seed=seed)["image"]} for seed in range(3)]
-    state = four_devices.replicate(BatchNormState(num_batches=np.int32(0), **variables))
+    state = four_devices.replicate(BatchNormState(step=np.int32(0), **variables))
     for one in batches:
         state, _ = four_devices.train_step(batch_norm_step, module)(state, one)
     normalised = [(one["image"] / 255 - np.array(STUDENT.mean)) / np.array(STUDENT.std) for one in batches]

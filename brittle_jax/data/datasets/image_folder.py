@@ -1,4 +1,4 @@
-"""Pictures of one's own: a folder `normal` beside folders of anomalies, a table, or a layout that is published."""
+"""Your own images: a folder `normal` beside folders of anomalies, a table, or a published layout."""
 
 import collections
 import os
@@ -28,32 +28,32 @@ from brittle_jax.data.datasets.tables import check_unique, normalize, read_table
 from brittle_jax.data.picture_file import SUFFIXES
 from brittle_jax.errors import UserError
 
-HOW_TO_NAME = "--config.data.path is empty: name the folder that has your pictures"
+HOW_TO_NAME = "data.path is empty: name the folder that holds your pictures"
 _FEW_NORMAL = 20
-_DEEPEST_PART = 3  # VISA/candle/Data/Images/Normal is the deepest folder of an object that has a layout
+_DEEPEST_PART = 3  # VISA/candle/Data/Images/Normal is the deepest folder of any published layout
 
 
 def list_pictures(path: pathlib.Path) -> Listing:
-    """Lists the pictures of a folder or a table, and says which layout it has and how many there are of each kind.
+    """Lists the pictures of a folder or a table, and says which layout it has and how many pictures of each kind.
 
     Args:
-        path: a folder, in it `normal` and any number of folders of anomalies, which may hold folders again; or one
-            object of a published set (see `inspection_sets`); or a table (see `read_table`) with the columns `path`
-            (below the file's own folder), `label` (`normal`, or the kind of anomaly) and, if splits are to be given,
-            `split` (`train`, `calibration` or `test`, in any case).
+        path: one of: a folder with `normal` and any number of folders of anomalies, which may have subfolders; one
+            object of a published set (see `inspection_sets`); a table (see `read_table`) with the columns `path`
+            (relative to the table's folder), `label` (`normal`, or the kind of anomaly) and optionally `split`
+            (`train`, `calibration` or `test`, in upper or lower case).
 
     Raises:
-        UserError: where there is no such folder or file, it holds no normal pictures, or folders beside `normal` say
-            that they do.
-        OSError: where a folder cannot be listed; its `filename` is that folder.
+        UserError: if there is no such folder or file, it holds no normal pictures, or the name of a folder beside
+            `normal` says that it does.
+        OSError: if a folder cannot be listed; its `filename` is that folder.
     """
     if not path.is_dir() and not path.is_file():
-        raise UserError(f"--config.data.path={as_text(path)}: no such folder or file")
+        raise UserError(f"data.path={as_text(path)}: no such folder or file")
     name, layout, entries = _entries_of(path)
     classes = (NORMAL, *sorted({entry.label for entry in entries} - {NORMAL}))
     normal = [entry for entry in entries if entry.label == NORMAL]
     if not normal:
-        raise UserError(f"--config.data.path={as_text(path)} {_why_none_normal(path, name, classes[1:])}")
+        raise UserError(f"data.path={as_text(path)} {_why_none_normal(path, name, classes[1:])}")
     listing = Listing(name, path if path.is_dir() else path.parent, classes, ("",), tuple(entries))
     announce(listing, layout)
     warn_of_kinds(as_text(path), classes[1:])
@@ -66,14 +66,14 @@ def list_pictures(path: pathlib.Path) -> Listing:
 
 
 def _entries_of(path: pathlib.Path) -> tuple[str, str, list[Entry]]:
-    """Returns the name of the layout, what it is, and the samples."""
+    """Returns the name of the layout, its description, and the samples."""
     if path.is_file():
-        return "image_folder", "by a table", _of_table(path)
+        return "image_folder", "from a table", _of_table(path)
     if _has_normal(path):
-        return "image_folder", f"{NORMAL} beside kinds of anomalies", _of_folder(path)
+        return "image_folder", f"{NORMAL} beside kinds of anomaly", _of_folder(path)
     if layout := inspection_sets.layout_of(path):
         return layout, inspection_sets.LAYOUTS[layout], inspection_sets.list_object(path, layout)
-    raise UserError(f"--config.data.path={as_text(path)} {_why_unknown(path)}")
+    raise UserError(f"data.path={as_text(path)} {_why_unknown(path)}")
 
 
 def _why_none_normal(path: pathlib.Path, layout: str, kinds: Sequence[str]) -> str:
@@ -85,15 +85,15 @@ def _why_none_normal(path: pathlib.Path, layout: str, kinds: Sequence[str]) -> s
 
 
 def _has_normal(folder: pathlib.Path) -> bool:
-    """Returns whether a folder has one of exactly that name, also where the file system ignores the case."""
+    """Returns whether a folder has a subfolder of exactly that name, even if the file system ignores case."""
     return any(each.name == NORMAL for each in subfolders(folder))
 
 
 def _why_unknown(folder: pathlib.Path) -> str:
-    """Returns what a folder of no known layout holds, and what to do."""
+    """Returns what a folder of unknown layout holds, and what to do about it."""
     if objects := inspection_sets.objects_below(folder):
         names = [os.path.relpath(each, folder) for each in objects]
-        return f"holds {shorten(names)}: name one of them, such as --config.data.path={as_text(objects[0])}"
+        return f"holds {shorten(names)}: name one of them, such as data.path={as_text(objects[0])}"
     if part := _why_a_part(pathlib.Path(os.path.abspath(folder))):
         return part
     if missing := inspection_sets.what_is_missing(folder):
@@ -101,30 +101,30 @@ def _why_unknown(folder: pathlib.Path) -> str:
     names = [each.name for each in subfolders(folder)]
     called_normal = [name for name in names if is_called_normal(name)]
     if len(called_normal) == 1:
-        return f"has no folder {NORMAL}, but {as_text(called_normal[0])}: rename it to {NORMAL}"
+        return f"has a folder {as_text(called_normal[0])} but no {NORMAL}: rename it to {NORMAL}"
     num_loose = sum(_is_picture(name) for name in os.listdir(folder))
     held = [shorten(names)] if names else []
     held += [f"{console.count(num_loose, 'picture')} in no folder"] if num_loose else []
     return (
         f"has no folder {NORMAL} (it holds {' and '.join(held) or 'no folders and no pictures'}): put the normal "
-        "pictures into it, and anomalies, if there are any, into folders beside it; or name a CSV table with the "
-        "columns path, label and split, or one object in the layout of MVTec AD (train/good, test/good, test/KIND)"
+        "pictures into one, and any anomalies into folders beside it; or name a CSV table with the columns path, label "
+        "and split, or one object in the layout of MVTec AD (train/good, test/good, test/KIND)"
     )
 
 
 def _why_a_part(folder: pathlib.Path) -> str:
-    """Returns what a folder is a part of and what to do, where that is known; empty otherwise.
+    """Returns what a folder is a part of and what to do about it; empty if that is not known.
 
     Args:
-        folder: its absolute path.
+        folder: as an absolute path.
     """
     for above in folder.parents[:_DEEPEST_PART]:
         if layout := inspection_sets.layout_of(above):
-            return f"is a part of {as_text(above)}, {inspection_sets.LAYOUTS[layout]}: name that folder"
+            return f"is part of {as_text(above)}, {inspection_sets.LAYOUTS[layout]}: name that folder"
     if not is_called_normal(folder.name):
         return ""
     rename = "" if folder.name == NORMAL else f", and rename {as_text(folder.name)} to {NORMAL}"
-    return f"is the folder of normal pictures itself: name the folder above, {as_text(folder.parent)}{rename}"
+    return f"is the folder of normal pictures itself: name its parent, {as_text(folder.parent)}{rename}"
 
 
 def _is_picture(name: str) -> bool:
@@ -133,21 +133,21 @@ def _is_picture(name: str) -> bool:
 
 def _of_folder(folder: pathlib.Path) -> list[Entry]:
     beside = [folder / name for name in os.listdir(folder) if _is_picture(name)]
-    warn_of_left_out(folder, beside, folder, "picture that lies in no folder", "pictures that lie in no folder")
+    warn_of_left_out(folder, beside, folder, "picture that is in no folder", "pictures that are in no folder")
     files = without_masks([file for kind in subfolders(folder) for file in find_pictures(kind, folder)], folder)
     files_of_kinds = [(file.relative_to(folder).parts[0], file) for file in files]
     if called_normal := folders_called_normal((file for kind, file in files_of_kinds if kind != NORMAL), folder):
         raise UserError(
-            f"--config.data.path={as_text(folder)}: pictures in {shorten(called_normal)}, beside {NORMAL}, would be "
-            f"anomalies, though the name says otherwise: move them into {NORMAL}, or name a CSV table with the columns "
-            "path, label and split, which takes a split of your own"
+            f"data.path={as_text(folder)}: pictures in {shorten(called_normal)}, beside {NORMAL}, would count "
+            f"as anomalies, though the name says otherwise: move them into {NORMAL}, or give your own split in a CSV "
+            "table with the columns path, label and split"
         )
     return [Entry(id_of(file, folder), as_text(kind), (file,)) for kind, file in files_of_kinds]
 
 
 def _of_table(file: pathlib.Path) -> list[Entry]:
     if _is_picture(file.name):
-        raise UserError(f"--config.data.path={as_text(file)} is a picture: name the folder that holds it")
+        raise UserError(f"data.path={as_text(file)} is a picture: name the folder that holds it")
     rows = read_table(file, ("path", "label"))
     has_splits = any(row.get("split") for _, row in rows)
     entries = []
@@ -155,9 +155,11 @@ def _of_table(file: pathlib.Path) -> list[Entry]:
         where = f"{as_text(file)}, line {number}:"
         label, given = row["label"], row.get("split", "")
         if is_called_normal(label) and label != NORMAL:
-            raise UserError(f"{where} label is {label!r}, write {NORMAL!r}")
+            raise UserError(f"{where} label is {label!r}: write {NORMAL!r}")
         if has_splits and given.lower() not in SPLITS:
-            raise UserError(f"{where} split is {given!r}, not one of {', '.join(SPLITS)}; give all lines one, or none")
+            raise UserError(
+                f"{where} split is {given!r}, not one of {', '.join(SPLITS)}: give every line a split, or none"
+            )
         path = normalize(row["path"], file.parent)
         entries.append(Entry(as_text(path), label, (file.parent / path,), split=given.lower()))
     check_unique(file, zip((number for number, _ in rows), (entry.id for entry in entries), strict=True))
@@ -165,7 +167,7 @@ def _of_table(file: pathlib.Path) -> list[Entry]:
 
 
 def _warn_of_untested(path: pathlib.Path, entries: Sequence[Entry]) -> None:
-    """Says which anomalies are no part of the test, because the split that is given says so."""
+    """Says which anomalies the given split keeps out of the test."""
     uses = {
         "train": "only the linear probe and the supervised baseline learn from them",
         "calibration": "nothing uses them",

@@ -1,4 +1,4 @@
-"""From the opened sources of a data set to a `Dataset`: whole pictures, or patches of parcels."""
+"""From the opened splits of a data set to a `Dataset`: whole pictures, or patches of parcels."""
 
 import concurrent.futures
 import dataclasses
@@ -8,16 +8,16 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
 
 from brittle_jax import console
 from brittle_jax.data import patches
 from brittle_jax.data.dataset import Dataset
 from brittle_jax.data.images import Images
+from brittle_jax.data.patches import PatchSettings
 from brittle_jax.data.samples import Samples
 
-_MOST_AT_ONCE, _BYTES_AT_ONCE = 512, 2**25  # examples that are looked through together, as far as they are small
+_MOST_AT_ONCE, _BYTES_AT_ONCE = 512, 2**25  # examples that are read together, and their bytes
 _TINY_PIXELS = 8
 
 
@@ -27,9 +27,9 @@ class Source:
 
     Attributes:
         num_examples: how many there are.
-        read_examples: positions to examples, all features, of which images are still encoded.
-        read_picture: position, name of an image feature, and the side that it is resized to, or None, to
-            [height, width, 3] uint8; without parsing the rest of the example.
+        read_examples: from positions to examples with all features; images are still encoded.
+        read_picture: from a position, the name of an image feature, and the side to resize to, or None, to
+            [height, width, 3] uint8, without parsing the rest of the example.
     """
 
     num_examples: int
@@ -39,15 +39,15 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class _Table:
-    """What is known of the samples that can be used, without decoding them.
+    """What is known about the usable samples without decoding them.
 
     Attributes:
         ids, labels, splits, groups: [S].
         digests: [S, V], of each view's bytes.
-        files: [S, V, 5], of the file behind each view: height and width in pixels, bits of a sample, smallest and
-            largest value; None where the data set does not know.
+        files: [S, V, 5], of the file of each view: height and width in pixels, bit depth, smallest and largest value;
+            None if the data set does not know.
         places: [S, 2], source and position in it.
-        skipped: ids and reasons of the others.
+        skipped: ids of the unusable samples, and the reasons.
     """
 
     ids: np.ndarray
@@ -66,7 +66,7 @@ def picture_set(
     """Returns a data set of labelled pictures, each resized to the size that networks see.
 
     Args:
-        sources: by the name of their split; a source named "" holds examples that name theirs, if they have one.
+        sources: by the name of their split. A source named "" holds examples that name their own split, if any.
         side: of the square images, in pixels.
     """
     table = _read_table(sources, ("image",))
@@ -97,7 +97,7 @@ def patch_set(
     classes: Sequence[str],
     source: Source,
     features: Mapping[str, str],
-    settings: ml_collections.ConfigDict,
+    settings: PatchSettings,
     *,
     synthetic: bool,
 ) -> Dataset:
@@ -105,7 +105,7 @@ def patch_set(
 
     Args:
         features: names of the image features, by the name of their view.
-        settings: `config.data.patches`.
+        settings: how patches are cut.
     """
     names = list(features.values())
     table = _read_table({"": source}, names)
@@ -151,12 +151,12 @@ def _warn_of_tiny_pictures(table: _Table) -> None:
         height, width = sizes[first].reshape(-1, 2).min(axis=0)
         console.warn(
             f"{console.count(int(is_tiny.sum()), 'sample')} of less than {_TINY_PIXELS} x {_TINY_PIXELS} pixels, "
-            f"such as {table.ids[first]} ({width} x {height}): hardly anything can be seen on them"
+            f"such as {table.ids[first]} ({width} x {height}): they show hardly anything"
         )
 
 
 def _intensity(table: _Table) -> dict[str, Any] | None:
-    """Returns what `Dataset.intensity` says of picture files, except their `range`."""
+    """Returns what `Dataset.intensity` says about picture files, except for their `range`."""
     if table.files is None or not len(table.ids):
         return None
     depths, counts = np.unique(table.files[..., 2].astype(int), return_counts=True)
@@ -167,8 +167,8 @@ def _intensity(table: _Table) -> dict[str, Any] | None:
     }
 
 
-def _find_patches(read_view, num_parcels: int, num_views: int, settings: ml_collections.ConfigDict):
-    """Returns the box of each parcel and view, and of every patch its parcel, view, top and left: [N, 4]."""
+def _find_patches(read_view, num_parcels: int, num_views: int, settings: PatchSettings):
+    """Returns the box of each parcel and view; and the parcel, view, top and left of every patch, [N, 4]."""
     views = list(itertools.product(range(num_parcels), range(num_views)))
     boxes, where = {}, []
 
@@ -188,7 +188,7 @@ def _find_patches(read_view, num_parcels: int, num_views: int, settings: ml_coll
 
 
 def _read_table(sources: Mapping[str, Source], views: Sequence[str]) -> _Table:
-    """Reads all but the images, of which it takes digests; a few examples at a time, so that memory stays flat."""
+    """Reads everything but the images, of which it takes digests; in small groups, so that memory stays flat."""
     rows, skipped = [], []
     for which, (split, source) in enumerate(sources.items()):
         for position, example in _examples(source, views):
@@ -215,7 +215,7 @@ def _read_table(sources: Mapping[str, Source], views: Sequence[str]) -> _Table:
 
 
 def _examples(source: Source, views: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields all examples with their positions; those of a few megabytes are read together, which is faster."""
+    """Yields all examples with their positions. Small ones are read together, which is faster."""
     start, at_once = 0, 1
     while start < source.num_examples:
         positions = range(start, min(start + at_once, source.num_examples))
@@ -227,7 +227,7 @@ def _examples(source: Source, views: Sequence[str]) -> Iterator[tuple[int, dict[
 
 
 def _file_of(example: Mapping[str, Any]) -> np.ndarray | None:
-    """Returns what is known of the files of an example's views, [V, 5] as in `_Table.files`."""
+    """Returns what is known about the files of an example's views: [V, 5], as in `_Table.files`."""
     if "extrema" not in example:
         return None
     return np.concatenate([example["size"], example["bits"][:, None], example["extrema"]], axis=1)

@@ -1,4 +1,4 @@
-"""Sets of industrial anomalies in the layouts they are published in, with their own splits.
+"""Industrial anomaly data sets as published, with their own splits.
 
 MVTec AD (Bergmann et al., https://doi.org/10.1109/CVPR.2019.00982) and MVTec LOCO AD
 (https://doi.org/10.1007/s11263-022-01578-9), VisA (Zou et al., https://arxiv.org/abs/2207.14315) and Real-IAD
@@ -30,8 +30,8 @@ from brittle_jax.errors import UserError
 
 LAYOUTS = {
     "mvtec_ad": "in the layout of MVTec AD",
-    "visa": "in the layout of VisA, split as its 1cls.csv says",
-    "real_iad": "in the layout of Real-IAD, split as its JSON says",
+    "visa": "in the layout of VisA, split by its 1cls.csv",
+    "real_iad": "in the layout of Real-IAD, split by its JSON",
 }
 _MVTEC_SPLITS = {"train": "train", "validation": "calibration", "test": "test"}
 _MVTEC_NORMAL = "good"
@@ -42,7 +42,7 @@ _OBJECT_OF_REAL_IAD = re.compile(r"S\d+")
 
 
 def layout_of(folder: pathlib.Path) -> str:
-    """Returns a key of LAYOUTS where a folder holds one object as one of them is published; empty otherwise."""
+    """Returns the key of LAYOUTS by which a folder holds one object; empty if there is none."""
     folder = _absolute(folder)
     if os.path.isdir(folder / "train" / _MVTEC_NORMAL):
         return "mvtec_ad"
@@ -54,15 +54,15 @@ def layout_of(folder: pathlib.Path) -> str:
 
 
 def _absolute(folder: pathlib.Path) -> pathlib.Path:
-    """Returns the path of a folder by which its name and what lies beside it are known."""
+    """Returns the absolute path of a folder, which has its name and shows what lies beside it."""
     return pathlib.Path(os.path.abspath(folder))
 
 
 def objects_below(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the folders of the objects that a published set consists of, where a folder is its root.
+    """Returns the folders of the objects of a published set, given its root.
 
     Raises:
-        OSError: where a folder cannot be listed; its `filename` is that folder.
+        OSError: if a folder cannot be listed; its `filename` is that folder.
     """
     beside = subfolders(folder)
     deeper = [each for sizes in beside if sizes.name.startswith("realiad_") for each in _folders_in(sizes)]
@@ -74,43 +74,43 @@ def _folders_in(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def what_is_missing(folder: pathlib.Path) -> str:
-    """Returns what a folder lacks to be read as a published set, which it looks like; empty where it looks like none.
+    """Returns what a folder that looks like a published set lacks to be read as one; empty if it looks like none.
 
     Raises:
-        OSError: where a folder cannot be listed; its `filename` is that folder.
+        OSError: if a folder cannot be listed; its `filename` is that folder.
     """
     folder = _absolute(folder)
     held = [each.name for each in subfolders(folder)]
     called_normal = [each.name for each in _folders_in(folder / "train") if is_called_normal(each.name)]
     if len(called_normal) == 1:
         named = as_text(os.path.join("train", called_normal[0]))
-        return f"has no train/{_MVTEC_NORMAL}, as MVTec AD has it, but {named}: rename it to {_MVTEC_NORMAL}"
+        return f"has {named} but no train/{_MVTEC_NORMAL}, as in MVTec AD: rename it to {_MVTEC_NORMAL}"
     if {"OK", "NG"} <= set(held):
         return (
-            f"has no folder {NORMAL}, but OK and NG, as Real-IAD has them: put {as_text(folder.name)}.json "
-            f"beside it, or rename OK to {NORMAL} and move the kinds in NG beside it"
+            f"has OK and NG, as in Real-IAD, but no {NORMAL}: put {as_text(folder.name)}.json beside the folder, or "
+            f"rename OK to {NORMAL} and move the kinds in NG beside it"
         )
     for each in (folder, *subfolders(folder)):
         if os.path.isdir(each / _VISA_IMAGES) and not os.path.isfile(_visa_table(each)):
             table = _visa_table(each)
             return (
-                f"has {as_text(os.path.relpath(each / _VISA_IMAGES, folder))}, as VisA has it, but VisA's split file "
-                f"is missing: put {table.name} into {as_text(table.parent)}"
+                f"has {as_text(os.path.relpath(each / _VISA_IMAGES, folder))}, as in VisA, but VisA's split file is "
+                f"missing: put {table.name} into {as_text(table.parent)}"
             )
     return ""
 
 
 def list_object(folder: pathlib.Path, layout: str) -> list[Entry]:
-    """Returns the pictures of one object, labelled `normal` or by the kind of anomaly, with their published split.
+    """Returns the pictures of one object with their published split, labelled `normal` or by the kind of anomaly.
 
     Args:
         folder: of the object.
-        layout: what `layout_of` says of it.
+        layout: what `layout_of` returns for it.
 
     Raises:
-        UserError: where the file that gives the split is damaged, or does not have the object; or folders of anomalies
-            say that they hold normal pictures.
-        OSError: where a folder cannot be listed; its `filename` is that folder.
+        UserError: if the file that gives the split is damaged or lacks the object, or the name of a folder of anomalies
+            says that it holds normal pictures.
+        OSError: if a folder cannot be listed; its `filename` is that folder.
     """
     read = {"mvtec_ad": _mvtec_entries, "visa": _visa_entries, "real_iad": _real_iad_entries}[layout]
     return list(read(_absolute(folder)))
@@ -127,7 +127,7 @@ def _mvtec_entries(folder: pathlib.Path) -> list[Entry]:
     placed = [(file, *file.relative_to(folder).parts[:2]) for file in files]
     if called_normal := folders_called_normal((file for file, _, kind in placed if kind != _MVTEC_NORMAL), folder):
         raise UserError(
-            f"{as_text(folder)}: pictures in {shorten(called_normal)} would be anomalies, though the name says "
+            f"{as_text(folder)}: pictures in {shorten(called_normal)} would count as anomalies, though the name says "
             f"otherwise: rename that folder to {_MVTEC_NORMAL}, or move the pictures"
         )
     labels = {_MVTEC_NORMAL: NORMAL}
@@ -142,7 +142,7 @@ def _visa_table(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _visa_entries(folder: pathlib.Path) -> list[Entry]:
-    """Lists the lines of an object in `split_csv/1cls.csv`; its paths begin at the folder that holds the objects."""
+    """Lists the lines of an object in `split_csv/1cls.csv`, whose paths start at the folder that holds the objects."""
     table = _visa_table(folder)
     rows = read_table(table, ("object", "split", "label", "image"))
     of_object = [(number, row) for number, row in rows if row["object"] == folder.name]
@@ -163,12 +163,12 @@ def _visa_entries(folder: pathlib.Path) -> list[Entry]:
 
 
 def _id_wherever(file: pathlib.Path, folder: pathlib.Path) -> str:
-    """Returns the path of a file as seen from a folder, which it may lead out of: reading will refuse it then."""
+    """Returns the path of a file relative to a folder. It may lead out of the folder; reading will then refuse it."""
     return as_text(os.path.relpath(file, folder))
 
 
 def _real_iad_json(folder: pathlib.Path) -> pathlib.Path | None:
-    """Returns the file that gives an object's split, which is where it was unpacked."""
+    """Returns the file that gives an object's split, wherever it was unpacked."""
     around = (folder.parent, folder.parent.parent)
     unpacked = [beside / name for beside in around for name in ("realiad_jsons", "realiad_jsons/realiad_jsons")]
     files = [place / f"{folder.name}.json" for place in (folder, folder.parent, *unpacked)]
@@ -176,7 +176,7 @@ def _real_iad_json(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def _real_iad_entries(folder: pathlib.Path) -> Iterator[Entry]:
-    """Lists `train` and `test` of an object's JSON; views of one thing in which no anomaly shows are normal there."""
+    """Lists `train` and `test` of an object's JSON, in which views that do not show the anomaly are normal."""
     file = _real_iad_json(folder)
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -187,7 +187,7 @@ def _real_iad_entries(folder: pathlib.Path) -> Iterator[Entry]:
         raise UserError(f"{as_text(file)}: meta.normal_class is {str(normal)[:60]!r}, not the name of a class")
     prefix = content["meta"].get("prefix", folder.name)
     if pathlib.PurePosixPath(str(prefix)).name != folder.name:
-        raise UserError(f"{as_text(file)}: meta.prefix is {str(prefix)[:60]!r}, another object than {folder.name!r}")
+        raise UserError(f"{as_text(file)}: meta.prefix is {str(prefix)[:60]!r}, not the object {folder.name!r}")
     for split in _PUBLISHED_SPLITS:
         for number, item in enumerate(_field(file, content, split, list, "the whole file")):
             where = f"{split}[{number}]"
@@ -202,10 +202,10 @@ def _real_iad_entries(folder: pathlib.Path) -> Iterator[Entry]:
 
 
 def _field(file: pathlib.Path, content: Any, name: str, kind: type, where: str) -> Any:
-    """Returns a field of an object of JSON.
+    """Returns a field of a JSON object.
 
     Raises:
-        UserError: where there is none of that kind, or it is empty text.
+        UserError: if there is none of that kind, or it is empty text.
     """
     value = content.get(name) if isinstance(content, dict) else None
     if not isinstance(value, kind) or value == "":

@@ -1,4 +1,4 @@
-"""What folders of picture files hold, before any file is opened: which files make which sample, of which class."""
+"""What folders of picture files hold, before any file is opened: which files make which sample of which class."""
 
 import collections
 import dataclasses
@@ -15,8 +15,8 @@ from brittle_jax.errors import UserError
 
 NORMAL = "normal"  # name of the class of normal pictures
 SPLITS = ("train", "calibration", "test")
-_MOST_FOLDERS, _MOST_CLASSES, _MOST_NAMES = 3, 30, 20  # that are shown
-# As normal pictures and masks, and the folders of either, are often called, in any case.
+_MOST_FOLDERS, _MOST_CLASSES, _MOST_NAMES = 3, 30, 20  # to show
+# What normal pictures and masks, and their folders, are often called, in upper or lower case.
 _NORMAL_NAMES = ("good", "normal", "normals", "ok")
 _MASK_FOLDER, _MASK_WORDS = "ground_truth", ("groundtruth", "mask", "masks", "truth")
 _NEGATIONS = ("ab", "no", "non", "not")
@@ -27,13 +27,13 @@ class Entry:
     """A sample, as files.
 
     Attributes:
-        id: names it; for pictures of one's own the path below the folder.
+        id: its name; for your own images the path below the folder.
         label: name of its class.
-        files: one for each view; None where a view is missing.
-        split: "train", "calibration" or "test", where the data set has splits of its own.
-        group: samples of one group are never split apart; empty: it is a group of its own.
-        boxes: of each thing that is marked, its name and its box in each view: top, left, bottom, right in pixels,
-            zeros where it is not marked.
+        files: one for each view; None if a view is missing.
+        split: "train", "calibration" or "test"; empty if the data set has no split of its own.
+        group: samples of one group are never split apart; empty: the sample is a group of its own.
+        boxes: of each marked thing, its name and its box in each view: top, left, bottom, right in pixels; zeros in a
+            view without a mark.
     """
 
     id: str
@@ -49,14 +49,14 @@ class Listing:
     """What a folder holds, before any file is opened.
 
     Attributes:
-        name: of the data set, or of the layout that it has.
-        folder: out of which no file may lead, but through links to folders that lie directly in it.
+        name: of the data set or of its layout.
+        folder: no file may lead out of it, except through links to folders that lie directly in it.
         classes: names of the labels.
-        views: names of the views of a sample; one empty name where it has no views.
+        views: names of the views of a sample; a single empty name if there is only one view.
         entries: the samples, sorted by id, whatever order they were listed in.
 
     Raises:
-        UserError: where two samples have one id.
+        UserError: if two samples have the same id.
     """
 
     name: str
@@ -74,15 +74,15 @@ class Listing:
 
     @property
     def title(self) -> str:
-        """The folder as text that can be printed, whatever bytes its name has."""
+        """The folder as printable text, whatever bytes its name has."""
         return as_text(self.folder)
 
     def refusal_of(self, file: pathlib.Path) -> str | None:
-        """Returns why a file must not be read: it leads out of the folder, or nowhere; None where it may be."""
+        """Returns why a file must not be read: it leads out of the folder, or nowhere. None if it may be read."""
         return _refusal(file, self.folder, self._roots)
 
     def has_refused_link(self, entry: Entry) -> bool:
-        """Returns whether a file of an entry is itself a link that must not be read, so that it is no picture."""
+        """Returns whether a file of an entry is itself a link that must not be read, and so no picture."""
         return any(file and os.path.islink(file) and self.refusal_of(file) for file in entry.files)
 
     @functools.cached_property
@@ -91,18 +91,18 @@ class Listing:
 
 
 def find_pictures(folder: pathlib.Path, root: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the picture files below a folder, by their suffix, sorted; what is hidden does not count.
+    """Returns the picture files below a folder, recognised by their suffix, sorted, without hidden ones.
 
-    Links that `find_files` gives as if they were files are among them, so that each is refused by name.
+    Links that `find_files` yields as if they were files are among them, so that each is refused by name.
 
     Raises:
-        OSError: where a folder cannot be listed; its `filename` is that folder.
+        OSError: if a folder cannot be listed; its `filename` is that folder.
     """
     found, others = [], []
     for file in find_files(folder, root):
         is_picture = file.suffix.lower() in SUFFIXES or links_to_folder(file)
         (found if is_picture else others).append(file)
-    one, many = "file that is not a picture by its name", "files that are not pictures by their names"
+    one, many = "file whose name is not that of a picture", "files whose names are not those of pictures"
     warn_of_left_out(folder, others, root, one, many)
     return sorted(found)
 
@@ -110,11 +110,11 @@ def find_pictures(folder: pathlib.Path, root: pathlib.Path) -> list[pathlib.Path
 def warn_of_left_out(
     folder: pathlib.Path, files: Sequence[pathlib.Path], root: pathlib.Path, one: str, many: str
 ) -> None:
-    """Says how many files of a folder are left out, if any, and names the first as seen from `root`.
+    """Says how many files of a folder are left out, if any, and names the first, relative to `root`.
 
     Args:
-        one: what it is, if it is one.
-        many: what they are, if they are several.
+        one: what a single file is.
+        many: what several files are.
     """
     if files:
         what = f"1 {one}, " if len(files) == 1 else f"{len(files):,} {many}, such as "
@@ -122,7 +122,7 @@ def warn_of_left_out(
 
 
 def without_masks(files: Sequence[pathlib.Path], root: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the files below `root` that are not masks by their names; says how many are left out."""
+    """Returns the files below `root` whose names are not those of masks; says how many are left out."""
     masks = [file for file in files if _is_mask(file.relative_to(root))]
     warn_of_left_out(root, masks, root, "mask", "masks")
     left_out = set(masks)
@@ -134,12 +134,12 @@ def _is_mask(file: pathlib.Path) -> bool:
 
 
 def is_called_normal(name: str) -> bool:
-    """Returns whether a name says that what it names is normal, in any case, and nothing else."""
+    """Returns whether a name means normal and nothing else, in upper or lower case."""
     return name.lower() in _NORMAL_NAMES
 
 
 def folders_called_normal(files: Iterable[pathlib.Path], root: pathlib.Path) -> list[str]:
-    """Returns the folders below `root` that hold some of the files, and whose names say that these are normal."""
+    """Returns the folders below `root` that hold some of the files and whose names mean normal."""
     called = set()
     for folder in {file.relative_to(root).parent for file in files}:
         depth = next((depth for depth, name in enumerate(folder.parts) if is_called_normal(name)), None)
@@ -149,7 +149,7 @@ def folders_called_normal(files: Iterable[pathlib.Path], root: pathlib.Path) -> 
 
 
 def warn_of_kinds(title: str, kinds: Sequence[str]) -> None:
-    """Says which kinds of anomaly have a name of several words, one of which means normal pictures or masks."""
+    """Warns of kinds of anomaly whose names have several words, one of which means normal pictures or masks."""
     for meaning, words in ((NORMAL, _NORMAL_NAMES), ("mask", _MASK_WORDS)):
         if named := [kind for kind in kinds if _has_word(kind, words)]:
             claim = "counts as a kind of anomaly, though its name says"
@@ -159,25 +159,25 @@ def warn_of_kinds(title: str, kinds: Sequence[str]) -> None:
 
 
 def _has_word(name: str, words: Sequence[str]) -> bool:
-    """Returns whether a name has one of some words, and no negation before it; what is no letter separates words."""
+    """Returns whether a name has one of the words without a negation before it; any non-letter separates words."""
     of_name = re.findall(r"[^\W\d_]+", name.lower())
     return any(word in words and before not in _NEGATIONS for before, word in itertools.pairwise(["", *of_name]))
 
 
 def shorten(names: Sequence[str]) -> str:
-    """Returns the first of some names as text, and how many more there are."""
+    """Returns the first names as text, and how many more there are."""
     more = [f"{len(names) - _MOST_NAMES} more"] if len(names) > _MOST_NAMES else []
     return ", ".join([as_text(name) for name in names[:_MOST_NAMES]] + more)
 
 
 def find_files(folder: pathlib.Path, root: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the files below a folder, which lies in `root` or is it; what is hidden does not count.
+    """Yields the files below a folder, which lies in `root` or is it, without hidden ones.
 
-    Links to folders elsewhere are followed directly in `root`, where a user put them; further below they are yielded
-    as if they were files. Other links to folders are left alone: what they lead to is found anyway.
+    A link to a folder elsewhere is followed if it lies directly in `root`, where a user put it; further below it is
+    yielded as if it were a file. Other links to folders are ignored: what they lead to is found anyway.
 
     Raises:
-        OSError: where a folder cannot be listed; its `filename` is that folder.
+        OSError: if a folder cannot be listed; its `filename` is that folder.
     """
     roots = _roots_of(root)
     if _refusal(folder, root, roots):
@@ -198,10 +198,10 @@ def _raise(error: OSError) -> None:
 
 
 def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the folders directly in a folder, and its links to folders or nowhere, sorted, without hidden ones.
+    """Returns the folders directly in a folder, with links to folders or nowhere, sorted, without hidden ones.
 
     Raises:
-        OSError: where the folder cannot be listed; its `filename` is that folder.
+        OSError: if the folder cannot be listed; its `filename` is that folder.
     """
     visible = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     is_folder = [entry.is_dir(follow_symlinks=False) or links_to_folder(entry.path) for entry in visible]
@@ -209,13 +209,13 @@ def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def links_to_folder(path: str | pathlib.Path) -> bool:
-    """Returns whether a path is a link to a folder, or to nowhere and called as folders are."""
+    """Returns whether a path is a link to a folder, or a link to nowhere with a folder's name."""
     is_lost = not pathlib.Path(path).suffix and not os.path.exists(path)
     return os.path.islink(path) and (is_lost or os.path.isdir(path))
 
 
 def as_text(path: str | pathlib.Path) -> str:
-    """Returns a path as text, whatever bytes its name has."""
+    """Returns a path as printable text, whatever bytes its name has."""
     return os.fsencode(os.fspath(path)).decode("utf-8", "backslashreplace")
 
 
@@ -225,7 +225,7 @@ def id_of(file: pathlib.Path, folder: pathlib.Path) -> str:
 
 
 def _roots_of(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    """Returns the folders that files may lie in: `folder`, and those elsewhere that links directly in it lead to."""
+    """Returns the folders that files may lie in: `folder`, and the targets of links directly in it."""
     here = folder.resolve()
     links = [entry.path for entry in os.scandir(folder) if entry.is_symlink() and os.path.isdir(entry.path)]
     targets = [pathlib.Path(link).resolve() for link in links]
@@ -233,7 +233,7 @@ def _roots_of(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
 
 
 def _refusal(file: pathlib.Path, folder: pathlib.Path, roots: Sequence[pathlib.Path]) -> str | None:
-    """Returns why a file of a folder must not be read, where only what lies in `roots` may be; None where it may."""
+    """Returns why a file of a folder must not be read, if only what lies in `roots` may be; None if it may."""
     try:
         os.stat(file)
     except FileNotFoundError:
@@ -254,7 +254,7 @@ def _refusal(file: pathlib.Path, folder: pathlib.Path, roots: Sequence[pathlib.P
 
 
 def announce(listing: Listing, layout: str) -> None:
-    """Says which layout a folder has, and of each class how many samples there are, and in which folders.
+    """Says which layout a folder has; and of each class, how many samples there are and in which folders.
 
     Links that will be refused do not count.
     """
@@ -275,11 +275,11 @@ def announce(listing: Listing, layout: str) -> None:
         columns = [f"{name:{widths[0]}}", f"{number:>{widths[1]}} {unit:{widths[2]}}", f"{splits:{widths[3]}}", folders]
         console.say(f"  {'  '.join(filter(None, columns))}".rstrip())
     if len(rows) > len(shown):
-        console.say(f"  and {len(rows) - len(shown)} kinds more")
+        console.say(f"  and {len(rows) - len(shown)} more kinds")
 
 
 def _where(listing: Listing, entries: Sequence[Entry]) -> tuple[str, str]:
-    """Returns how many samples each split has, where they are given, and the folders that hold the samples."""
+    """Returns how many samples each given split has, and the folders that hold the samples."""
     of_split = collections.defaultdict(list)
     for entry in entries:
         of_split[entry.split].append(entry)
@@ -291,7 +291,7 @@ def _where(listing: Listing, entries: Sequence[Entry]) -> tuple[str, str]:
 
 
 def _folders_of(listing: Listing, entries: Sequence[Entry]) -> list[str]:
-    """Returns the deepest folder that holds all files of some samples; where that is `folder`, those in it."""
+    """Returns the deepest folder that holds all files of some samples; if that is `folder`, the folders in it."""
     parents = {file.parent for entry in entries for file in entry.files if file}
     below = {os.path.relpath(parent, listing.folder) for parent in parents}
     together = os.path.commonpath(below) if below else ""

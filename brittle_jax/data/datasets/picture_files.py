@@ -1,4 +1,4 @@
-"""Data sets of picture files, each looked at once, when it is prepared: training never meets a bad one."""
+"""Data sets of picture files. Each file is checked once, in preparation, so that training never meets a bad one."""
 
 import collections
 import concurrent.futures
@@ -18,24 +18,24 @@ from brittle_jax.data.datasets.listing import Entry, Listing
 from brittle_jax.data.picture_file import BadPictureError, Picture, decoders_silenced, read_picture
 from brittle_jax.data.preprocess import encode_png
 
-# In a bad one's place.
+# In place of a bad one.
 _NO_PICTURE = Picture(encode_png(np.zeros((1, 1, 3), np.uint8)), 1, 1, 8, 0.0, 0.0, (0.0, 255.0))
-_MOST_AHEAD = 16  # pictures that are read before they are written
-_LEAST_SHARE_OF_RANGE = 0.3  # 14 bits in a file of 16 use a quarter
+_MOST_AHEAD = 16  # pictures that are read ahead of writing
+_LEAST_SHARE_OF_RANGE = 0.3  # 14-bit values in a 16-bit file use a quarter
 
 _Item, _Result = TypeVar("_Item"), TypeVar("_Result")
 
 
 @dataclasses.dataclass(kw_only=True)
 class PictureFilesConfig(tfds.core.BuilderConfig):
-    """A listing and how its files are read; its name changes whenever a file does.
+    """A listing, and how its files are read. The name changes whenever a file does.
 
     Attributes:
         listing: which files make which sample.
         max_pixels, intensity_range: as in `read_picture`.
     """
 
-    listing: Listing | None = dataclasses.field(default=None, repr=False)  # tfds logs what it does not leave out
+    listing: Listing | None = dataclasses.field(default=None, repr=False)  # tfds logs the others
     max_pixels: int = 0
     intensity_range: tuple[float, float] | None = None
 
@@ -64,7 +64,7 @@ def picture_files_config(
 
 
 def _stamp(file: pathlib.Path | None) -> tuple[str, int, int, int, int] | None:
-    """Returns what changes when a file does, or whether it can be read."""
+    """Returns what changes when a file changes, or when it becomes readable or unreadable."""
     try:
         status = os.stat(file) if file else None
     except (OSError, ValueError):
@@ -73,11 +73,11 @@ def _stamp(file: pathlib.Path | None) -> tuple[str, int, int, int, int] | None:
 
 
 class PictureFiles(tfds.core.ShardBasedBuilder):
-    """The pictures of a listing, one image feature a view, as `read_picture` encodes them, in one file.
+    """The pictures of a listing as `read_picture` encodes them, one image feature for each view, in one file.
 
-    A sample that cannot be used has the reason in `bad`, which is empty otherwise, and a black pixel for its pictures.
-    Of each view's picture, `size` has height and width in pixels, `bits` those of a sample in the file, `extrema` the
-    smallest and largest value there.
+    `bad` says why a sample cannot be used; its pictures are then a black pixel. It is empty for usable samples. For
+    each view's picture, `size` has height and width in pixels, `bits` the bit depth of the file, and `extrema` its
+    smallest and largest value.
     """
 
     VERSION = tfds.core.Version("2.0.0")
@@ -98,13 +98,13 @@ class PictureFiles(tfds.core.ShardBasedBuilder):
         label = tfds.features.ClassLabel(names=list(listing.classes))
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Pictures of one's own, or as a data set of files is published.",
+            description="Your own images, or a data set that is published as files.",
             features=tfds.features.FeaturesDict({**texts, "label": label, **views, **of_views, "boxes": boxes}),
             disable_shuffling=True,
         )
 
     def _shard_iterators_per_split(self, dl_manager):
-        # One file, written as the pictures are read: tfds's generator-based builders first collect a split in memory.
+        # One file, written while pictures are read: tfds's generator-based builders first collect a split in memory.
         return {"pictures": [self._examples]}
 
     def _examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -117,14 +117,14 @@ class PictureFiles(tfds.core.ShardBasedBuilder):
         ):
             for entry, example in _in_order(pool, lambda entry: _read(config, entry), entries):
                 yield entry.id, example
-                example.clear()  # it is written by now, and tfds keeps all that it was given until it has counted them
+                example.clear()  # it is written by now, but tfds keeps all examples until it has counted them
                 progress.update(1)
 
 
 def _in_order(
     pool: concurrent.futures.Executor, function: Callable[[_Item], _Result], items: Iterable[_Item]
 ) -> Iterator[tuple[_Item, _Result]]:
-    """Yields items and their results in order; no more than _MOST_AHEAD results wait in memory."""
+    """Yields items and their results in order, with at most _MOST_AHEAD results waiting in memory."""
     under_way: collections.deque[tuple[_Item, concurrent.futures.Future[_Result]]] = collections.deque()
     for item in items:
         under_way.append((item, pool.submit(function, item)))
@@ -170,25 +170,24 @@ def _read(config: PictureFilesConfig, entry: Entry) -> dict[str, Any]:
 
 
 def warn_of_intensity(title: str, intensity: Mapping[str, Any]) -> None:
-    """Warns where pictures of more than 8 bits use little of their range, or are cut by the one that was given.
+    """Warns if pictures of more than 8 bits use little of their range, or are clipped by the given one.
 
     Args:
         title: of their folder.
-        intensity: as in `ImageSet`.
+        intensity: as in `Dataset`.
     """
     bits, lowest, highest = max(map(int, intensity["bits"])), intensity["lowest"], intensity["highest"]
     if intensity["range"] is not None:
         low, high = intensity["range"]
         if lowest < low or highest > high:
             console.warn(
-                f"{title}: values from {lowest:g} to {highest:g} are cut to {low:g},{high:g}, as "
-                "--config.data.intensity_range says"
+                f"{title}: values from {lowest:g} to {highest:g} are clipped to data.intensity_range={low:g},{high:g}"
             )
     elif bits > 8 and 0 < highest - lowest < _LEAST_SHARE_OF_RANGE * (2**bits - 1):
         depth = 2 ** math.ceil(math.log2(highest + 1)) - 1
         uses_depth = highest - lowest >= _LEAST_SHARE_OF_RANGE * depth
         suggested = f"0,{depth}" if uses_depth else f"{lowest:g},{highest:g}"
         console.warn(
-            f"{title}: pictures of {bits} bits have values from {lowest:g} to {highest:g} of {2**bits - 1} alone, and "
-            f"come out nearly all alike: set --config.data.intensity_range={suggested}"
+            f"{title}: {bits}-bit pictures only have values from {lowest:g} to {highest:g} of {2**bits - 1}, so they "
+            f"come out nearly all alike: set data.intensity_range={suggested}"
         )

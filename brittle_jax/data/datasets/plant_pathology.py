@@ -2,19 +2,20 @@
 
 import pathlib
 
+from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.data.datasets.listing import Entry, Listing, announce
 from brittle_jax.data.datasets.tables import check_unique, read_table
 from brittle_jax.errors import UserError
 
-CLASSES = ("healthy", "multiple_diseases", "rust", "scab")  # columns of train.csv
+CLASSES = CATALOGUE["plant_pathology"].classes  # which are columns of train.csv
 FOLDER = "downloads/manual/plant_pathology"  # below the tfds data_dir
 
 
 def how_to_get(folder: pathlib.Path) -> str:
-    """Returns what to do where the files are not there."""
+    """Returns what to do if the files are missing."""
     return (
-        "plant_pathology is not there: download the competition plant-pathology-2020-fgvc7 from Kaggle, unpack "
-        f"train.csv and images/ into {folder}, or elsewhere and name that folder with --config.data.path"
+        "plant_pathology is missing: download the competition plant-pathology-2020-fgvc7 from Kaggle and unpack "
+        f"train.csv and images/ into {folder}, or elsewhere and name that folder with data.path"
     )
 
 
@@ -22,7 +23,7 @@ def list_leaves(folder: pathlib.Path) -> Listing:
     """Lists the labelled photographs of `train.csv` and `images/`, as Kaggle has them, and says how many there are.
 
     Raises:
-        UserError: where the table is not there, or is another one.
+        UserError: if the table is missing or is another one.
     """
     table = folder / "train.csv"
     if not table.is_file():

@@ -1,4 +1,4 @@
-"""Made-up pictures in the format of a data set that is not there, for smoke runs and tests. Synthetic."""
+"""Synthetic pictures in the format of a missing data set, for smoke runs and tests."""
 
 import io
 
@@ -14,11 +14,12 @@ _NAMES = [name for name, entry in CATALOGUE.items() if entry.stand_in is not Non
 
 
 class StandIn(tfds.core.GeneratorBasedBuilder):
-    """Gratings: each class has its own direction, spacing and colour; the light always comes from above."""
+    """Gratings. Each class has its own direction, spacing and colour; the light always comes from above."""
 
     VERSION = tfds.core.Version("1.1.0")
     BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name=name, description=f"Made-up pictures in the format of {name}.") for name in _NAMES
+        tfds.core.BuilderConfig(name=name, description=f"Synthetic pictures in the format of {name}.")
+        for name in _NAMES
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:

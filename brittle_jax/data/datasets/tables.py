@@ -1,4 +1,4 @@
-"""Tables that come with data sets, checked before they are believed."""
+"""Tables that come with data sets, checked before use."""
 
 import codecs
 import csv
@@ -14,19 +14,19 @@ _MOST_SHOWN = 200  # characters of a header
 
 
 def read_table(file: pathlib.Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Reads a table whose first line names its columns, in any case and with spaces around them.
+    """Reads a table whose first line names its columns, in upper or lower case.
 
-    Commas, semicolons, tabs or | separate the columns. The text is UTF-8, or UTF-16 that begins with a byte order mark.
+    Commas, semicolons, tabs or | separate the columns. The text is UTF-8, or UTF-16 with a byte order mark.
 
     Args:
-        columns: that every line must have, in small letters.
+        columns: that every line must fill, in lower case.
 
     Returns:
-        Each line's number in the file, and its fields by column, in small letters, without spaces around either; lines
-        without any text are left out.
+        Each line's number in the file, and its fields by lower-case column, without surrounding spaces. Empty lines are
+        left out.
 
     Raises:
-        UserError: where the file cannot be read, lacks a column, or a line lacks a field or has too many.
+        UserError: if the file cannot be read or lacks a column, or a line lacks a field or has too many.
     """
     name = as_text(file)
     try:
@@ -37,34 +37,34 @@ def read_table(file: pathlib.Path, columns: Sequence[str]) -> list[tuple[int, di
             rows = list(_rows_of(name, lines, columns))
     except UnicodeError as error:
         reason = getattr(error, "reason", error)
-        raise UserError(f"{name} is no table in UTF-8 or UTF-16: save it as CSV in UTF-8 ({reason})") from error
+        raise UserError(f"{name} is not a table in UTF-8 or UTF-16: save it as CSV in UTF-8 ({reason})") from error
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{name} cannot be read as a table: {reason}") from error
     if not rows:
-        raise UserError(f"{name} has a header, but no lines below it")
+        raise UserError(f"{name} has a header but no lines below it")
     return rows
 
 
 def check_unique(table: pathlib.Path, ids: Iterable[tuple[int, str]]) -> None:
-    """Checks that no two lines of a table are of one sample.
+    """Checks that no two lines of a table name the same sample.
 
     Args:
         ids: the number of each line, and the id of its sample.
 
     Raises:
-        UserError: at the first line whose id an earlier one has.
+        UserError: at the first line with the id of an earlier one.
     """
     first: dict[str, int] = {}
     for number, name in ids:
         if number != first.setdefault(name, number):
-            raise UserError(f"{as_text(table)}: lines {first[name]} and {number} are both of {name!r}: remove one")
+            raise UserError(f"{as_text(table)}: lines {first[name]} and {number} both name {name!r}: remove one")
 
 
 def normalize(path: str, folder: pathlib.Path) -> str:
-    """Returns a path that a table gives below a folder, in this system's form.
+    """Returns a path that a table gives, relative to a folder, in this system's form.
 
-    As Windows writes them, backslashes separate folders, but for a file whose very name has them.
+    Backslashes separate folders, as on Windows, unless a file has them in its name.
     """
     if "\\" in path and not os.path.lexists(folder / path):
         path = path.replace("\\", "/")
@@ -78,9 +78,11 @@ def _encoding_of(file: pathlib.Path) -> str:
 
 
 def _separator_of(name: str, header: str, columns: Sequence[str]) -> str:
-    """Returns what separates the columns of a header that has those that are asked for."""
+    """Returns what separates the columns of a header, which must have the given ones."""
     if not header.strip():
-        raise UserError(f"{name} is empty" if not header else f"{name}: its first line is empty, and must name columns")
+        raise UserError(
+            f"{name} is empty" if not header else f"{name}: its first line is empty, but must name the columns"
+        )
     for separator in _SEPARATORS:
         if set(columns) <= set(_fields(header, separator)):
             return separator
@@ -105,7 +107,9 @@ def _rows_of(name: str, lines: Iterator[list[str]], columns: Sequence[str]) -> I
     header = [field.strip().lower() for field in next(lines)]
     named = [field for field in header if field]
     if twice := sorted({field for field in named if named.count(field) > 1}):
-        raise UserError(f"{name}: its header names {' and '.join(twice)} more than once: rename or remove the others")
+        raise UserError(
+            f"{name}: its header names {' and '.join(twice)} more than once: rename or remove the duplicates"
+        )
     for fields in lines:
         fields = [field.strip() for field in fields]
         if not any(fields):
@@ -113,7 +117,7 @@ def _rows_of(name: str, lines: Iterator[list[str]], columns: Sequence[str]) -> I
         where = f"{name}, line {lines.line_num}:"
         if any(fields[len(header) :]):
             raise UserError(
-                f"{where} {len(fields)} fields, but {len(header)} columns: quote fields that hold separators"
+                f"{where} {len(fields)} fields, but {len(header)} columns: quote fields that contain separators"
             )
         row = {column: field for column, field in zip(header, fields + [""] * len(header), strict=False) if column}
         if lacking := [column for column in columns if not row[column]]:

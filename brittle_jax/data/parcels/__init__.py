@@ -1,1 +1,1 @@
-"""Synthetic parcels: solids of known materials, packed into a cardboard box, and what a dual-energy scanner sees."""
+"""Synthetic parcels: solids of known materials, packed into a cardboard box, as a dual-energy scanner sees them."""

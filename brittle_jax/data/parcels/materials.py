@@ -1,12 +1,12 @@
 """How strongly materials attenuate X-rays at the scanner's two energies.
 
-The attenuation of a mixture is the sum of its elements', by mass. Those are from J. H. Hubbell and S. M. Seltzer,
+The attenuation of a mixture is the mass-weighted sum over its elements. Those are from J. H. Hubbell and S. M. Seltzer,
 "Tables of X-Ray Mass Attenuation Coefficients", NIST Standard Reference Database 126, Table 3.
 """
 
 ENERGIES_KEV = (60, 100)  # effective energies of the low and the high beam
 
-_MASS_ATTENUATION = {  # of elements, cm²/g, at each energy
+_MASS_ATTENUATION = {  # of each element, in cm²/g, at both energies
     "H": (0.3260, 0.2944),
     "C": (0.1753, 0.1514),
     "N": (0.1817, 0.1529),
@@ -20,7 +20,7 @@ _MASS_ATTENUATION = {  # of elements, cm²/g, at each energy
 }
 
 _CELLULOSE = {"H": 0.0622, "C": 0.4445, "O": 0.4933}
-_COMPOSITIONS = {  # density in g/cm³, and the share of each element in the mass
+_COMPOSITIONS = {  # density in g/cm³, and mass fraction of each element
     "air": (0.0, {}),
     "water": (1.0, {"H": 0.1119, "O": 0.8881}),
     "cardboard": (0.15, _CELLULOSE),  # corrugated, so mostly air

@@ -1,4 +1,4 @@
-"""What people send: each function draws one thing, as solids around the origin, sizes in cm.
+"""What people send. Each function draws one thing at random, as solids around the origin; sizes in cm.
 
 A thing that is packed whole is one list of solids. All are everyday goods; the threat is in `pistol.py`.
 """
@@ -20,7 +20,7 @@ def hollow_box(size, wall: float, material: str, at=(0.0, 0.0, 0.0), **kwargs) -
 
 
 def tube(diameter: float, wall: float, length: float, material: str, *, at=(0.0, 0.0, 0.0), along: int = 2, **kwargs):
-    """Returns an open tube along the axis of that number."""
+    """Returns an open tube along the axis with the number `along`."""
     bore = diameter - 2 * wall
     return [
         cylinder(diameter, length, material, at, along=along, **kwargs),
@@ -29,7 +29,7 @@ def tube(diameter: float, wall: float, length: float, material: str, *, at=(0.0,
 
 
 def garment(rng: Random) -> Thing:
-    """A folded garment: layers that do not quite lie on one another, some with a zip or buttons."""
+    """A folded garment: layers that are not quite aligned, sometimes with a zip or buttons."""
     size = rng.uniform([14, 12, 1.0], [24, 18, 2.5])
     thing = []
     for layer in range(rng.integers(2, 5)):
@@ -49,7 +49,7 @@ def book(rng: Random) -> Thing:
 
 
 def carton(rng: Random) -> Thing:
-    """A small carton with powder or loose goods in it."""
+    """A small carton of powder or loose goods."""
     size = rng.uniform([8, 6, 3], [18, 14, 9])
     filling = rng.choice(["textile", "plastic", "paper"])
     fill = size * rng.uniform([0.7, 0.7, 0.3], [0.9, 0.9, 0.8])
@@ -92,7 +92,7 @@ def ball(rng: Random) -> Thing:
 
 
 def charger(rng: Random) -> Thing:
-    """A plastic shell with a circuit board, a transformer and a coiled lead beside it."""
+    """A plastic shell with a circuit board and a transformer, and a coiled lead beside it."""
     size = rng.uniform([6, 4, 2.5], [11, 6, 4])
     return [
         *hollow_box(size, 0.2, "polymer"),
@@ -104,7 +104,7 @@ def charger(rng: Random) -> Thing:
 
 
 def telephone(rng: Random) -> Thing:
-    """A flat device: glass, board, cell."""
+    """A flat device: glass, circuit board, battery cell."""
     length, width = rng.uniform(12, 22), rng.uniform(6.5, 14)
     return [
         box([length, width, 0.8], "polymer"),
@@ -115,7 +115,7 @@ def telephone(rng: Random) -> Thing:
 
 
 def drill(rng: Random) -> Thing:
-    """A cordless drill: barrel, chuck and grip at an angle, so not unlike the outline of a pistol."""
+    """A cordless drill: barrel, chuck and angled grip, with an outline much like a pistol's."""
     length = rng.uniform(15, 20)
     grip = turn(1, rng.uniform(-15, 15))
     drop = rng.uniform(11, 14)
@@ -133,7 +133,7 @@ def hammer(rng: Random) -> Thing:
     """A steel head and rod in a handle of plastic or wood."""
     length = rng.uniform(18, 25)
     head = rng.uniform([8, 1.8, 1.8], [12, 2.6, 2.6])
-    handle = rng.choice(["plastic", "paper"])  # paper is as dense as wood, and of the same stuff
+    handle = rng.choice(["plastic", "paper"])  # paper is as dense as wood and has the same composition
     return [
         box(head, "steel", [0, length / 2, 0]),
         cylinder(rng.uniform(2, 3), length, handle, along=1),
@@ -142,7 +142,7 @@ def hammer(rng: Random) -> Thing:
 
 
 def wrench(rng: Random) -> Thing:
-    """A spanner: a bar with a ring at both ends."""
+    """A spanner: a bar with a ring at each end."""
     length, width = rng.uniform(14, 22), rng.uniform(2.2, 3.2)
     thick = rng.uniform(0.5, 0.9)
     ends = [tube(1.6 * width, 0.35 * width, thick, "steel", at=[side * length / 2, 0, 0]) for side in (-1, 1)]
@@ -150,7 +150,7 @@ def wrench(rng: Random) -> Thing:
 
 
 def pliers(rng: Random) -> Thing:
-    """Two crossed bars of steel with sleeves."""
+    """Two crossed steel bars with sleeves."""
     length, angle = rng.uniform(15, 20), rng.uniform(8, 25)
     thing = []
     for degrees in (-angle, angle):
@@ -195,18 +195,18 @@ def caulking_gun(rng: Random) -> Thing:
 
 
 def steel_bar(rng: Random) -> Thing:
-    """A hollow steel bar, as long and thick as a pistol's slide: hinges, rails, fittings."""
+    """A hollow steel bar of the length and thickness of a pistol's slide, as in hinges, rails and fittings."""
     size = np.array([18.0, 2.6, 2.8]) * rng.uniform(0.8, 1.2, 3)
     return [box(size, "steel"), box(size * [0.85, 0.62, 0.62], "air", displaces="steel")]
 
 
 def steel_tube(rng: Random) -> Thing:
-    """A thick steel tube, of the size of a barrel."""
+    """A thick steel tube the size of a barrel."""
     return tube(rng.uniform(1.2, 1.8), 0.3, rng.uniform(8, 14), "steel", along=0)
 
 
 def battery_pack(rng: Random) -> Thing:
-    """Round cells of copper and circuit material in a thin steel case, of the size of a magazine."""
+    """Round copper cells in a thin steel case the size of a magazine."""
     size = np.array([3.3, 2.2, 11.5]) * rng.uniform(0.9, 1.2, 3)
     pitch = size[2] / 8
     cells = [
@@ -217,7 +217,7 @@ def battery_pack(rng: Random) -> Thing:
 
 
 def machined_block(rng: Random) -> Thing:
-    """A housing of polymer with a steel insert, of the size and make of a pistol's frame."""
+    """A polymer housing with a steel insert, of the size and make of a pistol's frame."""
     size = rng.uniform([11, 2.2, 4], [17, 3.2, 9])
     return [
         *hollow_box(size, 0.5, "polymer"),
@@ -226,7 +226,7 @@ def machined_block(rng: Random) -> Thing:
     ]
 
 
-# Clutter and how often it is drawn.
+# Clutter, and its relative frequency.
 CLUTTER: dict[Callable[[Random], Thing], float] = {
     garment: 5,
     book: 3,
@@ -247,12 +247,12 @@ CLUTTER: dict[Callable[[Random], Thing], float] = {
     battery_pack: 1,
     machined_block: 1,
 }
-# What a normal parcel holds where a threat parcel holds the pistol: whole, or the pieces of one taken apart.
+# What a normal parcel holds in place of the threat parcel's pistol: something whole, or pieces.
 HARDWARE: tuple[Callable[[Random], Thing], ...] = (drill, hammer, lock, caulking_gun)
 PIECES: tuple[Callable[[Random], Thing], ...] = (steel_bar, steel_tube, machined_block, battery_pack)
 
 
 def draw_clutter(rng: Random, count: int) -> list[Thing]:
-    """Draws so many everyday things."""
+    """Draws `count` everyday things."""
     kinds, weights = list(CLUTTER), np.array(list(CLUTTER.values()), float)
     return [kinds[kind](rng) for kind in rng.choice(len(kinds), count, p=weights / weights.sum())]

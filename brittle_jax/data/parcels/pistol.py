@@ -1,6 +1,6 @@
-"""The threat: a pistol of steel and polymer, whole or taken apart, as solids around the origin, sizes in cm.
+"""The threat: a pistol of steel and polymer, whole or taken apart, as solids around the origin; sizes in cm.
 
-Its own axes: x along the barrel to the muzzle, y across, z up; the origin lies at the rear of the trigger guard.
+Axes: x points along the barrel to the muzzle, y across, z up. The origin lies at the rear of the trigger guard.
 """
 
 import numpy as np
@@ -8,13 +8,13 @@ import numpy as np
 from brittle_jax.data.parcels.objects import Random, Thing, hollow_box, tube
 from brittle_jax.data.parcels.solids import Solid, box, turn
 
-PARTS = ("slide", "barrel", "frame", "magazine")  # as it is taken apart for cleaning
+PARTS = ("slide", "barrel", "frame", "magazine")  # into which it is taken apart for cleaning
 
 
 def pistol(rng: Random) -> dict[str, Thing]:
-    """Draws a pistol and returns the solids of each of its `PARTS`, in their places."""
+    """Draws a pistol. Returns the assembled solids of each of its `PARTS`."""
     scale = rng.uniform(0.85, 1.1)
-    lean = turn(1, rng.uniform(12, 22))  # the grip slopes to the rear, and the magazine in it
+    lean = turn(1, rng.uniform(12, 22))  # the grip slopes to the rear, with the magazine in it
     parts = {
         "slide": _slide(rng),
         "barrel": _barrel(rng),

@@ -1,7 +1,7 @@
 """A dual-energy scanner: two fans of rays across the belt, photon noise, false colours.
 
-The belt runs along x, which is the columns of both views. Each fan lies in the y-z plane, its source at a fixed
-place beside or below the tunnel, so that things look larger the nearer they are to it, and up differs from down.
+The belt runs along x, so the columns of both views lie along x. Each fan lies in the y-z plane, with its source at a
+fixed place beside or below the tunnel. Things near the source look larger, and up differs from down.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ from brittle_jax.data.parcels.solids import Solid, bounds, chord
 
 @dataclasses.dataclass(frozen=True)
 class Fan:
-    """A source and the line, in the middle of the tunnel, that the rows of the image are measured along.
+    """A source, and the line in the middle of the tunnel along which image rows are measured.
 
     Attributes:
         source: [2], y and z in cm.
         middle: [2], a point of that line.
-        along: [2], of length 1, towards the first row.
+        along: [2], its unit vector towards the first row.
     """
 
     source: tuple[float, float]
@@ -42,20 +42,20 @@ FANS = {  # the views, in this order
     "side": Fan(source=(-80.0, 6.0), middle=(0.0, 10.0), along=(0.0, 1.0)),
 }
 _BORDER = 2.5  # cm of air on each side of a parcel
-_RAYS_PER_CM = 5.0  # at least; several a pixel are averaged where pixels are larger
+_RAYS_PER_CM = 5.0  # at least; several per pixel are averaged if pixels are larger
 _BLUR = 0.05  # cm, standard deviation of the detectors' response
-_PHOTONS = 20_000  # that reach a pixel through air, at each energy
+_PHOTONS = 20_000  # that reach a pixel through air at each energy
 _READ_NOISE = 4.0  # photons, standard deviation
 
-# False colours: air is near white, and matter is a filter that takes away from each of red, green and blue as the
-# high beam is attenuated. Which filter depends on the ratio of attenuations, low beam to high: 1.2 is organic
-# (orange), 1.6 is glass or aluminium (green), 2.4 and above is metal (blue).
+# False colours: air is near white, and matter is a filter for red, green and blue, as strong as the high beam is
+# attenuated. The ratio of attenuations, low beam to high, selects the filter: 1.2 is organic (orange), 1.6 is glass or
+# aluminium (green), 2.4 and above is metal (blue).
 _AIR_COLOUR = 252.0
 _RATIOS = (1.25, 1.55, 1.8, 2.4)
 _FILTERS = np.array([[0.22, 0.85, 2.0], [0.9, 0.40, 1.25], [1.3, 0.5, 0.9], [2.2, 1.05, 0.36]])
 _COMPRESSION = 1.4
-_AIR_ATTENUATION = 0.02  # below this all is air
-_OPAQUE_ATTENUATION = 7.0  # of the low beam: beyond, the ratio means nothing and the colour is metal's
+_AIR_ATTENUATION = 0.02  # below this, everything is air
+_OPAQUE_ATTENUATION = 7.0  # of the low beam; beyond it the ratio is meaningless, and the colour that of metal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Scan:
 
     Attributes:
         image: [H, W, 3] uint8, in false colours.
-        boxes: of each part of a threat, by name: top, left, bottom, right in pixels, bottom and right exclusive.
+        boxes: by the name of a threat's part: top, left, bottom, right in pixels, bottom and right exclusive.
     """
 
     image: np.ndarray
@@ -75,12 +75,29 @@ def scan(rng: np.random.Generator, parcel: Parcel, *, side_pixels: int) -> dict[
     """Returns both views of a parcel.
 
     Args:
-        side_pixels: length in pixels of the longest side that a parcel has, in the middle of the tunnel.
+        side_pixels: length, in pixels, that the longest side of any parcel has in the middle of the tunnel.
     """
     return {view: _scan(rng, parcel, fan, side_pixels) for view, fan in FANS.items()}
 
 
 def _scan(rng: np.random.Generator, parcel: Parcel, fan: Fan, side_pixels: int) -> Scan:
+    transmitted, boxes = transmission(parcel, fan, side_pixels)
+    photons = _PHOTONS * transmitted
+    # Counts vary by their square root. If they are too few for a normal distribution, read noise hides that.
+    noise = np.sqrt(photons + _READ_NOISE**2) * rng.standard_normal(photons.shape, np.float32)
+    attenuation = -np.log(np.maximum(photons + noise, 1) / _PHOTONS)
+    return Scan(false_colours(*attenuation), boxes)
+
+
+def transmission(parcel: Parcel, fan: Fan, side_pixels: int) -> tuple[np.ndarray, dict[str, tuple[int, int, int, int]]]:
+    """Returns the share of each beam that reaches the detectors, without noise.
+
+    Args:
+        side_pixels: as in `scan`.
+
+    Returns:
+        [2, H, W], from 0 to 1, of the low and the high beam; and boxes as in `Scan`.
+    """
     pixels_per_cm = side_pixels / LONGEST
     oversampling = int(np.ceil(_RAYS_PER_CM / pixels_per_cm))
     rays = _Rays(fan, parcel, pixels_per_cm, oversampling)
@@ -88,16 +105,11 @@ def _scan(rng: np.random.Generator, parcel: Parcel, fan: Fan, side_pixels: int) 
     transmitted = np.exp(-_attenuations(thickness))
     height, width = rays.shape
     transmitted = transmitted.reshape(2, height // oversampling, oversampling, width // oversampling, oversampling)
-    transmitted = ndimage.gaussian_filter(transmitted.mean(axis=(2, 4)), (0, *[_BLUR * pixels_per_cm] * 2))
-    photons = _PHOTONS * transmitted
-    # Counts vary by their square root; where they are too few for a normal distribution, read noise hides it.
-    noise = np.sqrt(photons + _READ_NOISE**2) * rng.standard_normal(photons.shape, np.float32)
-    attenuation = -np.log(np.maximum(photons + noise, 1) / _PHOTONS)
-    return Scan(false_colours(*attenuation), boxes)
+    return ndimage.gaussian_filter(transmitted.mean(axis=(2, 4)), (0, *[_BLUR * pixels_per_cm] * 2)), boxes
 
 
 class _Rays:
-    """The rays of one view: row by row through the source, column by column along the belt."""
+    """The rays of one view: rows fan out from the source, columns follow the belt."""
 
     def __init__(self, fan: Fan, parcel: Parcel, pixels_per_cm: float, oversampling: int):
         self._fan = fan
@@ -119,7 +131,7 @@ class _Rays:
         self.origin = np.concatenate([column[None], sources])[:, None, :]  # [3, 1, W]
 
     def window(self, solid: Solid) -> tuple[slice, slice]:
-        """Returns the rows and columns that can meet a solid."""
+        """Returns the rows and columns of rays that can meet a solid."""
         corners = solid.corners()
         rows = (self._first_row - self._fan.row_coordinate(corners[1:])) * self._rays_per_cm
         columns = (corners[0] - self._first_column) * self._rays_per_cm
@@ -130,7 +142,7 @@ class _Rays:
 
 
 def _trace(solids: list[Solid], rays: _Rays) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, int, int, int]]]:
-    """Returns how much of each material, in cm, each ray [H, W] crosses, and the boxes of the parts of a threat."""
+    """Returns how many cm of each material each ray [H, W] crosses, and the boxes of a threat's parts."""
     thickness: dict[str, np.ndarray] = {}
     windows: dict[str, list[tuple[int, int, int, int]]] = {}
     for solid in solids:
@@ -157,9 +169,9 @@ def _union(boxes: list[tuple[int, int, int, int]], oversampling: int) -> tuple[i
 
 
 def _attenuations(thickness: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns the exponent of the Beer-Lambert law at both energies [2, H, W]: the sum of μ times thickness."""
+    """Returns the exponent of the Beer-Lambert law at both energies [2, H, W]: μ times thickness, summed."""
     coefficients = np.array([linear_attenuation(material) for material in thickness], np.float32)  # [M, 2]
-    # Hollow things meet their hollows up to rounding only.
+    # Hollow things match their hollows only up to rounding.
     crossed = np.maximum(np.stack(list(thickness.values())), 0)
     return np.tensordot(coefficients.T, crossed, axes=1)
 
@@ -168,16 +180,16 @@ def false_colours(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Colours what attenuates the two beams: organic orange, mixed green, metal blue, air near white.
 
     Args:
-        low, high: [H, W], attenuation of either beam, -log of the share that passes.
+        low, high: [H, W], attenuation of each beam: -log of the share that passes.
 
     Returns:
         [H, W, 3] uint8.
     """
-    # The ratio is taken of smoothed values, as scanners do, so that colour has less noise than brightness.
+    # As in real scanners, the ratio is of smoothed values, so that colour is less noisy than brightness.
     smooth_low, smooth_high = (ndimage.uniform_filter(beam, 3) for beam in (low, high))
     ratio = (smooth_low + _RATIOS[0] * _AIR_ATTENUATION) / (np.maximum(smooth_high, 0) + _AIR_ATTENUATION)
     ratio[smooth_low > _OPAQUE_ATTENUATION] = _RATIOS[-1]
-    # Brightness is compressed, so that things in front of metal show up beside things in front of paper.
+    # Brightness is compressed, so that things show up both in front of metal and in front of paper.
     strength = _COMPRESSION * np.log1p(np.maximum(high - _AIR_ATTENUATION, 0))
     colours = [_AIR_COLOUR * np.exp(-strength * np.interp(ratio, _RATIOS, channel)) for channel in _FILTERS.T]
     return np.round(np.stack(colours, axis=-1)).astype(np.uint8)

@@ -8,13 +8,13 @@ from sklearn.metrics import roc_auc_score
 from brittle_jax.data.parcels.packing import pack
 from brittle_jax.data.parcels.scanner import scan
 
-PARCELS_PER_CLASS = 150
+PARCELS_PER_CLASS = 100
 
 
 def appearance(is_threat, index):
     """What could give a class away without looking at shapes."""
     rng = np.random.default_rng([11, int(is_threat), index])
-    views = scan(rng, pack(rng, is_threat=is_threat), side_pixels=128).values()
+    views = scan(rng, pack(rng, is_threat=is_threat), side_pixels=113).values()
     pixels = np.concatenate([view.image.reshape(-1, 3) for view in views]).astype(int)
     red, _, blue = pixels.T
     return {

@@ -7,6 +7,16 @@ from brittle_jax.data.parcels.pistol import PARTS, pistol
 from brittle_jax.data.parcels.solids import bounds, box, ellipsoid
 
 
+@pytest.fixture(scope="module")
+def normal_parcels():
+    return [packing.pack(np.random.default_rng(seed), is_threat=False) for seed in range(40)]
+
+
+@pytest.fixture(scope="module")
+def threat_parcels():
+    return [packing.pack(np.random.default_rng(seed), is_threat=True) for seed in range(100)]
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("draw", [*objects.CLUTTER, *objects.PIECES, lambda rng: sum(pistol(rng).values(), [])])
 def test_things_fit_into_every_parcel(draw, seed):
@@ -33,14 +43,14 @@ def test_the_same_seed_packs_the_same_parcel(is_threat):
     assert (first.size != other.size).any()
 
 
-def test_only_threats_hold_a_pistol_and_a_third_are_taken_apart():
+def test_only_threats_hold_a_pistol_and_a_third_are_taken_apart(normal_parcels, threat_parcels):
+    assert not any(solid.part for parcel in normal_parcels for solid in parcel.solids)
     distances = []
-    for seed in range(150):
-        rng = np.random.default_rng(seed)
-        assert not any(solid.part for solid in packing.pack(rng, is_threat=False).solids)
-        solids = packing.pack(rng, is_threat=True).solids
-        assert {solid.part for solid in solids} - {""} == set(PARTS)
-        slide, barrel = (next(solid.centre for solid in solids if solid.part == part) for part in ("slide", "barrel"))
+    for parcel in threat_parcels:
+        assert {solid.part for solid in parcel.solids} - {""} == set(PARTS)
+        slide, barrel = (
+            next(solid.centre for solid in parcel.solids if solid.part == part) for part in ("slide", "barrel")
+        )
         distances.append(np.linalg.norm(slide - barrel))
     # Whole, the barrel lies in the slide, some 3 cm from its middle.
     taken_apart = np.mean(np.array(distances) > 4)
@@ -57,20 +67,17 @@ def test_things_come_to_rest_on_others():
     assert bounds([block])[0][2] == pytest.approx(5, abs=1.5)  # tilted a little, its lowest corner may be missed
 
 
-@pytest.mark.parametrize("is_threat", [False, True])
-def test_parcels_are_no_longer_than_the_longest(is_threat):
-    for seed in range(40):
-        parcel = packing.pack(np.random.default_rng(seed), is_threat=is_threat)
+def test_parcels_are_no_longer_than_the_longest(normal_parcels, threat_parcels):
+    for parcel in normal_parcels + threat_parcels:
         assert (parcel.size <= packing.LONGEST + 2 * packing._WALL).all()
         heights = [solid.centre[2] for solid in parcel.solids]
         assert 0 < min(heights) and max(heights) < parcel.size[2]
 
 
-def test_parcels_are_heavier_below():
+def test_parcels_are_heavier_below(normal_parcels):
     """So that the side view has an up, which rotations can be learned from."""
     below = above = 0.0
-    for seed in range(40):
-        parcel = packing.pack(np.random.default_rng(seed), is_threat=False)
+    for parcel in normal_parcels:
         steel = [s for s in parcel.solids if s.material == "steel" and s.displaces in (None, "air")]
         centres = np.array([solid.centre[2] for solid in steel])
         volumes = np.array([np.prod(solid.half_size) for solid in steel])

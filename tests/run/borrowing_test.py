@@ -1,0 +1,95 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from brittle_jax import checkpoint
+from brittle_jax.errors import UserError
+from brittle_jax.models.network import init_variables
+from brittle_jax.run import borrowing
+from tests.conftest import make_dataset
+from tests.damage import NUM_FLIPS, flipped_bit
+from tests.mini_network import MINI
+from tests.small_teachers import finish, learn_fashion
+
+DATASET = make_dataset(np.zeros((2, 1, 1, 3)))
+
+
+@pytest.fixture
+def config(cifar10_config):
+    return learn_fashion(cifar10_config)
+
+
+def lend(config, folder, **results):
+    """Makes a finished run of the settings, and lets them borrow its teacher."""
+    finish(folder, config, DATASET, **results)
+    config.teacher.from_run = str(folder)
+    return folder
+
+
+@pytest.mark.parametrize("is_synthetic", [False, True])
+def test_a_run_with_the_same_teacher_lends_it(config, tmp_path, is_synthetic):
+    lender = lend(config, tmp_path / "lender", synthetic_data=is_synthetic)
+    config.seed = 5  # the teacher has seen nothing of what is tested here
+    assert borrowing.check(config) == (lender, is_synthetic)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("seed", 1), ("data.train_fraction", 0.5), ("data.image_size_pixels", 40)]
+)
+def test_a_teacher_that_may_have_seen_what_is_tested_is_refused(config, tmp_path, field, value):
+    config.teacher.task, config.teacher.data = "rotnet", "cifar10"
+    lend(config, tmp_path / "lender")
+    borrowing.check(config)
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=f"^teacher.from_run=.* has {field}=.*, not {value}: set {field}$"):
+        borrowing.check(config)
+
+
+def test_another_teacher_is_refused(config, tmp_path):
+    lend(config, tmp_path / "lender")
+    config.teacher.task = "rotnet"
+    with pytest.raises(UserError, match="has teacher.task='classification', not 'rotnet': set teacher.task$"):
+        borrowing.check(config)
+
+
+def test_a_folder_without_a_finished_run_is_refused(config, tmp_path):
+    config.teacher.from_run = str(tmp_path / "lender")
+    with pytest.raises(UserError, match="^teacher.from_run=.*/lender is not the folder of a finished run$"):
+        borrowing.check(config)
+
+
+def test_a_damaged_teacher_is_refused_with_what_helps(config, tmp_path):
+    run = tmp_path / "lender"
+    folder = run / "checkpoints" / "teacher"
+    checkpoint.save(folder, init_variables(MINI.with_output(8), 0, (16, 16, 3)), {}, made_from={})
+    lend(config, run)
+    borrowing.check(config)
+    for number in range(NUM_FLIPS):
+        with flipped_bit(folder, number) as file:
+            name = f"checkpoints/teacher/{file.relative_to(folder)}"
+            message = (
+                f"has changed since it was finished: {name} .changed.; restore .* or run that run's own command again"
+            )
+            with pytest.raises(UserError, match=message):
+                borrowing.check(config)
+    for name in ("config.json", "splits.json", "results.json", "manifest.json"):
+        sound = (run / name).read_bytes()
+        (run / name).write_bytes(sound[:-5])
+        with pytest.raises(UserError, match=f"has changed since it was finished: {name}"):
+            borrowing.check(config)
+        (run / name).write_bytes(sound)
+    borrowing.check(config)
+
+
+def test_a_teacher_of_the_same_images_under_another_path_is_taken(config, tmp_path):
+    config.teacher.task, config.teacher.data = "rotnet", "cifar10"
+    lend(config, tmp_path / "lender")
+    config.data.path = "elsewhere"
+    borrowing.check_same_images(config, DATASET)
+    samples = dataclasses.replace(DATASET.samples, digests=np.char.add(DATASET.samples.digests, "x"))
+    other = dataclasses.replace(DATASET, samples=samples)
+    with pytest.raises(UserError, match="^teacher.from_run=.* is on other images than data.path or data.dir has"):
+        borrowing.check_same_images(config, other)
+    config.teacher.data = "fashion_mnist"
+    borrowing.check_same_images(config, other)  # it has learned from nothing that is tested here

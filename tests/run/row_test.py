@@ -1,0 +1,93 @@
+import contextlib
+import dataclasses
+
+import numpy as np
+import pytest
+
+from brittle_jax.config import completed
+from brittle_jax.models.network import Network
+from brittle_jax.run.experiment import needs_reference, reference_of
+from brittle_jax.run.row import Row
+from brittle_jax.teachers.random import Random
+from tests.conftest import make_dataset
+from tests.damage import NUM_FLIPS, flip_bit
+from tests.small_runs import read_row
+from tests.small_teachers import assert_equal, kind_of, learn_fashion
+
+PARCELS = make_dataset(np.zeros((2, 1, 1, 3)), name="xray", classes=("soc", "threat"))
+
+
+def row_of(config, dataset, folder):
+    config = completed(config)
+    kind = kind_of(config, folder)
+    return Row(config, dataset, dataset, kind, None, contextlib.nullcontext, folder=folder, made_from={})
+
+
+def test_a_teacher_is_read_back_from_its_folder(cifar10_config, tmp_path, four_devices, capsys):
+    row, (configuration, *_) = read_row(cifar10_config, tmp_path, four_devices)
+    (first, description), (again, same) = (row.obtain_teacher(configuration) for _ in range(2))
+    assert "finished before" in capsys.readouterr().out
+    assert isinstance(again, Network) and again.module == first.module
+    assert_equal(again.variables, first.variables)
+    assert description == same
+
+
+def test_a_flipped_bit_in_the_runs_own_teacher_is_named_and_mended(cifar10_config, tmp_path, one_device, capsys):
+    row, (configuration, *_) = read_row(learn_fashion(cifar10_config), tmp_path / "run", one_device)
+    first, _ = row.obtain_teacher(configuration)
+    folder = row.folder_of(configuration, "teacher")
+    assert folder == tmp_path / "run" / "checkpoints" / "teacher"
+    for number in range(NUM_FLIPS):
+        file, _ = flip_bit(folder, number)
+        again, _ = row.obtain_teacher(configuration)
+        assert f"{folder} is damaged ({file.relative_to(folder)}: changed" in capsys.readouterr().err
+        assert_equal(again.variables, first.variables)
+
+
+def test_a_row_that_keeps_nothing_draws_its_teacher_each_time(cifar10_config, tmp_path, one_device):
+    row, (configuration, *_) = read_row(cifar10_config, tmp_path / "run", one_device)
+    row = dataclasses.replace(row, folder=None)
+    first, again = (row.obtain_teacher(configuration)[0] for _ in range(2))
+    assert_equal(again.variables, first.variables)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_reference_stands_beside_rows_whose_test_is_smaller(xray_config, tmp_path):
+    assert not needs_reference(row_of(xray_config, PARCELS, tmp_path))
+    xray_config.teacher.task = "baseline"
+    row = row_of(xray_config, PARCELS, tmp_path)
+    assert needs_reference(row)
+    samples = dataclasses.replace(PARCELS.samples, official_split=np.array(["train", "test"]))
+    assert not needs_reference(dataclasses.replace(row, dataset=dataclasses.replace(PARCELS, samples=samples)))
+    assert not needs_reference(dataclasses.replace(row, dataset=dataclasses.replace(PARCELS, name="cifar10")))
+
+
+def test_the_reference_is_a_random_teacher_on_the_same_data(xray_config, tmp_path):
+    xray_config.teacher.task = "baseline"
+    row = row_of(xray_config, PARCELS, tmp_path)
+    reference = row.reference()
+    assert isinstance(reference.kind, Random) and reference.lessons is None
+    assert reference.dataset is PARCELS and reference.config is row.config
+    assert row.kind.learns_anomalies and row.lessons is PARCELS
+    assert not needs_reference(reference)
+
+
+@pytest.mark.parametrize("batch_norm", ["initial", "normal_images"])
+def test_the_reference_shares_nothing_and_keeps_its_networks_apart(xray_config, tmp_path, one_device, batch_norm):
+    xray_config.teacher.task, xray_config.teacher.random_batch_norm = "baseline", batch_norm
+    row, (configuration, *_) = read_row(xray_config, tmp_path, one_device)
+    reference, other = row.reference(), reference_of(configuration)
+    assert row.share("probe", lambda: "of the row") == row.share("probe", lambda: "anew") == "of the row"
+    assert reference.share("probe", lambda: "its own") == "its own"
+    assert reference.share("probe", lambda: "anew") == "anew"
+    assert row.folder_of(configuration, "teacher") == tmp_path / "checkpoints" / "teacher"
+    assert reference.folder_of(other, "teacher") == tmp_path / "checkpoints" / "soc" / "random" / "teacher"
+    assert row.folder_of(configuration, "student") == tmp_path / "checkpoints" / "soc" / "student"
+
+
+def test_the_reference_is_never_another_runs_teacher(xray_config, tmp_path, monkeypatch):
+    xray_config.teacher.task, xray_config.teacher.from_run = "baseline", "somewhere"
+    monkeypatch.setattr("brittle_jax.run.borrowing.check", lambda config: (tmp_path, False))
+    row = row_of(xray_config, PARCELS, tmp_path)
+    assert needs_reference(row)
+    assert isinstance(row.reference().kind, Random)

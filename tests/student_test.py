@@ -1,0 +1,40 @@
+import jax
+import numpy as np
+
+from brittle_jax.inference import Representations
+from brittle_jax.loop import Loop
+from brittle_jax.student import distillation, num_updates
+from tests.small_runs import read_row
+
+
+def test_updates_follow_epochs_unless_they_are_set():
+    assert num_updates(5000, batch_size=64, num_epochs=20.0) == 1580
+    assert num_updates(413, batch_size=64, num_epochs=20.0) == 140
+    assert num_updates(5000, batch_size=64, num_epochs=20.0, update_steps=7) == 7
+    assert num_updates(5, batch_size=64, num_epochs=0.1) == 1
+
+
+def test_teacher_and_student_never_share_a_draw(cifar10_config, tmp_path, four_devices):
+    row, (configuration, *_) = read_row(cifar10_config, tmp_path, four_devices)
+    teacher, _ = row.obtain_teacher(configuration)
+    loop = Loop(four_devices, 16)
+    work = distillation(
+        teacher.module,
+        row.dataset.images,
+        np.arange(10),
+        Representations(teacher, row.dataset.images, loop),
+        name=configuration.name,
+        seed=cifar10_config.seed,
+        num_updates=1,
+        batch_size=16,
+        learning_rate=1e-12,
+        training_dtype="float32",
+        devices=four_devices,
+    )
+    assert work.name == f"distill {configuration.name}"
+    params = dict(jax.tree_util.tree_leaves_with_path(loop.run(work).params))
+    kernels = [path for path in params if path[-1].key == "kernel"]
+    assert len(kernels) == 2
+    drawn = dict(jax.tree_util.tree_leaves_with_path(teacher.variables["params"]))
+    for path in kernels:
+        assert abs(np.corrcoef(np.ravel(params[path]), np.ravel(drawn[path]))[0, 1]) < 0.2
