@@ -140,7 +140,8 @@ def estimate(
             if reference is not None:
                 experiment.run_configuration(reference, experiment.reference_of(configuration))
     num_rows = 1 if reference is None else 2
-    num_networks, disk_mib = _kept(row, num_rows * len(configurations), loop.num_trainings("pretrain"))
+    num_references = 0 if reference is None else len(configurations)
+    num_networks, disk_mib = _kept(row, len(configurations), num_references, loop.num_trainings("pretrain"))
     _, in_files = bytes_needed(len(row.dataset.images), _num_features(row), most_bytes_in_memory)
     images_mib = sum(dataset.images.cached_bytes for dataset in row.datasets) / 2**20
     return Estimate(
@@ -264,13 +265,16 @@ def _num_features(row: Row) -> int:
     return jax.eval_shape(module.apply, variables, images).shape[-1]
 
 
-def _kept(row: Row, num_detectors: int, num_trained: int) -> tuple[int, float]:
+def _kept(row: Row, num_configurations: int, num_references: int, num_trained: int) -> tuple[int, float]:
     """Returns how many networks are kept, and what they and their detectors take in MiB.
 
-    Networks are students and teachers; a teacher that is trained is in the store, too.
+    Networks are students and teachers; a teacher that is trained is in the store, too. A random teacher that stands
+    beside the row's own is one for each configuration.
     """
     variables = jax.eval_shape(lambda: init_variables(row.network.module, 0, row.dataset.images.shape))
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(variables))
-    num_networks = num_detectors + (1 if row.teacher_is_shared else num_detectors) + num_trained
+    num_detectors = num_configurations + num_references
+    num_teachers = (1 if row.teacher_is_shared else num_configurations) + num_references
+    num_networks = num_detectors + num_teachers + num_trained
     gaussian = 4 * _num_features(row) ** 2
     return num_networks, (num_networks * size + num_detectors * gaussian) / 2**20

@@ -100,6 +100,9 @@ class Row:
 
     def obtain_teacher(self, configuration: Configuration) -> tuple[Network, dict[str, Any]]:
         """Returns the frozen teacher, and what is known about it; from the row's folder if it is there already."""
+        return self.share("teacher", lambda: self._obtain_teacher(configuration))
+
+    def _obtain_teacher(self, configuration: Configuration) -> tuple[Network, dict[str, Any]]:
         module = self.network.module
         # The draw of the head, and of all of a random teacher, is never the student's: their purposes differ.
         seed = derive_seed(self.config.seed, "teacher", "weights")
