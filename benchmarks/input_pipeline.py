@@ -10,6 +10,7 @@ MiB is decoded once and kept, which a DataLoader does not do; its rate is measur
 import argparse
 import collections
 import functools
+import itertools
 import pathlib
 import resource
 import statistics
@@ -19,15 +20,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-import ml_collections
 import numpy as np
-from brittle_jax.data.image_set import ImageSet
 from PIL import Image
 
 from brittle_jax.config import get_base_config
 from brittle_jax.data import patches, preprocess
+from brittle_jax.data.dataset import Dataset
 from brittle_jax.data.datasets.loading import load
-from brittle_jax.data.pipeline import training_batches
+from brittle_jax.data.images import Images
+from brittle_jax.data.pipeline import training_reader
+from brittle_jax.data.settings import DataSettings
+from brittle_jax.run.settings import data_of
 
 _BATCH_SIZE = 64
 _ROUNDS = 5
@@ -44,14 +47,14 @@ def write_pictures(folder: pathlib.Path, count: int, side: int, suffix: str) -> 
         small.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{index:06d}.{suffix}")
 
 
-def settings_for(root: pathlib.Path, name: str, side: int) -> ml_collections.ConfigDict:
+def settings_for(root: pathlib.Path, name: str, side: int, path: str = "") -> DataSettings:
     """Returns settings for `load` to read a data set with images of `side` pixels."""
     config = get_base_config()
-    config.data.name, config.data.dir, config.data.stand_in = name, str(root / "data"), True
+    config.data.name, config.data.dir, config.data.stand_in, config.data.path = name, str(root / "data"), True, path
     config.data.image_size_pixels = side
     config.data.parcels.num_normal, config.data.parcels.num_threat = 60, 4
     (root / "data").mkdir(exist_ok=True)
-    return config
+    return data_of(config, name)
 
 
 def torch_file_reader(files: list[pathlib.Path], side: int) -> Callable[[int], np.ndarray]:
@@ -67,31 +70,32 @@ def torch_file_reader(files: list[pathlib.Path], side: int) -> Callable[[int], n
     return read
 
 
-def torch_parcel_reader(images: ImageSet, folder: pathlib.Path) -> Callable[[int], np.ndarray]:
+def torch_parcel_reader(dataset: Dataset, folder: pathlib.Path) -> Callable[[int], np.ndarray]:
     """Returns a function that reads a patch of a scan from a file: open, cut, pad with air. Boxes are given."""
     folder.mkdir()
-    for sample in range(len(images.ids)):
-        for view in range(len(images.views)):
-            (folder / f"{sample}_{view}.png").write_bytes(preprocess.encode_png(images.read_view(sample, view)))
+    for sample in range(len(dataset.samples)):
+        for view in range(len(dataset.views)):
+            (folder / f"{sample}_{view}.png").write_bytes(preprocess.encode_png(dataset.read_view(sample, view)))
     boxes = collections.defaultdict(list)
-    for image, box in enumerate(images.box_of_image):
-        boxes[images.sample_of_image[image], images.view_of_image[image]].append(box)
+    for image, box in enumerate(dataset.box_of_image):
+        boxes[dataset.sample_of_image[image], dataset.view_of_image[image]].append(box)
     whole = {key: np.concatenate([np.min(all_of, 0)[:2], np.max(all_of, 0)[2:]]) for key, all_of in boxes.items()}
 
     def read(index: int) -> np.ndarray:
-        key = images.sample_of_image[index], images.view_of_image[index]
+        key = dataset.sample_of_image[index], dataset.view_of_image[index]
         with Image.open(folder / f"{key[0]}_{key[1]}.png") as image:
             picture = np.asarray(image.convert("RGB"))
         inside = np.clip(whole[key], 0, [*picture.shape[:2], *picture.shape[:2]]).tolist()
-        return patches.cut_patch(picture, inside, images.box_of_image[index][:2], images.image_shape[0])
+        return patches.cut_patch(picture, inside, dataset.box_of_image[index][:2], dataset.images.shape[0])
 
     return read
 
 
-def brittle_jax_batches(images: ImageSet) -> Iterator[int]:
+def brittle_jax_batches(images: Images) -> Iterator[int]:
     """Yields the size of each batch of the training loop."""
-    for batch in training_batches(images, np.arange(len(images.sample_of_image)), _BATCH_SIZE, seed=0):
-        yield len(batch["image"])
+    reader = training_reader(images, np.arange(len(images)), _BATCH_SIZE, seed=0)
+    for number in itertools.count():
+        yield len(reader(number)["image"])
 
 
 def torch_batches(read: Callable[[int], np.ndarray], count: int, num_workers: int) -> Iterator[int]:
@@ -127,9 +131,9 @@ def images_per_second(batches: Iterator[int]) -> float:
     return count / elapsed
 
 
-def compare(name: str, images: ImageSet, read: Callable[[int], np.ndarray]) -> None:
+def compare(name: str, images: Images, read: Callable[[int], np.ndarray]) -> None:
     """Prints the rates of brittle_jax and the DataLoader, medians of alternating rounds."""
-    count = len(images.sample_of_image)
+    count = len(images)
     sources = {
         "brittle_jax": functools.partial(brittle_jax_batches, images),
         "0": functools.partial(torch_batches, read, count, 0),
@@ -147,13 +151,12 @@ def compare(name: str, images: ImageSet, read: Callable[[int], np.ndarray]) -> N
 def compare_all(root: pathlib.Path) -> None:
     """Prints the table."""
     print(f"{'images per second':<40}{'brittle_jax':>12}{'DataLoader':>26}{'ratio':>9}")
-    config = settings_for(root, "cifar10", 32)
-    images = load("cifar10", config)
+    images = load("cifar10", settings_for(root, "cifar10", 32)).images
     files = []
     (root / "cifar10").mkdir()
-    for index in range(len(images.ids)):
+    for index in range(len(images)):
         files.append(root / "cifar10" / f"{index}.png")
-        files[-1].write_bytes(preprocess.encode_png(images.read_image(index)))
+        files[-1].write_bytes(preprocess.encode_png(images.read(index)))
     compare("CIFAR-10's format, kept", images, torch_file_reader(files, 32))
 
     write_pictures(root / "own" / "normal", 2000, 256, "jpg")
@@ -162,12 +165,11 @@ def compare_all(root: pathlib.Path) -> None:
         (64, "kept"),
         (224, "decoded each time"),
     ):  # 24 MB fit into what is kept in memory, 301 MB do not
-        config = settings_for(root, "image_folder", side)
-        config.data.path = str(root / "own")
-        compare(f"JPEG, 256 to {side} pixels, {kept}", load("image_folder", config), torch_file_reader(files, side))
+        own = load("image_folder", settings_for(root, "image_folder", side, str(root / "own"))).images
+        compare(f"JPEG, 256 to {side} pixels, {kept}", own, torch_file_reader(files, side))
 
-    images = load("xray", settings_for(root, "xray", 0))
-    compare("patches of 224, parcels of 448, kept", images, torch_parcel_reader(images, root / "scans"))
+    parcels = load("xray", settings_for(root, "xray", 0))
+    compare("patches of 224, parcels of 448, kept", parcels.images, torch_parcel_reader(parcels, root / "scans"))
 
 
 def measure_memory(root: pathlib.Path, count: int) -> None:
@@ -181,9 +183,7 @@ def measure_memory(root: pathlib.Path, count: int) -> None:
 
 def child(what: str, root: pathlib.Path) -> None:
     """Prepares a data set, or reads a thousand batches, and prints the peak memory of this process."""
-    config = settings_for(root, "image_folder", 32)
-    config.data.path = str(root / "own")
-    images = load("image_folder", config)
+    images = load("image_folder", settings_for(root, "image_folder", 32, str(root / "own"))).images
     if what == "reading":
         for _, _ in zip(range(1000), brittle_jax_batches(images), strict=False):
             pass

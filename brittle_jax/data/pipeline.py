@@ -53,8 +53,9 @@ class Reader:
         if number != self._next:
             batches = _Batches(self._read, number, self._length)
             self._ahead, self._next = iter(grain.MapDataset.source(batches).to_iter_dataset(_READ)), number
+        batch = next(self._ahead)
         self._next += 1
-        return next(self._ahead)
+        return batch
 
 
 def training_order(num_images: int, batch_size: int, seed: int) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:

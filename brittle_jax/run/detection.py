@@ -12,7 +12,7 @@ from brittle_jax.apply.detector import Detector
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.splits import labelled_lesson
 from brittle_jax.evaluate import samples
-from brittle_jax.evaluate.brittleness import brittleness
+from brittle_jax.evaluate.brittleness import BrittlenessTerms, brittleness
 from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
 from brittle_jax.evaluate.moments import moments_of
 from brittle_jax.inference import Representations
@@ -112,28 +112,19 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
     Returns:
         The configuration's entry in results.json.
     """
-    dataset, detector, representations = row.dataset, made.detector, made.representations
-    train, test = dataset.images_of(configuration.train), dataset.images_of(configuration.test)
+    dataset, detector = row.dataset, made.detector
     with row.stage("probe"):
         probed = row.share("probe", lambda: _probe(row, detector.teacher))
     with row.stage("score"):
-        image_scores = detector_lib.score(detector, dataset.images, test, row.loop, representations)
-        scores = samples.sample_scores(dataset, test, image_scores, configuration.test)
-        if len(configuration.calibration):
-            calibration = dataset.images_of(configuration.calibration)
-            calibration_scores = samples.sample_scores(
-                dataset,
-                calibration,
-                detector_lib.score(detector, dataset.images, calibration, row.loop, representations),
-                configuration.calibration,
-            )
+        image_scores, scores = _score(row, made, configuration.test)
+        _, calibration_scores = _score(row, made, configuration.calibration)
     with row.stage("brittleness"):
         measured = measure_brittleness(
             detector,
             dataset.images,
-            train,
+            dataset.images_of(configuration.train),
             row.loop,
-            representations,
+            made.representations,
             path=row.config.evaluate.gradient_path,
             folder=row.folder,
             most_bytes_in_memory=row.most_bytes_in_memory,
@@ -142,44 +133,72 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
         separations = row.loop.call("metrics", lambda: _separations(row, configuration, scores))
     if row.folder is not None:
         with row.stage("examples"):
+            test = dataset.images_of(configuration.test)
             examples = collect_examples(dataset, configuration, test, image_scores, scores)
             examples["reconstructions"] = made.teacher.get("reconstructions")
         files.write_json(row.folder / "examples" / f"{configuration.name}.json", examples)
-        ids = dataset.samples.ids
-        results.write_scores(
-            row.folder / "scores" / f"{configuration.name}.csv",
-            ids[configuration.test],
-            configuration.test_labels,
-            scores,
-        )
+        _write_scores(row, "scores", configuration, configuration.test, configuration.test_labels, scores)
         if len(configuration.calibration):
-            results.write_scores(
-                row.folder / "calibration" / f"{configuration.name}.csv",
-                ids[configuration.calibration],
-                np.zeros(len(configuration.calibration), int),
-                calibration_scores,
-            )
+            normal = np.zeros(len(configuration.calibration), int)
+            _write_scores(row, "calibration", configuration, configuration.calibration, normal, calibration_scores)
         gradient_rows.write(
             row.folder / "brittleness" / f"{configuration.name}.npz",
             measured,
-            train,
+            dataset.images_of(configuration.train),
             most_bytes=round(row.config.evaluate.keep_errors_mib * 2**20),
             seed=derive_seed(row.config.seed, "kept errors", configuration.name),
         )
-    num_features = representations.num_features
+    return _entry(row, made, configuration, measured.terms, image_scores, {**separations, "probe": probed})
+
+
+def _score(row: Row, made: MadeDetector, chosen: np.ndarray) -> tuple[samples.Scores, samples.Scores]:
+    """Returns the scores of the images of some samples [S], and those of the samples; empty ones of no samples."""
+    if not len(chosen):
+        return {}, {}
+    images = row.dataset.images_of(chosen)
+    image_scores = detector_lib.score(made.detector, row.dataset.images, images, row.loop, made.representations)
+    return image_scores, samples.sample_scores(row.dataset, images, image_scores, chosen)
+
+
+def _write_scores(
+    row: Row,
+    folder: str,
+    configuration: Configuration,
+    chosen: np.ndarray,
+    labels: np.ndarray,
+    scores: samples.Scores,
+) -> None:
+    path = row.folder / folder / f"{configuration.name}.csv"
+    results.write_scores(path, row.dataset.samples.ids[chosen], labels, scores)
+
+
+def _entry(
+    row: Row,
+    made: MadeDetector,
+    configuration: Configuration,
+    terms: BrittlenessTerms,
+    image_scores: samples.Scores,
+    measured: dict[str, Any],
+) -> dict[str, Any]:
+    """Returns a configuration's entry in results.json; `measured` are fields that are known already."""
+    dataset, num_features = row.dataset, made.representations.num_features
+    train, test = dataset.images_of(configuration.train), dataset.images_of(configuration.test)
     entry = {
         "name": configuration.name,
         "group": configuration.group,
         "num_train": len(configuration.train),
         "num_test_normal": int((configuration.test_labels == 0).sum()),
         "num_test_anomalous": int((configuration.test_labels == 1).sum()),
-        **separations,
-        "brittleness": brittleness(measured.terms.gradient_norm, measured.terms.error_trace),
-        "gradient_norm": measured.terms.gradient_norm,
-        "error_trace": measured.terms.error_trace,
-        "covariance": {"rank": detector.gaussian.rank, "num_features": num_features, "num_images": len(train)},
+        **measured,
+        "brittleness": brittleness(terms.gradient_norm, terms.error_trace),
+        "gradient_norm": terms.gradient_norm,
+        "error_trace": terms.error_trace,
+        "covariance": {
+            "rank": made.detector.gaussian.rank,
+            "num_features": num_features,
+            "num_images": len(train),
+        },
         "teacher": {name: value for name, value in made.teacher.items() if name != "reconstructions"},
-        "probe": probed,
         "distillation": {
             "update_steps": made.update_steps,
             **_distillation_check(row, configuration, test, image_scores, num_features),

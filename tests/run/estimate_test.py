@@ -14,7 +14,6 @@ from brittle_jax.loop import Work
 from brittle_jax.run import estimate, experiment
 from tests.small_runs import read, shrink
 
-
 briefly = functools.partial(estimate.estimate, least_seconds=0.0)  # of a single call of each program
 
 

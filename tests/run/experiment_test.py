@@ -19,7 +19,7 @@ from brittle_jax.data.datasets.loading import load
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import UserError
 from brittle_jax.results import DETECTORS
-from brittle_jax.run import experiment
+from brittle_jax.run import experiment, settings
 from brittle_jax.run.detection import make_detector
 from tests.small_runs import read, read_row, shrink, without_times
 
@@ -258,7 +258,7 @@ def test_networks_trained_on_made_up_images_never_score_others(tmp_path, small_r
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
     (run / "results.json").unlink()
-    dataset = load("cifar10", small_config)
+    dataset = load("cifar10", settings.data_of(small_config, "cifar10"))
     samples = dataclasses.replace(dataset.samples, ids=np.char.add(dataset.samples.ids, "x"))
     others = dataclasses.replace(dataset, samples=samples)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="belongs to a run on other images"):
