@@ -61,6 +61,7 @@ def pass_over(
             num_units=len(indices),
             unit="image",
             take=take_rows,
+            batch_size=size,
         )
     )
 

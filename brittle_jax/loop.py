@@ -56,6 +56,7 @@ class Work:
         take: called with the outputs of steps, the first of these steps, and their number. None: the outputs are
             metrics, which the loop logs; it then refuses losses and weights that are not finite.
         rate_setting: name of the learning rate's setting, for errors.
+        batch_size: of a pass over images; works of one kind that differ in it run different programs. 0: of a training.
     """
 
     kind: str
@@ -68,6 +69,7 @@ class Work:
     first: int = 0
     take: Callable[[Any, int, int], None] | None = None
     rate_setting: str = ""
+    batch_size: int = 0
 
     @property
     def name(self) -> str:

@@ -4,8 +4,9 @@ import contextlib
 import json
 
 from brittle_jax.config import completed
+from brittle_jax.data.datasets.loading import load
 from brittle_jax.loop import Loop
-from brittle_jax.run import experiment
+from brittle_jax.run import experiment, settings
 
 
 def read(folder, name):
@@ -40,3 +41,8 @@ def read_row(config, folder, devices):
     kind = experiment.check_settings(config, folder, devices)
     row = experiment.read_row(config, kind, Loop(devices, config.evaluate.batch_size), contextlib.nullcontext)
     return row.kept_in(folder, {}, None), experiment.configurations_of(row)
+
+
+def dataset_of(config):
+    """Returns the anomaly-detection data that a run with these settings reads."""
+    return load(config.data.name, settings.data_of(config, config.data.name))

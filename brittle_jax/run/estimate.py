@@ -179,7 +179,7 @@ class Rehearsal(Loop):
         super().__init__(devices, batch_size)
         self._least_seconds = least_seconds
         self._stage = ""
-        self._tried: dict[tuple[str, str], _Tried] = {}
+        self._tried: dict[tuple[str, str, int], _Tried] = {}  # by stage, kind of work, batch size
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -190,7 +190,7 @@ class Rehearsal(Loop):
 
     def run(self, work: Work, until: int | None = None) -> Any:
         """Tries a work; see `Loop.run`."""
-        key, state = (self._stage, work.kind), work.state
+        key, state = (self._stage, work.kind, work.batch_size), work.state
         if key not in self._tried:
             state, self._tried[key] = _try(work, self._least_seconds)
         tried = self._tried[key]
@@ -205,7 +205,7 @@ class Rehearsal(Loop):
         """Calls a function once for all calls of a kind; None where that may take long. See `Loop.call`."""
         if kind in _NOT_TRIED:
             return None
-        key = self._stage, kind
+        key = self._stage, kind, 0
         if key not in self._tried:
             start = time.monotonic()
             result = function()
@@ -218,20 +218,24 @@ class Rehearsal(Loop):
 
     def num_trainings(self, stage: str) -> int:
         """Returns how many networks a stage trains."""
-        return sum(each.num_works for (name, _), each in self._tried.items() if name == stage and each.unit == "update")
+        return sum(
+            each.num_works for (name, *_), each in self._tried.items() if name == stage and each.unit == "update"
+        )
 
     def estimates(self) -> list[StageEstimate]:
         """Returns what each kind of work takes, in the order in which they came first."""
-        return [
-            StageEstimate(
-                stage,
-                each.num_units,
-                each.unit,
-                each.seconds_per_step * each.num_steps / each.num_units,
-                each.compile_seconds,
-            )
-            for (stage, _), each in self._tried.items()
-        ]
+        kinds: dict[tuple[str, str], list[_Tried]] = {}
+        for (stage, kind, _), each in self._tried.items():
+            kinds.setdefault((stage, kind), []).append(each)
+        return [_together(stage, tried) for (stage, _), tried in kinds.items()]
+
+
+def _together(stage: str, tried: list[_Tried]) -> StageEstimate:
+    """Returns what works of one kind take, whatever their batch sizes: each is a program of its own."""
+    num_units = sum(each.num_units for each in tried)
+    seconds = sum(each.seconds_per_step * each.num_steps for each in tried)
+    compile_seconds = sum(each.compile_seconds for each in tried)
+    return StageEstimate(stage, num_units, tried[0].unit, seconds / num_units, compile_seconds)
 
 
 def _try(work: Work, least_seconds: float) -> tuple[Any, _Tried]:

@@ -14,7 +14,7 @@ from brittle_jax.data.dataset import Dataset
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.inference import Representations
 from brittle_jax.loop import Log, Loop
-from brittle_jax.models.network import Network, NetworkSettings, digest_of, init_variables
+from brittle_jax.models.network import Network, NetworkSettings, Variables, digest_of, init_variables
 from brittle_jax.rows import MOST_BYTES_IN_MEMORY
 from brittle_jax.run import settings
 from brittle_jax.seeding import derive_seed
@@ -100,20 +100,22 @@ class Row:
 
     def obtain_teacher(self, configuration: Configuration) -> tuple[Network, dict[str, Any]]:
         """Returns the frozen teacher, and what is known about it; from the row's folder if it is there already."""
-        return self.share("teacher", lambda: self._obtain_teacher(configuration))
-
-    def _obtain_teacher(self, configuration: Configuration) -> tuple[Network, dict[str, Any]]:
         module = self.network.module
         # The draw of the head, and of all of a random teacher, is never the student's: their purposes differ.
         seed = derive_seed(self.config.seed, "teacher", "weights")
         drawn = Network(module, init_variables(module, seed, self.dataset.images.shape))
         folder = self.folder_of(configuration, "teacher")
-        if folder is not None and (recovered := checkpoint.recover(folder, drawn.variables)) is not None:
+
+        def obtain() -> tuple[Variables, dict[str, Any]]:
+            return self.kind.obtain(drawn, self.dataset, self.lessons, configuration, self.loop)
+
+        if folder is None:  # where configurations that share the teacher would find it
+            variables, description = self.share("teacher", obtain)
+        elif (recovered := checkpoint.recover(folder, drawn.variables)) is not None:
             console.say("  teacher: finished before, read back")
             variables, description = recovered
-            return Network(module, variables), description
-        variables, description = self.kind.obtain(drawn, self.dataset, self.lessons, configuration, self.loop)
-        if folder is not None:
+        else:
+            variables, description = obtain()
             checkpoint.save(folder, variables, description, self.made_from)
         return Network(module, variables), description
 

@@ -16,15 +16,14 @@ from PIL import Image
 from brittle_jax import files
 from brittle_jax.apply import detector as detector_lib
 from brittle_jax.config import flatten
-from brittle_jax.data.datasets.loading import load
 from brittle_jax.data.images import Images
 from brittle_jax.errors import UserError
 from brittle_jax.loop import Loop
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.results import DETECTORS
-from brittle_jax.run import experiment, settings
+from brittle_jax.run import experiment
 from tests.damage import flip_bit
-from tests.small_runs import read
+from tests.small_runs import dataset_of, read
 
 NAME = "unimodal/airplane"
 
@@ -88,7 +87,7 @@ def test_calibration_samples_are_scored_beside_the_test(own_run):
 
 def test_a_parcel_scores_as_the_largest_of_the_patches_that_are_cut_from_its_views(xray_run, four_devices):
     run, config = xray_run
-    dataset = load("xray", settings.data_of(config, "xray"))
+    dataset = dataset_of(config)
     detector = detector_lib.load(run, "soc")
     lines = lines_of(run / "scores" / "soc.csv")
     samples = [int(np.flatnonzero(dataset.samples.ids == line["id"])[0]) for line in lines]
@@ -108,7 +107,7 @@ def test_a_parcel_scores_as_the_largest_of_the_patches_that_are_cut_from_its_vie
 
 def test_a_call_gives_what_score_gives(small_run, small_config, four_devices):
     detector = detector_lib.load(small_run, NAME)
-    dataset = load("cifar10", settings.data_of(small_config, "cifar10"))
+    dataset = dataset_of(small_config)
     indices = np.arange(0, 40, 2)
     expected = detector_lib.score(detector, dataset.images, indices, Loop(four_devices, 16))
     pictures = np.stack([dataset.images.read(index) for index in indices]) / np.float32(255)

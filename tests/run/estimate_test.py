@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from brittle_jax import command_line, main, runtime
-from brittle_jax.data.datasets.loading import load
 from brittle_jax.errors import UserError
 from brittle_jax.loop import Work
 from brittle_jax.run import estimate, experiment
-from tests.small_runs import read, shrink
+from tests.small_runs import dataset_of, read, read_row, shrink
 
 briefly = functools.partial(estimate.estimate, least_seconds=0.0)  # of a single call of each program
 
@@ -75,7 +74,7 @@ def test_representations_that_memory_cannot_hold_take_room_on_the_disk(tmp_path,
     shrink(cifar10_config)
     assert briefly(cifar10_config, tmp_path).temporary_disk_mib == 0
     estimated = briefly(cifar10_config, tmp_path, most_bytes_in_memory=0)
-    num_images = len(load("cifar10", cifar10_config).images)
+    num_images = len(dataset_of(cifar10_config).images)
     assert estimated.temporary_disk_mib == num_images * cifar10_config.network.output_features * 4 / 2**20
     assert "MiB for representations, as long as it runs" in estimate.table(estimated)
 
@@ -93,6 +92,21 @@ def test_a_baseline_counts_the_random_teacher_beside_it(tmp_path, xray_config):
     description = read(run, "results.json")["configurations"][0]["teacher"]
     assert accuracy == auroc >= description["num_held_out_samples"]
     assert normed == 64 * -(-read(run, "results.json")["configurations"][0]["covariance"]["num_images"] // 64)
+
+
+def test_passes_of_any_size_are_estimated(tmp_path, cifar10_config, four_devices):
+    shrink(cifar10_config).data.configurations = "unimodal/airplane,multimodal/airplane"
+    cifar10_config.data.max_train_samples = cifar10_config.data.max_test_samples = 0  # all, so sizes differ
+    cifar10_config.data.calibration_fraction = 0.8
+    cifar10_config.evaluate.batch_size = 256  # and a batch has all of them
+    estimated = briefly(cifar10_config, tmp_path)
+    work = work_of(estimated)
+    _, configurations = read_row(cifar10_config, tmp_path, four_devices)
+    first, second = configurations
+    assert len(first.train) < len(second.train) and len(first.test) < len(second.calibration)
+    assert work["brittleness", "image"] == len(first.train) + len(second.train)
+    assert work["score", "image"] == sum(len(each.test) + len(each.calibration) for each in configurations)
+    assert [stage.stage for stage in estimated.stages].count("brittleness") == 1  # whatever its batch sizes
 
 
 class Timed:

@@ -15,13 +15,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from brittle_jax import checkpoint, files, rows
-from brittle_jax.data.datasets.loading import load
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import UserError
 from brittle_jax.results import DETECTORS
-from brittle_jax.run import experiment, settings
+from brittle_jax.run import experiment
 from brittle_jax.run.detection import make_detector
-from tests.small_runs import read, read_row, shrink, without_times
+from tests.small_runs import dataset_of, read, read_row, shrink, without_times
 
 
 def records(folder):
@@ -258,7 +257,7 @@ def test_networks_trained_on_made_up_images_never_score_others(tmp_path, small_r
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
     (run / "results.json").unlink()
-    dataset = load("cifar10", settings.data_of(small_config, "cifar10"))
+    dataset = dataset_of(small_config)
     samples = dataclasses.replace(dataset.samples, ids=np.char.add(dataset.samples.ids, "x"))
     others = dataclasses.replace(dataset, samples=samples)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="belongs to a run on other images"):

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from brittle_jax.apply.brittleness import MeasuredBrittleness
-from brittle_jax.data.datasets.loading import load
 from brittle_jax.evaluate.brittleness import terms_of
-from brittle_jax.run import experiment, gradient_rows, settings
-from tests.small_runs import read, without_times
+from brittle_jax.run import experiment, gradient_rows
+from tests.small_runs import dataset_of, read, without_times
 
 NAME = "unimodal/airplane"
 
@@ -26,7 +25,7 @@ def test_the_rows_give_both_terms_of_the_results(small_run, small_config):
     assert rows["gradient_norm"].mean(dtype=np.float64) == pytest.approx(entry["gradient_norm"], rel=1e-6)
     assert rows["error"].var(axis=0, ddof=1, dtype=np.float64).sum() == pytest.approx(entry["error_trace"], rel=1e-5)
     assert rows["error_variance"].sum() == pytest.approx(entry["error_trace"], rel=1e-9)
-    dataset = load("cifar10", settings.data_of(small_config, "cifar10"))  # of one image a sample
+    dataset = dataset_of(small_config)  # of one image a sample
     assert (
         dataset.samples.ids[rows["image"]].tolist() == read(small_run, "splits.json")["configurations"][NAME]["train"]
     )
