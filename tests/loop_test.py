@@ -148,11 +148,12 @@ from brittle_jax.inference import Representations
 from brittle_jax.loop import Loop
 from brittle_jax.models.network import Network, init_variables
 from brittle_jax.student import distillation
-from tests.conftest import make_dataset
+from brittle_jax.data.images import Images
 from tests.mini_network import MINI
 
 until, saved, restored = int(sys.argv[1]) or None, sys.argv[2], sys.argv[3:]
-images = make_dataset(np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)).images
+pictures = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
+images = Images(20, (16, 16, 3), lambda index: pictures[index])
 loop, module = Loop(DeviceGroup(tuple(jax.devices()[:1])), 8), MINI.with_output(8)
 teacher = Network(module, init_variables(module, 1, images.shape))
 

@@ -5,7 +5,15 @@ import pytest
 
 from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate import brittleness as brittleness_lib
+from brittle_jax.models.network import Network, init_variables
 from tests.evaluate.detectors_test import IMAGES, network
+from tests.mini_network import MINI
+
+
+def mini(seed):
+    """Returns a network of one convolution, which compiles in a moment."""
+    module = MINI.with_output(16)
+    return Network(module, init_variables(module, seed, IMAGES.shape[1:]))
 
 
 def loss(student, teacher, image):
@@ -40,7 +48,7 @@ def test_gradient_norms_equal_finite_differences(path):
 def test_gradient_norms_equal_vmap_of_grad(path):
     # In float64: at a kink of ReLU or max, rounding may decide between two gradients.
     with jax.enable_x64(True):
-        student, teacher = (jax.tree.map(lambda leaf: leaf.astype(np.float64), network(seed)) for seed in (1, 2))
+        student, teacher = (jax.tree.map(lambda leaf: leaf.astype(np.float64), mini(seed)) for seed in (1, 2))
         images = IMAGES.astype(np.float64)
 
         def image_loss(image):
@@ -97,18 +105,18 @@ def test_one_backward_pass_serves_a_whole_batch():
 
 
 def test_the_two_paths_differ():
-    student, teacher = network(1), network(2)
+    student, teacher = mini(1), mini(2)
     norms = [brittleness_lib.input_gradient_norms(student, teacher, IMAGES, path=path) for path in ("student", "both")]
     assert np.abs(np.asarray(norms[0]) - np.asarray(norms[1])).max() > 1e-3 * np.max(norms[0])
 
 
 def test_an_unknown_path_is_refused():
     with pytest.raises(ValueError, match="'student' or 'both', not 'teacher'"):
-        brittleness_lib.input_gradient_norms(network(1), network(2), IMAGES, path="teacher")
+        brittleness_lib.input_gradient_norms(mini(1), mini(2), IMAGES, path="teacher")
 
 
 def test_terms_of_several_batches_equal_equation_2_written_out():
-    student, teacher = network(1), network(2)
+    student, teacher = mini(1), mini(2)
     terms = brittleness_lib.empty_terms(16)
     for start in range(0, 12, 4):
         padded = np.concatenate([IMAGES[start : start + 4], np.zeros_like(IMAGES[:2])])
