@@ -37,7 +37,7 @@ def save(
     files.drop(folder)  # what an interrupted run left, or a damaged network
     folder.mkdir(parents=True)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
-    if shutil.disk_usage(folder).free < size + _MOST_OVERHEAD_BYTES:  # which Orbax would tell by pages of tracebacks
+    if shutil.disk_usage(folder).free < size + _MOST_OVERHEAD_BYTES:  # Orbax would report it with pages of tracebacks
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.resolve() / _VARIABLES, jax.device_get(variables))
@@ -59,7 +59,7 @@ def is_unverified(folder: pathlib.Path) -> bool:
 
 
 def check(folder: pathlib.Path) -> None:
-    """Raises DamagedError where a network's files are not as they were written; a network without digests inference."""
+    """Raises DamagedError where a network's files are not as they were written; a network without digests passes."""
     if folder.is_symlink():
         raise DamagedError(folder, "a link")
     if is_unverified(folder):

@@ -182,6 +182,7 @@ def _sort_arguments(
     """Splits the arguments into values of --config, overrides of its fields, and the command's own flags."""
     config_paths, overrides, own = [], [], []
     remaining = list(arguments)
+    seen = set()
     while remaining:
         argument = remaining.pop(0)
         match = re.fullmatch(r"--?([^=]+)(?:=(.*))?", argument, flags=re.DOTALL)
@@ -198,6 +199,9 @@ def _sort_arguments(
             if not remaining or remaining[0].startswith("--"):
                 raise UserError(f"--{name} has no value: write --{name}=VALUE")
             value = remaining.pop(0)
+        if name in seen and name != "config":
+            raise UserError(f"--{name} is given twice: give it once")
+        seen.add(name.removeprefix("no") if is_negated else name)
         if name == "config" and is_config:
             config_paths.append(value)
         elif is_config:

@@ -74,7 +74,7 @@ class DeviceGroup:
         if batch_size % unit:
             of_images = f" of images in {images_per_input} views each" if images_per_input > 1 else ""
             raise UserError(
-                f"--config.{field}={batch_size}{of_images} cannot be shared evenly by {self.size} device(s): "
+                f"{field}={batch_size}{of_images} cannot be shared evenly by {self.size} device(s): "
                 f"use {max(batch_size // unit, 1) * unit}"
             )
 

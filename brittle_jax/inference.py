@@ -42,6 +42,8 @@ def pass_over(
         labels: [M], of these images.
         targets: indices of images to a further row of each in the batch.
     """
+    if not len(indices):
+        return
     devices = loop.devices
     size = devices.fit_batch_size(loop.batch_size, len(indices), images.shape)
     feed = _PassFeed(

@@ -32,7 +32,7 @@ class Feed(Protocol):
     most_at_once: int
 
     def __call__(self, state: Any, first: int, count: int) -> tuple[Any, Any]:
-        """Takes steps `first` to `first + count - 1`, counted from 0, and takes over the memory of the state.
+        """Takes steps `first` to `first + count - 1`, counted from 0, and uses the state up: its buffers are donated.
 
         Returns:
             The new state, and outputs: of a training its metrics, at least `loss`, each [U] with U >= count, or [].
@@ -78,7 +78,7 @@ class Work:
 
     def units_of(self, first: int, count: int) -> int:
         """Returns how many units some steps have; the last step may have fewer than the others."""
-        per_step = math.ceil(self.num_units / self.num_steps)
+        per_step = self.batch_size or math.ceil(self.num_units / self.num_steps)
         return min((first + count) * per_step, self.num_units) - first * per_step
 
 

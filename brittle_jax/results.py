@@ -59,12 +59,12 @@ class Comparison(NamedTuple):
     title: str
     value_title: str  # "ours" beside published numbers, else "value"
     published_title: str  # empty where there is nothing published
-    lines: list[tuple[str, str, str, str]]  # detector or "brittleness", ours, published, difference; "-": none
+    lines: list[tuple[str, str, str, str]]  # detector or "brittleness", measured, published, difference; "-": none
     by_kind: Mapping[str, Mapping[str, Any]]  # of one configuration, see `worst_kinds_first`; empty for a mean
 
 
 def compare(results: Mapping[str, Any]) -> list[Comparison]:
-    """Puts ours beside the published numbers: each configuration that the paper has a line of, else group by group."""
+    """Puts results beside the published numbers: by configuration if the paper has a line for each, else by group."""
     published = {} if results["published"] is None else results["published"]["groups"]
     comparisons = []
     for group, mean in results["summary"].items():
@@ -73,13 +73,13 @@ def compare(results: Mapping[str, Any]) -> list[Comparison]:
             compared = [(entry["name"], entry, published.get(entry["name"])) for entry in members]
         else:
             compared = [(f"{group}, mean of {len(members)}", mean, None)]
-        for title, ours, theirs in compared:
-            heading = "published" if theirs is not None else ""
-            if theirs is None and group in published:
-                heading, theirs = f"published {group} mean", published[group]
-            lines = _lines(ours, theirs or {"auroc": {}})
+        for title, measured, reference in compared:
+            heading = "published" if reference is not None else ""
+            if reference is None and group in published:
+                heading, reference = f"published {group} mean", published[group]
+            lines = _lines(measured, reference or {"auroc": {}})
             comparisons.append(
-                Comparison(title, "ours" if heading else "value", heading, lines, worst_kinds_first(ours))
+                Comparison(title, "ours" if heading else "value", heading, lines, worst_kinds_first(measured))
             )
     return comparisons
 
@@ -92,17 +92,26 @@ def worst_kinds_first(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return dict(sorted(entry.get("by_kind", {}).items(), key=lambda item: item[1]["auroc"]["kd"]))
 
 
-def _lines(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    aurocs = [_line(name, ours["auroc"][name], theirs["auroc"].get(name), decimals=2, factor=100) for name in DETECTORS]
-    return [*aurocs, _line("brittleness", ours["brittleness"], theirs.get("brittleness"), decimals=5)]
+def _lines(measured: Mapping[str, Any], reference: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    aurocs = [
+        _line(name, measured["auroc"][name], reference["auroc"].get(name), decimals=2, factor=100) for name in DETECTORS
+    ]
+    return [*aurocs, _line("brittleness", measured["brittleness"], reference.get("brittleness"), decimals=5)]
 
 
 def _line(
-    name: str, ours: float | None, theirs: float | None, *, decimals: int, factor: int = 1
+    name: str, measured: float | None, reference: float | None, *, decimals: int, factor: int = 1
 ) -> tuple[str, str, str, str]:
-    ours_text, theirs_text = ("-" if value is None else f"{factor * value:.{decimals}f}" for value in (ours, theirs))
-    is_complete = ours is not None and theirs is not None
-    return name, ours_text, theirs_text, f"{factor * (ours - theirs):+.{decimals}f}" if is_complete else "-"
+    measured_text, reference_text = (
+        "-" if value is None else f"{factor * value:.{decimals}f}" for value in (measured, reference)
+    )
+    is_complete = measured is not None and reference is not None
+    return (
+        name,
+        measured_text,
+        reference_text,
+        f"{factor * (measured - reference):+.{decimals}f}" if is_complete else "-",
+    )
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -111,9 +120,9 @@ def table(results: Mapping[str, Any]) -> str:
     for comparison in compare(results):
         width = 28 if comparison.published_title else 0
         lines.append(f"{comparison.title:<28}{comparison.value_title:>10}{comparison.published_title:>{width}}")
-        for name, ours, theirs, _ in comparison.lines:
+        for name, measured, reference, _ in comparison.lines:
             label = f"AUROC {name}" if name in DETECTORS else name
-            lines.append(f"  {label:<26}{ours:>10}{theirs if width else '':>{width}}")
+            lines.append(f"  {label:<26}{measured:>10}{reference if width else '':>{width}}")
         lines += _lines_by_kind(comparison.by_kind)
     for reference in results["random_on_same_test"]:
         aurocs = ", ".join(f"{name} {100 * reference['auroc'][name]:.2f}" for name in DETECTORS)

@@ -115,7 +115,9 @@ MISTAKES = {
     "row": ([ROW, "--config.row=mine"], "row cannot be set"),
     "negated flag with a value": ([ROW, "--nooverwrite=true"], "overwrite"),
     "batch beyond reason": ([ROW, "--config.evaluate.batch_size=1000000000000"], "give at most 65536"),
-    "random with data": ([ROW, "--config.teacher.task=random"], "leave it empty"),
+    "a flag given twice": ([ROW, "--workdir=a", "--workdir=b"], "--workdir is given twice: give it once"),
+    "a field given twice": ([ROW, "--config.seed=1", "--config.seed=2"], "--config.seed is given twice: give it once"),
+    "random with data": ([ROW, "--config.teacher.task=random"], "set --config.teacher.data= .empty."),
     "a folder that a data set is not read from": (
         ["--config=cifar10_random", "--config.data.path=somewhere"],
         "--config.data.path='somewhere': cifar10 is read from --config.data.dir: leave it empty",

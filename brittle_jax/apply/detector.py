@@ -109,17 +109,15 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
 
     Args:
         run: the folder of the run.
-        configuration: such as "unimodal/airplane"; README says how each data set names them.
+        configuration: such as "unimodal/airplane"; the run's splits.json lists them.
 
     Raises:
         UserError: if there is no such detector, or it is damaged, or its architecture is not registered.
     """
-    folder = folder_of(pathlib.Path(run), configuration)
+    run = pathlib.Path(run).expanduser()
+    folder = folder_of(run, configuration)
     if not checkpoint.exists(folder):
-        raise UserError(
-            f"{run} has no detector for {configuration!r}: name another configuration; if an earlier version made the "
-            "run, make it anew with --overwrite"
-        )
+        raise UserError(_why_missing(run, configuration))
     checkpoint.check(folder)
     description = files.read_json(folder / checkpoint.DESCRIPTION)
     if description["format_version"] > FORMAT_VERSION:
@@ -146,6 +144,16 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
 def folder_of(run: pathlib.Path, configuration: str) -> pathlib.Path:
     """Returns where a run keeps the detector of a configuration."""
     return run / "checkpoints" / configuration / "detector"
+
+
+def _why_missing(run: pathlib.Path, configuration: str) -> str:
+    if not run.is_dir():
+        return f"{run} is not a folder: name that of a finished run"
+    networks = checkpoint.find_networks(run / "checkpoints")
+    names = [each.parent.relative_to(run / "checkpoints").as_posix() for each in networks if each.name == "detector"]
+    if not names:
+        return f"{run} has no detectors: no run, or one of an earlier version; run it again from the start"
+    return f"{run} has no detector for {configuration!r} (there are {', '.join(names)})"
 
 
 def _resolved(folder: pathlib.Path, relative: str) -> pathlib.Path:

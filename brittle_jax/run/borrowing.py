@@ -38,6 +38,7 @@ def check(config: ml_collections.ConfigDict) -> tuple[pathlib.Path, bool]:
         console.warn(f"{run} is unverified: a version that kept no digests of its files wrote it")
     lent, wanted = files.read_json(run / "config.json"), flatten(config)
     names = ["teacher.task", "teacher.data", "network.name", "network.output_features", "data.image_size_pixels"]
+    names += ["teacher.random_batch_norm"]
     names += [name for name in wanted if name.startswith("data.patches.")]
     if config.teacher.data == config.data.name:
         names += ["seed", "data.train_fraction", "data.calibration_fraction", "data.baseline_fraction"]

@@ -74,7 +74,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Of the whole run, reading the data set apart."""
+        """Of the whole run, without reading the data set."""
         return sum(stage.seconds for stage in self.stages)
 
 
@@ -185,8 +185,10 @@ class Rehearsal(Loop):
     def stage(self, name: str) -> Iterator[None]:
         """Counts the works of the block as part of a stage."""
         before, self._stage = self._stage, name
-        yield
-        self._stage = before
+        try:
+            yield
+        finally:
+            self._stage = before
 
     def run(self, work: Work, until: int | None = None) -> Any:
         """Tries a work; see `Loop.run`."""

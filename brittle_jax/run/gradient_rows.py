@@ -6,6 +6,7 @@ import numpy as np
 
 from brittle_jax import files
 from brittle_jax.apply.brittleness import MeasuredBrittleness
+from brittle_jax.evaluate.moments import covariance_of
 
 
 def write(path: pathlib.Path, measured: MeasuredBrittleness, images: np.ndarray, *, most_bytes: int, seed: int) -> None:
@@ -34,5 +35,5 @@ def write(path: pathlib.Path, measured: MeasuredBrittleness, images: np.ndarray,
             error=measured.errors[chosen],
             error_image=images[chosen],
             error_mean=errors.mean,
-            error_variance=errors.scatter / (errors.count - 1),
+            error_variance=covariance_of(errors),
         )

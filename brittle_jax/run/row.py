@@ -84,7 +84,7 @@ class Row:
         return dataclasses.replace(self, lessons=None, kind=kind, is_reference=True, shared={})
 
     def share(self, what: str, make: Callable[[], Any]) -> Any:
-        """Returns what `make` returns, if configurations share the teacher each time the same."""
+        """Returns what `make` returns; if configurations share the teacher, it is made once."""
         if not self.teacher_is_shared:
             return make()
         if what not in self.shared:

@@ -61,7 +61,7 @@ def random_teacher(config: ml_collections.ConfigDict) -> Random:
 
 
 def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is_read_only: bool = False) -> Kind:
-    """Returns the kind of teacher; nowhere else is its name compared.
+    """Returns the kind of teacher. This is the one place that compares its name with others.
 
     Args:
         run: folder of the run; teachers are stored beside it unless the config says otherwise.
@@ -81,7 +81,7 @@ def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is
     if teacher.task in TASKS_WITHOUT_DATA:
         if teacher.data:
             raise UserError(
-                f"teacher.data={teacher.data!r}: the teacher {teacher.task} has no data set: leave it empty"
+                f"teacher.data={teacher.data!r}: the teacher {teacher.task} has no data set: set teacher.data= (empty)"
             )
         if config.pretrain.from_weights:
             raise UserError(

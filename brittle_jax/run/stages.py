@@ -42,8 +42,8 @@ class Stages:
 
     def keep_in(self, file: pathlib.Path) -> None:
         """Adds what earlier processes of the same run took, as a file has it, and keeps that file up to date."""
-        ours, self.records = self.records, _read(file)
-        for stage, record in ours.items():
+        so_far, self.records = self.records, _read(file)
+        for stage, record in so_far.items():
             self._add(stage, **record)
         self._file = file
 

@@ -1,4 +1,4 @@
-"""The folder of a run: new, unfinished, finished, or somebody else's."""
+"""The folder of a run: new, unfinished, finished, or another run's."""
 
 import contextlib
 import os
@@ -78,7 +78,7 @@ def describe_damage(damage: Mapping[str, str], most: int = 5) -> str:
 
 
 def not_made_again(damage: Mapping[str, str]) -> list[str]:
-    """Returns what of a finished run's damage the run cannot mend."""
+    """Returns which damaged files of a finished run it cannot make again."""
     return sorted({name.split("/")[0] for name in damage} & set(_NOT_MADE_AGAIN))
 
 
@@ -87,8 +87,8 @@ def names_same_folder(folder: pathlib.Path, config: ml_collections.ConfigDict) -
 
     Where it is not, it may still hold the same images: splits.json tells.
     """
-    theirs, ours = (_read(folder, "config.json") or {}).get("data.path", ""), config.data.path
-    return theirs == ours or bool(theirs and ours and _real(theirs) == _real(ours))
+    recorded, requested = (_read(folder, "config.json") or {}).get("data.path", ""), config.data.path
+    return recorded == requested or bool(recorded and requested and _real(recorded) == _real(requested))
 
 
 def _real(path: str) -> str:
@@ -129,8 +129,8 @@ def check(folder: pathlib.Path, config: ml_collections.ConfigDict, *, overwrite:
     if overwrite:
         return
     # What the networks say is safe from damage; config.json tells where there are none yet.
-    theirs = next((origin["settings"] for origin in _origins(folder)), written)
-    if theirs is not None and (difference := _difference(theirs, _settings(config))) is not None:
+    recorded = next((origin["settings"] for origin in _origins(folder)), written)
+    if recorded is not None and (difference := _difference(recorded, _settings(config))) is not None:
         raise UserError(f"--workdir={folder} belongs to a run with {difference}: {_ANOTHER}")
     if written is None or _difference(written, _settings(config)) is not None:
         console.warn(f"{folder / 'config.json'} is missing or damaged: it is written again")
@@ -149,12 +149,12 @@ def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return {**flatten(config), "network.initialiser": initialiser}
 
 
-def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+def _difference(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> str | None:
     """Returns the first setting that differs, as text; a run that is older than a field had its default."""
     defaults = flatten(get_base_config()) | {"network.initialiser": _EARLIER_INITIALISER}
-    for name, value in ours.items():
-        if name not in _NOT_COMPARED and theirs.get(name, defaults.get(name)) != value:
-            return f"{name}={theirs.get(name, defaults.get(name))!r}, not {value!r}"
+    for name, value in requested.items():
+        if name not in _NOT_COMPARED and recorded.get(name, defaults.get(name)) != value:
+            return f"{name}={recorded.get(name, defaults.get(name))!r}, not {value!r}"
     return None
 
 
@@ -169,18 +169,20 @@ def check_splits(folder: pathlib.Path, config: ml_collections.ConfigDict, splits
 
     Its networks tell what they were made from, and where there are none yet, its splits.json.
     """
-    ours, theirs = made_from(config, splits), _read(folder, "splits.json")
+    requested, recorded = made_from(config, splits), _read(folder, "splits.json")
     origins = _origins(folder)
-    if any(_difference(origin["settings"], ours["settings"]) is not None for origin in origins):
+    if any(_difference(origin["settings"], requested["settings"]) is not None for origin in origins):
         raise UserError(f"--workdir={folder} has networks of several runs: {_ANOTHER}")
-    is_other = any(origin["splits_sha256"] != ours["splits_sha256"] for origin in origins)
-    if is_other or (not origins and theirs is not None and theirs != splits):
-        was_made_up = theirs is not None and theirs["images"].get("synthetic") and not splits["images"].get("synthetic")
+    is_other = any(origin["splits_sha256"] != requested["splits_sha256"] for origin in origins)
+    if is_other or (not origins and recorded is not None and recorded != splits):
+        was_made_up = (
+            recorded is not None and recorded["images"].get("synthetic") and not splits["images"].get("synthetic")
+        )
         raise UserError(
             f"--workdir={folder} belongs to a run on {'made-up' if was_made_up else 'other'} images, not on those that "
             f"data.path or data.dir has: {_ANOTHER}"
         )
-    if theirs is None or _read(folder, "config.json") is None:
+    if recorded is None or _read(folder, "config.json") is None:
         for network in checkpoint.find_networks(folder / "checkpoints"):
             if checkpoint.is_unverified(network):
                 raise UserError(f"{network} cannot be told to be of these settings and images: {_ANOTHER}")

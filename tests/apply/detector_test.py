@@ -131,8 +131,9 @@ def load_error(run, configuration=NAME):
 
 
 def test_a_detector_that_is_missing_is_one_line(small_run, tmp_path):
-    assert load_error(small_run, "unimodal/cat").startswith(f"{small_run} has no detector for 'unimodal/cat': name ")
-    assert "nowhere has no detector for" in load_error(tmp_path / "nowhere")
+    expected = f"{small_run} has no detector for 'unimodal/cat' (there are unimodal/airplane)"
+    assert load_error(small_run, "unimodal/cat") == expected
+    assert load_error(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'} is not a folder: name that of a finished run"
 
 
 @pytest.mark.parametrize("part", ["detector", "student", "teacher"])
@@ -141,7 +142,7 @@ def test_a_detector_that_is_damaged_is_one_line(small_run, tmp_path, part):
     flip_bit(folder, 0)
     assert load_error(tmp_path / "run").startswith(f"{folder} is damaged (")
     shutil.rmtree(folder)
-    missing = "has no detector for" if part == "detector" else f"{folder / 'manifest.json'} is missing: restore it"
+    missing = "has no detectors" if part == "detector" else f"{folder / 'manifest.json'} is missing: restore it"
     assert missing in load_error(tmp_path / "run")
 
 
@@ -164,7 +165,9 @@ def test_a_run_of_an_earlier_version_is_finished_but_has_no_detector(small_run, 
     captured = capsys.readouterr()
     assert "is finished" in captured.out and captured.err == ""
     assert content == read(small_run, "results.json")
-    assert load_error(run).endswith("if an earlier version made the run, make it anew with --overwrite")
+    assert load_error(run).endswith(
+        "has no detectors: no run, or one of an earlier version; run it again from the start"
+    )
 
 
 def test_what_is_loaded_is_what_was_saved(small_run, small_config, tmp_path):

@@ -64,7 +64,10 @@ def test_teachers_are_stored_beside_the_run_unless_the_settings_say_otherwise(ci
 
 
 NO_DATA = {
-    "teacher.data": ("fashion_mnist", "^teacher.data='fashion_mnist': the teacher {} has no data set: leave it empty$"),
+    "teacher.data": (
+        "fashion_mnist",
+        "^teacher.data='fashion_mnist': the teacher {} has no data set: set teacher.data= .empty.$",
+    ),
     "pretrain.from_weights": (
         True,
         "^pretrain.from_weights: the teacher {} is not pre-trained here: leave it False$",
