@@ -1,6 +1,6 @@
 """A teacher can learn from the embedded parcels: to find the pistols, and to tell up from down.
 
-This takes half an hour on two CPU cores, so it is not part of the default run: `python -m pytest -m slow -s`.
+This takes half an hour on two CPU cores, so it is not part of the default run: `python -m pytest -m slow -s -n 0`.
 """
 
 import contextlib
