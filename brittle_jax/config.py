@@ -233,7 +233,7 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
 
 
 def _validate_image_size(config: ml_collections.ConfigDict) -> None:
-    is_parcels = config.data.name == "xray"
+    is_parcels = CATALOGUE[config.data.name].is_parcels
     field = "data.patches.size_pixels" if is_parcels else "data.image_size_pixels"
     side = config.data.patches.size_pixels if is_parcels else config.data.image_size_pixels
     if config.network.name.startswith("densenet") and side < 32:

@@ -144,7 +144,9 @@ class Representations:
         def take(chosen: slice, rows: np.ndarray) -> None:
             valid = rows[: chosen.stop - chosen.start]
             if not np.isfinite(valid).all():
-                raise DegenerateDataError("the teacher's representations are not finite numbers: it has diverged")
+                raise DegenerateDataError(
+                    "the teacher's representations are not finite numbers: lower pretrain.peak_learning_rate"
+                )
             self._rows[missing[chosen]] = valid
             self._is_computed[missing[chosen]] = True
 

@@ -35,9 +35,10 @@ def main(arguments: command_line.Arguments) -> None:
     """Runs the experiment that the command line describes."""
     # These imports take seconds, so they wait until the command line is known to be valid.
     from brittle_jax import runtime
+
+    runtime.set_up()  # before the others: it also quiets what libraries log when they are imported
     from brittle_jax.run import experiment
 
-    runtime.set_up()
     config = arguments.config
     workdir = arguments.flags["workdir"] or command_line.default_workdir(config)
     if arguments.flags["estimate"]:

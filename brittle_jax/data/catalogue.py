@@ -31,6 +31,7 @@ class Entry:
             trains; "leaves": likewise, and no more anomalous samples test than normal ones.
         may_lack_anomalies: whether it can be trained on and scored without any anomaly.
         detects_anomalies: whether it can be the anomaly-detection data, not just a teacher's.
+        is_parcels: whether its samples are parcels, whose views are cut into patches.
         is_files: whether it is read from files that `data.path` names.
         stand_in: None if the data set itself is made in software.
     """
@@ -42,6 +43,7 @@ class Entry:
     has_multimodal: bool = False
     may_lack_anomalies: bool = False
     detects_anomalies: bool = False
+    is_parcels: bool = False
     is_files: bool = False
 
 
@@ -74,6 +76,7 @@ CATALOGUE = {
         normal="soc",
         may_lack_anomalies=True,
         detects_anomalies=True,
+        is_parcels=True,
         is_files=True,
     ),
     "image_folder": Entry(

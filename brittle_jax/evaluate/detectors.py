@@ -76,7 +76,7 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
     if not kept.any():
         raise DegenerateDataError(
             "all representations of the normal images are equal, so they tell nothing: either the teacher has "
-            "collapsed, or the images are all the same"
+            "collapsed (lower pretrain.peak_learning_rate), or the images are all the same"
         )
     whitening = np.where(kept, eigenvectors / np.sqrt(np.where(kept, eigenvalues, 1)), 0)
     # A feature that never varies cannot be scaled by its variance; it is left out, as the pseudo-inverse does.

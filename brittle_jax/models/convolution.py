@@ -15,6 +15,8 @@ from brittle_jax.models import winograd
 
 _LAYOUT = jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # NHWC, HWIO, NHWC, as in Flax
 
+_LEAST_FEATURES = 32  # with fewer out, XLA's own gradient of the kernel is the faster one
+
 Strides = tuple[int, int]
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -100,6 +102,8 @@ def _backward(strides, padding, precision, residuals, gradient):
             return gradient @ kernel[0, 0].T, (pixels.T @ flat_gradient).reshape(kernel.shape)
         if winograd.is_suitable(images, kernel, strides, padding):
             return winograd.image_gradient(gradient, kernel), winograd.kernel_gradient(images, gradient)
+        if kernel.shape[-1] < _LEAST_FEATURES:
+            return jax.vjp(lambda *each: _convolve_by_xla(*each, strides, padding), images, kernel)[1](gradient)
         _, image_vjp = jax.vjp(lambda images: _convolve_by_xla(images, kernel, strides, padding), images)
         return *image_vjp(gradient), _kernel_gradient(images, gradient, kernel.shape, strides, padding)
 

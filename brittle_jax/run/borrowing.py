@@ -5,7 +5,7 @@ import pathlib
 import ml_collections
 
 from brittle_jax import console, files
-from brittle_jax.config import flatten
+from brittle_jax.config import TASKS_WITHOUT_DATA, flatten
 from brittle_jax.data.dataset import Dataset
 from brittle_jax.errors import UserError
 from brittle_jax.run import workdir
@@ -38,7 +38,7 @@ def check(config: ml_collections.ConfigDict) -> tuple[pathlib.Path, bool]:
         console.warn(f"{run} is unverified: a version that kept no digests of its files wrote it")
     lent, wanted = files.read_json(run / "config.json"), flatten(config)
     names = ["teacher.task", "teacher.data", "network.name", "network.output_features", "data.image_size_pixels"]
-    names += ["teacher.random_batch_norm"]
+    names += ["teacher.random_batch_norm"] if config.teacher.task in TASKS_WITHOUT_DATA else []
     names += [name for name in wanted if name.startswith("data.patches.")]
     if config.teacher.data == config.data.name:
         names += ["seed", "data.train_fraction", "data.calibration_fraction", "data.baseline_fraction"]

@@ -7,6 +7,7 @@ import ml_collections
 
 from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.config import TASKS_WITHOUT_DATA, parse_range
+from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.data.patches import PatchSettings
 from brittle_jax.data.settings import DataSettings, ParcelSettings
 from brittle_jax.data.splits import Splitting
@@ -43,7 +44,7 @@ def data_of(config: ml_collections.ConfigDict, name: str) -> DataSettings:
 
 def preprocessing_of(config: ml_collections.ConfigDict) -> Preprocessing:
     """Returns how pictures become images."""
-    patches = PatchSettings(**config.data.patches) if config.data.name == "xray" else None
+    patches = PatchSettings(**config.data.patches) if CATALOGUE[config.data.name].is_parcels else None
     side = config.data.image_size_pixels if patches is None else patches.size_pixels
     return Preprocessing(side, patches, parse_range(config.data.intensity_range))
 
@@ -97,7 +98,7 @@ def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is
     is_own_data = teacher.data == config.data.name
     if teacher.data == "image_folder" and not is_own_data:
         raise UserError("teacher.data='image_folder': your own images can only teach a run on themselves")
-    if (teacher.data == "xray") != (config.data.name == "xray"):
+    if CATALOGUE[teacher.data].is_parcels != CATALOGUE[config.data.name].is_parcels:
         raise UserError(f"teacher.data={teacher.data!r} does not go with data.name={config.data.name!r}")
     kind = Pretrained(
         task_name=teacher.task,
@@ -113,7 +114,7 @@ def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is
         store=TeacherStore(_store_folder(config, run), store_is_read_only),
         # Parcels of other sizes and seeds have the same ids.
         image_settings=[config.data.parcels.to_dict(), config.data.patches.to_dict()]
-        if teacher.data == "xray"
+        if CATALOGUE[teacher.data].is_parcels
         else None,
     )
     kind.check_data()
@@ -130,7 +131,7 @@ def check_parcels(config: ml_collections.ConfigDict, *, learns_anomalies: bool) 
 
     For the embedded parcels the settings alone tell, so this comes before any parcel is made.
     """
-    if config.data.name != "xray" or config.data.path:
+    if not CATALOGUE[config.data.name].is_parcels or config.data.path:
         return
     num_threat, share = config.data.parcels.num_threat, config.data.baseline_fraction
     num_learned = round(share * num_threat) if learns_anomalies else 0

@@ -53,6 +53,17 @@ def test_another_teacher_is_refused(config, tmp_path):
         borrowing.check(config)
 
 
+def test_a_random_teacher_of_another_batch_norm_is_refused(config, tmp_path):
+    lend(config, tmp_path / "pretrained")
+    config.teacher.random_batch_norm = "initial"
+    borrowing.check(config)  # which says nothing of a teacher that is trained
+    config.teacher.task, config.teacher.data = "random", ""
+    lend(config, tmp_path / "random")
+    config.teacher.random_batch_norm = "normal_images"
+    with pytest.raises(UserError, match="has teacher.random_batch_norm='initial', not 'normal_images'"):
+        borrowing.check(config)
+
+
 def test_a_folder_without_a_finished_run_is_refused(config, tmp_path):
     config.teacher.from_run = str(tmp_path / "lender")
     with pytest.raises(UserError, match="^teacher.from_run=.*/lender is not the folder of a finished run$"):
