@@ -1,4 +1,4 @@
-"""Finished networks on disk, with digests of all their files: the only module that knows Orbax."""
+"""Networks and states of trainings on disk, with digests of all their files: the only module that knows Orbax."""
 
 import errno
 import json
@@ -8,16 +8,20 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+import flax.serialization
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
-from brittle_jax import console, files
+from brittle_jax import console, files, interrupt
+from brittle_jax.background import Background
 from brittle_jax.errors import DamagedError
 
 _VARIABLES = "variables"
 DESCRIPTION, _MADE_FROM = "network.json", "made_from.json"
 _EARLIER_DESCRIPTION = "description.json"  # of versions that kept no digests
 _MOST_OVERHEAD_BYTES = 2**20  # of Orbax's own files beside the weights
+_NUM_KEPT = 2  # states of a training: if the newest is damaged, there is the one before
 
 
 def save(
@@ -34,16 +38,18 @@ def save(
     Raises:
         OSError: where the disk is full, and nothing is written.
     """
-    files.drop(folder)  # what an interrupted run left, or a damaged network
-    folder.mkdir(parents=True)
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
-    if shutil.disk_usage(folder).free < size + _MOST_OVERHEAD_BYTES:  # Orbax would report it with pages of tracebacks
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.resolve() / _VARIABLES, jax.device_get(variables))
-    files.write_json(folder / DESCRIPTION, description)
-    files.write_json(folder / _MADE_FROM, made_from)
-    files.write_manifest(folder, files.digests_of(folder))
+    with interrupt.deferred():
+        files.drop(folder)  # what an interrupted run left, or a damaged network
+        folder.mkdir(parents=True)
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
+        # Orbax would report a full disk with pages of tracebacks.
+        if shutil.disk_usage(folder).free < size + _MOST_OVERHEAD_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder.resolve() / _VARIABLES, jax.device_get(variables))
+        files.write_json(folder / DESCRIPTION, description)
+        files.write_json(folder / _MADE_FROM, made_from)
+        files.write_manifest(folder, files.digests_of(folder))
 
 
 def exists(folder: pathlib.Path) -> bool:
@@ -123,3 +129,62 @@ def find_networks(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the folders of all networks below a folder, sorted."""
     found = {file.parent for name in (files.MANIFEST, _EARLIER_DESCRIPTION) for file in folder.rglob(name)}
     return sorted(each for each in found if exists(each))
+
+
+class Steps:
+    """States of a training that goes on, each in a folder named after its step; the last two are kept.
+
+    States are any pytrees that `flax.serialization` knows.
+    """
+
+    def __init__(self, folder: pathlib.Path, made_from: Mapping[str, Any], background: Background):
+        """Writes nothing yet.
+
+        Args:
+            made_from: what the training depends on, ready for JSON. States of another training are never restored.
+            background: what writes the states.
+        """
+        self._folder, self._made_from, self._background = folder, dict(made_from), background
+
+    def newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """Returns the newest state that is sound, on the host, and its description; None if there is none.
+
+        Those that are damaged are warned of, by name.
+
+        Args:
+            like: has the structure, shapes and types of the state.
+        """
+        for folder in reversed(self._folders()):
+            try:
+                check(folder)
+                if made_from(folder) != self._made_from:
+                    continue
+                leaves, description = restore(folder, flax.serialization.to_state_dict(like), verify=False)
+            except DamagedError as error:
+                console.warn(f"{folder} is damaged ({error.reason}): the training goes on from an earlier state")
+                continue
+            return flax.serialization.from_state_dict(like, leaves), description
+        return None
+
+    def save(self, step: int, state: Any, description: Mapping[str, Any]) -> None:
+        """Starts to write the state after `step` steps. It is copied first: its arrays may be used up at once.
+
+        Args:
+            description: what else there is to know, ready for JSON.
+
+        Raises:
+            OSError: if the state before could not be written, because the disk is full.
+        """
+        leaves = flax.serialization.to_state_dict(jax.tree.map(np.array, state))
+
+        def write() -> None:
+            save(self._folder / f"{step:012d}", leaves, description, self._made_from)
+            for earlier in self._folders()[:-_NUM_KEPT]:
+                files.drop(earlier)
+
+        self._background.start(write)
+
+    def _folders(self) -> list[pathlib.Path]:
+        """Returns the folders of whole states, the oldest first; one that was cut off in writing has no manifest."""
+        found = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted(each for each in found if os.path.lexists(each / files.MANIFEST))

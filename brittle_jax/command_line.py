@@ -1,7 +1,8 @@
 """What all commands share: parsing of flags and settings, one-line errors, exit codes that scripts can rely on.
 
 Exit codes: 0 success; 2 a mistake in usage, configuration or input; 3 finished, but some inputs could not be read;
-130 interrupted from the keyboard; 141 nobody reads the output any more; 1 anything else.
+75 stopped by SIGTERM or Ctrl-C, to be continued by the same command; 141 nobody reads the output any more; 1 anything
+else.
 
 Only light modules are imported here, so that `--help` and mistakes are answered at once. A command imports JAX and the
 like inside its own `main`.
@@ -24,12 +25,12 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from brittle_jax import config as config_lib
-from brittle_jax import console
-from brittle_jax.errors import UserError
+from brittle_jax import console, interrupt
+from brittle_jax.errors import Interrupted, UserError
 
 EXIT_USER_ERROR = 2
 EXIT_SKIPPED_INPUTS = 3
-EXIT_INTERRUPTED = 130  # as shells report Ctrl-C
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 EXIT_BROKEN_PIPE = 141  # as shells report a closed pipe
 
 _FIXED_FIELDS = {"row", "word"}  # they name the config file itself
@@ -71,11 +72,11 @@ def run(
 
     def parse_flags(argv):
         flags.FLAGS(argv[:1])  # absl insists on parsing its own flags; ours are separate
-        with _exit_codes():
+        with _exit_codes(), interrupt.handled():
             return parse(argv, define_flags, usage, needs_config=needs_config)
 
     def run_main(arguments):
-        with _exit_codes(), console.rewording(fields_as_flags), _own_temporary_folder():
+        with _exit_codes(), interrupt.handled(), console.rewording(fields_as_flags), _own_temporary_folder():
             main(arguments)
 
     app.run(run_main, argv=argv, flags_parser=parse_flags)
@@ -126,8 +127,8 @@ def _exit_codes() -> Iterator[None]:
     except UserError as error:
         print(f"error: {fields_as_flags(_one_line(error))}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to continue", file=sys.stderr)
+    except Interrupted as error:
+        print(f"stopped by {error}: run the same command again to continue", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader has gone: nothing more can be printed, not even at exit.

@@ -58,17 +58,24 @@ def warn(message: str) -> None:
 
 
 @contextlib.contextmanager
-def track(what: str, total: int, unit: str = "image", *, seconds_between_lines: float = 20.0) -> Iterator["Progress"]:
-    """Shows the rate and the time left: as a bar on a terminal, elsewhere as occasional lines and one at the end."""
+def track(
+    what: str, total: int, unit: str = "image", *, done: int = 0, seconds_between_lines: float = 20.0
+) -> Iterator["Progress"]:
+    """Shows the rate and the time left: as a bar on a terminal, elsewhere as occasional lines and one at the end.
+
+    Args:
+        done: how much of the total was done before; it does not count in the rate.
+    """
     bar = tqdm(
         desc=f"  {what}",
+        initial=done,
         total=total,
         unit=f" {unit}s",
         leave=False,
         dynamic_ncols=True,
         disable=not sys.stderr.isatty(),
     )
-    progress = Progress(what, total, unit, bar, seconds_between_lines)
+    progress = Progress(what, total, unit, bar, done, seconds_between_lines)
     with bar:
         yield progress
     progress.summarise()
@@ -80,11 +87,11 @@ class Progress:
     The rate and the time left are measured from the second update on, because the first one includes compilation.
     """
 
-    def __init__(self, what: str, total: int, unit: str, bar: tqdm, seconds_between_lines: float):
+    def __init__(self, what: str, total: int, unit: str, bar: tqdm, done_before: int, seconds_between_lines: float):
         self._what, self._total, self._unit, self._bar = what, total, unit, bar
-        self._seconds_between_lines = seconds_between_lines
+        self._done_before, self._seconds_between_lines = done_before, seconds_between_lines
         self._start = self._last_line = time.monotonic()
-        self._done = 0
+        self._done = 0  # since then
         self._first_done, self._first_end = 0, self._start
 
     def update(self, count: int, note: str = "") -> None:
@@ -94,14 +101,15 @@ class Progress:
         self._bar.set_postfix_str(note, refresh=False)
         if not self._first_done:
             self._first_done, self._first_end = self._done, now
-            self._bar.n = self._bar.initial = self._bar.last_print_n = self._done
+            self._bar.n = self._bar.initial = self._bar.last_print_n = self._done_before + self._done
             self._bar.unpause()  # restarts its clock
             return
         self._bar.update(count)
         if self._bar.disable and now - self._last_line > self._seconds_between_lines:
             self._last_line = now
-            left = duration((self._total - self._done) / self._rate(now))
-            say(f"  {self._what}: {self._done}/{self._total}, {self._shown_rate(now)}, {left} left {note}".rstrip())
+            done = self._done_before + self._done
+            left = duration((self._total - done) / self._rate(now))
+            say(f"  {self._what}: {done}/{self._total}, {self._shown_rate(now)}, {left} left {note}".rstrip())
 
     def _rate(self, now: float) -> float:
         """Returns units per second, without the first update if there are others."""

@@ -22,6 +22,26 @@ class DivergedError(UserError):
         super().__init__(f"{what}: lower {rate_setting}")
 
 
+class OutOfMemoryError(UserError):
+    """A work that does not fit in the memory of the machine, or of its accelerator."""
+
+    def __init__(self, what: str, size_setting: str):
+        super().__init__(f"{what}: out of memory; lower {size_setting}")
+
+
+class Interrupted(BaseException):
+    """A signal has asked the program to stop. Like KeyboardInterrupt it is no Exception, so that nothing swallows it.
+
+    Attributes:
+        signal_name: such as SIGTERM.
+        where: what is kept of the work that was interrupted; empty if it is done again from its beginning.
+    """
+
+    def __init__(self, signal_name: str, where: str = ""):
+        self.signal_name, self.where = signal_name, where
+        super().__init__(f"{signal_name}{f', {where}' if where else ''}")
+
+
 MISSING = "missing"
 
 

@@ -102,15 +102,39 @@ def read_json(path: pathlib.Path) -> Any:
         raise DamagedError(path, f"not JSON: {' '.join(str(error).split())[:100]}") from error
 
 
+def write_sealed(path: pathlib.Path, content: Any) -> None:
+    """Writes JSON with its own digest beside it, so that `read_sealed` knows if it has changed."""
+    write_json(path, {"content": content, "sha256": sha256_of_text(to_json(content))})
+
+
+def read_sealed(path: pathlib.Path) -> Any:
+    """Reads what `write_sealed` wrote.
+
+    Raises:
+        DamagedError: where the file is missing, or not as it was written.
+    """
+    sealed = read_json(path)
+    if not isinstance(sealed, dict) or sealed.keys() != {"content", "sha256"}:
+        raise DamagedError(path, "not as it was written")
+    if sha256_of_text(to_json(sealed["content"])) != sealed["sha256"]:
+        raise DamagedError(path, "changed")
+    return sealed["content"]
+
+
 def sha256_of_file(path: pathlib.Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_bytes(content: bytes | memoryview) -> str:
+    """Returns the SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def sha256_of_text(text: str) -> str:
     """Returns the SHA-256 of a text in UTF-8, in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_of_bytes(text.encode())
 
 
 def digests_of(folder: pathlib.Path, only: Collection[str] | None = None) -> dict[str, str]:
@@ -152,20 +176,25 @@ def changes_since_manifest(folder: pathlib.Path) -> dict[str, str]:
     Raises:
         DamagedError: where the manifest itself is missing or has changed.
     """
-    changes = {name: _change_of(folder, name, digest) for name, digest in _listed(folder).items()}
+    return changes_of(folder, _read_manifest(folder))
+
+
+def changes_of(folder: pathlib.Path, digests: Mapping[str, str]) -> dict[str, str]:
+    """Returns what has happened to files in a folder, as `changes_since_manifest` does; `digests` are by path."""
+    changes = {name: _change_of(folder, name, digest) for name, digest in digests.items()}
     return {name: change for name, change in changes.items() if change}
 
 
 def is_as_listed(folder: pathlib.Path, name: str) -> bool:
     """Returns whether one file is as its folder's manifest lists it; False where the manifest is damaged, too."""
     try:
-        listed = _listed(folder)
+        listed = _read_manifest(folder)
     except DamagedError:
         return False
     return name in listed and not _change_of(folder, name, listed[name])
 
 
-def _listed(folder: pathlib.Path) -> dict[str, str]:
+def _read_manifest(folder: pathlib.Path) -> dict[str, str]:
     """Returns the digests in a folder's manifest; raises DamagedError where it is missing or has changed."""
     manifest = folder / MANIFEST
     if manifest.is_symlink():

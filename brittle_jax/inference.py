@@ -1,8 +1,10 @@
 """Passes of networks over images: batches in, rows out. A teacher's representations are computed once and kept."""
 
+import functools
+import hashlib
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +16,7 @@ from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.devices import gather
 from brittle_jax.errors import DegenerateDataError
 from brittle_jax.loop import Loop, Work
-from brittle_jax.models.network import Network
+from brittle_jax.models.network import Network, digest_of
 from brittle_jax.rows import MOST_BYTES_IN_MEMORY, Rows, empty_rows
 
 
@@ -29,7 +31,7 @@ def pass_over(
     *,
     static: tuple[Any, ...] = (),
     labels: np.ndarray | None = None,
-    targets: Callable[[np.ndarray], np.ndarray] | None = None,
+    targets: "Representations | None" = None,
 ) -> None:
     """Applies a function to images, batch by batch.
 
@@ -40,7 +42,7 @@ def pass_over(
         kind: what the pass computes; shown meanwhile.
         take: called with a slice of the M and the rows of a batch on the host: those of the slice, then fillings.
         labels: [M], of these images.
-        targets: indices of images to a further row of each in the batch.
+        targets: whose rows are in the batch, too.
     """
     if not len(indices):
         return
@@ -54,6 +56,14 @@ def pass_over(
         del count  # always 1
         take(slice(first * size, min((first + 1) * size, len(indices))), gather(rows))
 
+    def depends_on() -> dict[str, Any]:
+        return {
+            "model": digest_of(model),
+            "images": hashlib.sha256(np.ascontiguousarray(indices, np.int64)).hexdigest(),
+            "targets": None if targets is None else targets.teacher_sha256,
+            "batch": [size, devices.size],
+        }
+
     loop.run(
         Work(
             kind=kind,
@@ -63,6 +73,8 @@ def pass_over(
             num_units=len(indices),
             unit="image",
             take=take_rows,
+            depends_on=depends_on,
+            size_setting="evaluate.batch_size",
             batch_size=size,
         )
     )
@@ -80,7 +92,7 @@ class _PassFeed:
         del count  # always 1
         batch = self._reader(first)
         if self._targets is not None:
-            batch = {**batch, "target": self._targets(self._indices[batch["position"]])}
+            batch = {**batch, "target": self._targets.outputs_of(self._indices[batch["position"]])}
         return model, self._evaluate(model, batch)
 
 
@@ -107,6 +119,9 @@ class Representations:
     that share the teacher take its outputs from here. They take 4 bytes per feature and image (half a kilobyte for 128
     features, nine for 2208): up to 128 MiB in memory, beyond that in a temporary file.
 
+    An output depends, by rounding, on the images that share its batch. So images belong to groups, and a group is
+    always computed as a whole: what was asked for before makes no difference.
+
     Attributes:
         num_features: F.
     """
@@ -118,44 +133,63 @@ class Representations:
         loop: Loop,
         folder: pathlib.Path | None = None,
         most_bytes_in_memory: int = MOST_BYTES_IN_MEMORY,
+        groups: Sequence[np.ndarray] = (),
     ):
         """Computes nothing yet.
 
         Args:
             folder: of the temporary file; None: the system's.
             most_bytes_in_memory: beyond which there is a file.
+            groups: indices of images, in the order in which a whole run asks for them; an image belongs to the first
+                that has it. Others that are asked for become a group then.
         """
         self._teacher, self._images, self._loop = teacher, images, loop
         self.num_features = teacher.num_features(images.shape)
         self._rows = empty_rows(len(images), self.num_features, folder, most_bytes_in_memory)
-        self._is_computed = np.zeros(len(images), bool)
+        self._group_of_image = np.full(len(images), -1)
+        self._is_computed: list[bool] = []
+        for group in groups:
+            self._add_group(group)
+
+    @functools.cached_property
+    def teacher_sha256(self) -> str:
+        """The SHA-256 of the teacher's weights, in hexadecimal."""
+        return digest_of(self._teacher.variables)
 
     def compute(self, indices: np.ndarray) -> Rows:
-        """Passes those of images [M] through the teacher that have not been before, and returns all rows [N, F].
+        """Passes images [M], and those of their groups, through the teacher if that was not done before.
 
-        Only rows that have been asked for are filled.
+        Returns:
+            All rows [N, F], of which those are filled.
 
         Raises:
             DegenerateDataError: if an output is not finite.
             OSError: if the temporary file cannot be written or read.
         """
-        missing = np.unique(indices[~self._is_computed[indices]])
+        self._add_group(indices)
+        for group in np.unique(self._group_of_image[indices]).tolist():
+            if not self._is_computed[group]:
+                self._compute_group(np.flatnonzero(self._group_of_image == group))
+                self._is_computed[group] = True
+        return self._rows
 
+    def outputs_of(self, indices: np.ndarray) -> np.ndarray:
+        """Returns the outputs [M, F] float32 for images [M]; raises as `compute` does."""
+        return self.compute(indices)[indices]
+
+    def _add_group(self, indices: np.ndarray) -> None:
+        new = indices[self._group_of_image[indices] < 0]
+        if len(new):
+            self._group_of_image[new] = len(self._is_computed)
+            self._is_computed.append(False)
+
+    def _compute_group(self, indices: np.ndarray) -> None:
         def take(chosen: slice, rows: np.ndarray) -> None:
             valid = rows[: chosen.stop - chosen.start]
             if not np.isfinite(valid).all():
                 raise DegenerateDataError(
                     "the teacher's representations are not finite numbers: lower pretrain.peak_learning_rate"
                 )
-            self._rows[missing[chosen]] = valid
-            self._is_computed[missing[chosen]] = True
+            self._rows[indices[chosen]] = valid
 
-        if len(missing):
-            pass_over(
-                self._images, missing, outputs_of_batch, self._teacher, self._loop, "teacher's representations", take
-            )
-        return self._rows
-
-    def outputs_of(self, indices: np.ndarray) -> np.ndarray:
-        """Returns the outputs [M, F] float32 for images [M]; raises as `compute` does."""
-        return self.compute(indices)[indices]
+        pass_over(self._images, indices, outputs_of_batch, self._teacher, self._loop, "teacher's representations", take)

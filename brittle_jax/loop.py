@@ -1,19 +1,28 @@
-"""The one loop: trainings, the measuring of batch norm and passes over images all run in it, from any step on."""
+"""The one loop: trainings, the measuring of batch norm and passes over images all run in it, from any step on.
+
+It alone keeps works that are not finished, and looks for requests to stop.
+"""
 
 import collections
+import contextlib
 import dataclasses
 import math
+import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 
-from brittle_jax import console
+from brittle_jax import console, files, interrupt
+from brittle_jax.background import Background
+from brittle_jax.checkpoint import Steps
 from brittle_jax.devices import DeviceGroup
-from brittle_jax.errors import DivergedError
+from brittle_jax.errors import DivergedError, OutOfMemoryError
+from brittle_jax.journal import Journal
 
+SECONDS_BETWEEN_SAVES = 300.0
 _RECORDS_PER_WORK = 100
 _SECONDS_AT_ONCE = 2.0  # between two updates of the progress, at most
 
@@ -55,7 +64,9 @@ class Work:
         num_units: of the whole work.
         take: called with the outputs of steps, the first of these steps, and their number. None: the outputs are
             metrics, which the loop logs; it then refuses losses and weights that are not finite.
-        rate_setting: name of the learning rate's setting, for errors.
+        depends_on: returns what the work depends on beside the settings of the run and its images, ready for JSON, so
+            that it goes on from what was kept of this very work alone. None: nothing is kept of it.
+        rate_setting, size_setting: names of the settings of the learning rate and of the batch size, for errors.
         batch_size: of a pass over images; works of one kind that differ in it run different programs. 0: of a training.
     """
 
@@ -68,7 +79,9 @@ class Work:
     owner: str = ""
     first: int = 0
     take: Callable[[Any, int, int], None] | None = None
+    depends_on: Callable[[], Any] | None = None
     rate_setting: str = ""
+    size_setting: str = ""
     batch_size: int = 0
 
     @property
@@ -81,18 +94,42 @@ class Work:
         per_step = self.batch_size or math.ceil(self.num_units / self.num_steps)
         return min((first + count) * per_step, self.num_units) - first * per_step
 
+    def shown(self, done: int) -> str:
+        """Returns where a work stands after some steps, such as "update 7 of 250"."""
+        return f"{self.unit} {self.units_of(0, done):,} of {self.num_units:,}"
+
 
 class Loop:
-    """Runs works, one after the other.
+    """Runs works, one after the other, and keeps what is done of them.
 
     Attributes:
         devices: that share each work.
         batch_size: of evaluations, over all devices.
+        folder: where unfinished works are kept; None: nowhere.
     """
 
-    def __init__(self, devices: DeviceGroup, batch_size: int, log: Log | None = None):
+    def __init__(
+        self,
+        devices: DeviceGroup,
+        batch_size: int,
+        log: Log | None = None,
+        *,
+        folder: pathlib.Path | None = None,
+        seconds_between_saves: float = SECONDS_BETWEEN_SAVES,
+    ):
         """Metrics of trainings go to `log`, if there is one."""
-        self.devices, self.batch_size, self._log = devices, batch_size, log
+        self.devices, self.batch_size, self.folder = devices, batch_size, folder
+        self._log, self._seconds_between_saves = log, seconds_between_saves
+
+    def kept_in(self, folder: pathlib.Path | None) -> "Loop":
+        """Returns the same loop, which keeps works in another folder."""
+        return Loop(
+            self.devices,
+            self.batch_size,
+            self._log,
+            folder=folder,
+            seconds_between_saves=self._seconds_between_saves,
+        )
 
     def run(self, work: Work, until: int | None = None) -> Any:
         """Takes all steps of a work that are left, and returns the state after them.
@@ -101,33 +138,53 @@ class Loop:
         while the next steps are under way, or at once if they were computed within the call, as on a CPU with one
         device. Metrics are logged as means over about a hundredth of the work.
 
+        What is done is kept from time to time, and when a signal asks the process to stop. The same work goes on from
+        there, in this process or another, as if nothing had happened.
+
         Args:
             until: stop after this many steps of the whole work; None: after all of them.
 
         Raises:
             DivergedError: if the loss, or a weight in the end, is not finite.
+            OutOfMemoryError: if a step needs more memory than there is.
+            Interrupted: if a signal has asked for it.
         """
         end = work.num_steps if until is None else min(until, work.num_steps)
-        state, done, at_once, under_way = work.state, work.first, 1, collections.deque()
-        records = _Records(work, self._log)
-        last = time.monotonic()
-        with console.track(work.name, work.num_units, unit=work.unit) as progress:
+        folder = self._folder_of(work)
+        with interrupt.deferred(), Background() as background, _naming_the_batch_size(work):
+            results = (_Rows if work.take else _Metrics)(work, folder, background, self._log)
+            state, done = results.begin(self.devices)
+            if done > work.first:
+                console.say(f"  {work.name}: {work.shown(done)} done before")
+            if done < end:
+                state = self._take_steps(work, state, done, end, results)
+            results.end(state, max(done, end))
+        return state
+
+    def _take_steps(self, work: Work, state: Any, done: int, end: int, results: "_Rows | _Metrics") -> Any:
+        at_once, under_way = 1, collections.deque()
+        last = saved = time.monotonic()
+        with console.track(work.name, work.num_units, work.unit, done=work.units_of(0, done)) as progress:
             while done < end:
                 count = min(at_once, end - done)
                 state, outputs = work.feed(state, done, count)
                 under_way.append((outputs, done, count))
                 done += count
-                most_left = 0 if done == end or _is_ready(outputs) else 1
+                is_to_save = time.monotonic() - saved > self._seconds_between_saves or interrupt.is_requested()
+                most_left = 0 if done == end or is_to_save or _is_ready(outputs) else 1
                 while len(under_way) > most_left:
                     outputs, first, taken = under_way.popleft()
-                    (work.take or records.take)(outputs, first, taken)
-                    progress.update(work.units_of(first, taken), records.note)
+                    results.take(outputs, first, taken)
+                    progress.update(work.units_of(first, taken), results.note)
                     before, last = last, time.monotonic()
                     fitting = max(int(_SECONDS_AT_ONCE * taken / max(last - before, 1e-9)), 1)
                     at_once = min(fitting, 2 * at_once, work.feed.most_at_once)
+                if is_to_save and done < end:
+                    results.save(state, done)
+                    saved = time.monotonic()
+                    if interrupt.is_requested():
+                        interrupt.raise_if_requested(results.what_is_kept(done))
             jax.block_until_ready(state)
-        if work.take is None:
-            _check_weights(state, work)
         return state
 
     def call(self, kind: str, function: Callable[[], Any]) -> Any:
@@ -135,23 +192,98 @@ class Loop:
         del kind
         return function()
 
+    def _folder_of(self, work: Work) -> pathlib.Path | None:
+        if self.folder is None or work.depends_on is None:
+            return None
+        digest = files.sha256_of_text(files.to_json(work.depends_on()))
+        return self.folder / f"{work.kind.replace(' ', '-')}-{digest[:16]}"
+
 
 def _is_ready(outputs: Any) -> bool:
     return all(leaf.is_ready() for leaf in jax.tree.leaves(outputs))
 
 
-class _Records:
-    """Checks the metrics of each step, and logs means of them.
+@contextlib.contextmanager
+def _naming_the_batch_size(work: Work) -> Iterator[None]:
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise OutOfMemoryError(work.name, work.size_setting) from error
+        raise
+
+
+class _Results:
+    """What becomes of the outputs of a work, and where they are kept.
 
     Attributes:
-        note: the last loss, as text.
+        note: what to show beside the progress.
     """
 
-    def __init__(self, work: Work, log: Log | None):
-        self._work, self._log, self.note = work, log, ""
+    note = ""
+
+    def __init__(self, work: Work, folder: pathlib.Path | None, background: Background, log: Log | None):
+        self._work, self._folder, self._background, self._log = work, folder, background, log
+
+    def what_is_kept(self, done: int) -> str:
+        """Waits until what was saved is written; returns what is kept, or an empty text if nothing is."""
+        self._background.wait()
+        return "" if self._folder is None else f"{self._work.name} is kept up to {self._work.shown(done)}"
+
+
+class _Rows(_Results):
+    """Of a pass: the work takes them, and a journal keeps them."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self._journal = None if self._folder is None else Journal(self._folder, self._background)
+
+    def begin(self, devices: DeviceGroup) -> tuple[Any, int]:
+        """Takes the outputs that were kept; returns the state, and how many steps they are of."""
+        del devices
+        done = self._work.first
+        for outputs in self._journal.play_back() if self._journal else ():
+            self._work.take(outputs, done, 1)
+            done += 1
+        return self._work.state, done
+
+    def take(self, outputs: Any, first: int, count: int) -> None:
+        """Waits for the outputs of `count` steps, and takes them."""
+        self._work.take(outputs, first, count)
+        if self._journal is not None:
+            self._journal.add(outputs)
+
+    def save(self, state: Any, done: int) -> None:
+        """Starts to write what has been taken."""
+        del state, done
+        if self._journal is not None:
+            self._journal.save()
+
+    def end(self, state: Any, done: int) -> None:
+        """Writes the rest: a pass that has ended is never made again."""
+        self.save(state, done)
+
+
+class _Metrics(_Results):
+    """Of a training: each is checked, means of them are logged, and the state is kept."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        work, folder = self._work, self._folder
+        self._steps = None if folder is None else Steps(folder, work.depends_on(), self._background)
         self._every = max(work.num_steps // _RECORDS_PER_WORK, 1)
         self._window: list[dict[str, float]] = []
         self._start = time.monotonic()
+
+    def begin(self, devices: DeviceGroup) -> tuple[Any, int]:
+        """Returns the state that was kept last, or else the work's own, and how many steps have been taken."""
+        kept = self._steps.newest(self._work.state) if self._steps else None
+        if kept is None:
+            return self._work.state, self._work.first
+        state, description = kept
+        self._window = description["since_last_record"]
+        self._start -= description["seconds"]
+        return devices.replicate(state), int(state.step)
 
     def take(self, metrics: Metrics, first: int, count: int) -> None:
         """Waits for the metrics of `count` steps, and records them."""
@@ -171,10 +303,21 @@ class _Records:
                 self._log(work.name, number, means | {"seconds": time.monotonic() - self._start})
             self._window = []
 
+    def save(self, state: Any, done: int) -> None:
+        """Starts to write the state, which must be finite: a training never goes on from one that is not."""
+        if self._steps is None:
+            return
+        self._check_weights(state, done)
+        description = {"since_last_record": list(self._window), "seconds": time.monotonic() - self._start}
+        self._steps.save(done, state, description)
 
-def _check_weights(state: Any, work: Work) -> None:
-    """Raises DivergedError if a weight is not finite: the last update comes after the last loss."""
-    # On the host, where no program is compiled for each shape of weights; NumPy's maximum passes NaN on.
-    largest = float(np.max([np.abs(np.asarray(leaf)).max() for leaf in jax.tree.leaves(state.variables)]))
-    if not math.isfinite(largest):
-        raise DivergedError(f"{work.name}: the largest weight in the end is {largest}", work.rate_setting)
+    def end(self, state: Any, done: int) -> None:
+        """Checks the weights: the last update comes after the last loss."""
+        self._check_weights(state, done)
+
+    def _check_weights(self, state: Any, done: int) -> None:
+        # On the host, where no program is compiled for each shape of weights; NumPy's maximum passes NaN on.
+        largest = float(np.max([np.abs(np.asarray(leaf)).max() for leaf in jax.tree.leaves(state.variables)]))
+        if not math.isfinite(largest):
+            what = f"{self._work.name}: the largest weight after update {done} is {largest}"
+            raise DivergedError(what, self._work.rate_setting)

@@ -2,7 +2,8 @@
 
     python -m brittle_jax.main --config=configs/xray_rotnet.py:smoke
 
-If the run is already finished, the same command says so; if it was interrupted, the same command continues it.
+If the run is already finished, the same command says so; if it was interrupted, the same command continues it. SIGTERM
+and Ctrl-C stop it where nothing is lost, with exit code 75.
 """
 
 import sys
@@ -29,6 +30,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "estimate the time, memory and disk space that the run needs, without training anything",
         flag_values=flag_values,
     )
+    flags.DEFINE_float(
+        "minutes_between_saves",
+        5.0,
+        "how often unfinished work is kept; whatever ends the run, no more than that is lost",
+        lower_bound=0.0,
+        flag_values=flag_values,
+    )
 
 
 def main(arguments: command_line.Arguments) -> None:
@@ -46,8 +54,13 @@ def main(arguments: command_line.Arguments) -> None:
 
         console.say(estimate.table(estimate.estimate(config, workdir)))
         return
-    overwrite = arguments.flags["overwrite"]
-    results = experiment.run(config, workdir, recipe=arguments.recipe, overwrite=overwrite)
+    results = experiment.run(
+        config,
+        workdir,
+        recipe=arguments.recipe,
+        overwrite=arguments.flags["overwrite"],
+        seconds_between_saves=60 * arguments.flags["minutes_between_saves"],
+    )
     if results["skipped_inputs"]:
         sys.exit(command_line.EXIT_SKIPPED_INPUTS)
 

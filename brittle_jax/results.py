@@ -173,9 +173,9 @@ def read_scores(path: pathlib.Path) -> SampleScores:
 
 
 def read_metrics(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
-    """Reads the records of metrics.jsonl by stage; of a stage that was started again, those of the last time.
+    """Reads the records of metrics.jsonl by stage; of steps that were taken again, those of the last time.
 
-    Lines that are no records are left out: a run that is killed cuts one off, and starts its stage again.
+    Lines that are no records are left out: a run that is killed cuts one off, and takes its last steps again.
     """
     try:
         text = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
@@ -186,8 +186,8 @@ def read_metrics(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
         if (record := _record(line)) is None:
             continue
         records = stages.setdefault(record["stage"], [])
-        if records and record["step"] <= records[-1]["step"]:
-            records.clear()
+        while records and record["step"] <= records[-1]["step"]:
+            records.pop()
         records.append(record)
     return stages
 

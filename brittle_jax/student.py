@@ -12,7 +12,7 @@ from brittle_jax.models.network import Representation, computing_in, init_variab
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train.feed import build_feed
 from brittle_jax.train.optimizers import adam
-from brittle_jax.train.steps import TrainState, create_state, distill_step
+from brittle_jax.train.steps import create_state, distill_step
 
 
 def num_updates(num_images: int, *, batch_size: int, num_epochs: float, update_steps: int = 0) -> int:
@@ -33,7 +33,6 @@ def distillation(
     learning_rate: float,
     training_dtype: str,
     devices: DeviceGroup,
-    state: TrainState | None = None,
 ) -> Work:
     """Returns the training of a student by Adam, without augmentation (Sec. 3.2).
 
@@ -43,14 +42,12 @@ def distillation(
         representations: the teacher's outputs.
         name: of the configuration; together with `seed` it keys the student's random draws.
         training_dtype: of the trunk.
-        state: to go on from, as the same training left it; None: the student's own random draw.
     """
     # All at once: in batches of other sizes they would round otherwise, and targets would depend on their order.
     representations.compute(indices)
     optimizer = adam(learning_rate)
-    if state is None:
-        variables = init_variables(module, derive_seed(seed, "student", name, "weights"), images.shape)
-        state = create_state(variables, optimizer, seed=0)  # nothing is augmented, so the training draws nothing
+    variables = init_variables(module, derive_seed(seed, "student", name, "weights"), images.shape)
+    state = create_state(variables, optimizer, seed=0)  # nothing is augmented, so the training draws nothing
     feed = build_feed(
         distill_step,
         (computing_in(module, training_dtype), optimizer.tx),
@@ -66,8 +63,9 @@ def distillation(
         owner=name,
         feed=feed,
         state=devices.replicate(state),
-        first=int(state.step),
         num_steps=num_updates,
         num_units=num_updates,
+        depends_on=lambda: {"teacher": representations.teacher_sha256, "update_steps": num_updates},
         rate_setting="distill.learning_rate",
+        size_setting="distill.batch_size",
     )

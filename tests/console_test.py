@@ -36,7 +36,7 @@ def test_compilation_is_no_work_that_the_time_left_is_judged_by(capsys):
 
 def test_the_bar_on_a_terminal_does_not_count_compilation_either():
     bar = tqdm(total=1000, file=io.StringIO())
-    progress = console.Progress("scores", 1000, "image", bar, 20.0)
+    progress = console.Progress("scores", 1000, "image", bar, 0, 20.0)
     time.sleep(0.5)
     for _ in range(10):
         progress.update(1)

@@ -133,11 +133,12 @@ def test_weights_that_are_not_finite_in_the_end_are_refused(one_device):
             state, metrics = super().__call__(state, first, count)
             return state.replace(params={"w": jnp.array([1.0, jnp.inf])}), metrics
 
-    with pytest.raises(UserError, match="distill: the largest weight in the end is inf: lower distill.learning_rate"):
+    with pytest.raises(UserError, match="distill: the largest weight after update 2 is inf: lower distill.learning_rate"):
         run(one_device, Exploding(1), 2)
 
 
 _TRAINING = """
+import pathlib
 import sys
 
 import jax
@@ -151,43 +152,38 @@ from brittle_jax.student import distillation
 from brittle_jax.data.images import Images
 from tests.mini_network import MINI
 
-until, saved, restored = int(sys.argv[1]) or None, sys.argv[2], sys.argv[3:]
+until, saved, folder = int(sys.argv[1]) or None, sys.argv[2], pathlib.Path(sys.argv[3])
 pictures = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
 images = Images(20, (16, 16, 3), lambda index: pictures[index])
-loop, module = Loop(DeviceGroup(tuple(jax.devices()[:1])), 8), MINI.with_output(8)
+devices, module = DeviceGroup(tuple(jax.devices()[:1])), MINI.with_output(8)
+loop = Loop(devices, 8, lambda name, step, metrics: print(step, metrics["loss"]), folder=folder, seconds_between_saves=0)
 teacher = Network(module, init_variables(module, 1, images.shape))
-
-
-def training(state=None):
-    return distillation(
-        module, images, np.arange(20), Representations(teacher, images, loop), name="x", seed=0, num_updates=12,
-        batch_size=8, learning_rate=1e-2, training_dtype="float32", devices=loop.devices, state=state,
-    )
-
-
-work = training()
-assert work.first == 0
-if restored:
-    leaves, structure = jax.tree.flatten(work.state)
-    with np.load(restored[0]) as arrays:
-        work = training(jax.tree.unflatten(structure, [arrays[str(number)] for number in range(len(leaves))]))
-    assert work.first == 4  # its own state says so
+work = distillation(
+    module, images, np.arange(20), Representations(teacher, images, loop), name="x", seed=0, num_updates=12,
+    batch_size=8, learning_rate=1e-2, training_dtype="float32", devices=devices,
+)
 state = loop.run(work, until)
 np.savez(saved, **{str(number): leaf for number, leaf in enumerate(jax.tree.leaves(state))})
 """
 
 
 def test_a_training_stopped_within_an_epoch_goes_on_in_a_new_process_bit_for_bit(tmp_path):
-    # 20 images in batches of 8: update 4 ends within the second epoch.
-    def train(until, name, *restored):
-        command = [sys.executable, "-c", _TRAINING, str(until), str(tmp_path / name), *map(str, restored)]
-        subprocess.run(command, check=True)
+    # 20 images in batches of 8: update 4 ends within the second epoch. What was kept last is the state after update 3.
+    def train(until, name, folder):
+        command = [sys.executable, "-c", _TRAINING, str(until), str(tmp_path / name), str(tmp_path / folder)]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         with np.load(tmp_path / name) as arrays:
-            return dict(arrays)
+            return dict(arrays), out
 
-    undisturbed, stopped = train(0, "whole.npz"), train(4, "half.npz")
-    resumed = train(0, "resumed.npz", tmp_path / "half.npz")
+    undisturbed, whole = train(0, "whole.npz", "undisturbed")
+    stopped, first = train(4, "half.npz", "stopped")
+    resumed, rest = train(0, "resumed.npz", "stopped")
     assert undisturbed.keys() == resumed.keys()
     assert any(not np.array_equal(stopped[name], undisturbed[name]) for name in stopped)
     for name, leaf in undisturbed.items():
         np.testing.assert_array_equal(resumed[name], leaf)
+    records = {line for line in whole.splitlines() if line[0].isdigit()}
+    assert len(records) == 12
+    assert {line for line in (first + rest).splitlines() if line[0].isdigit()} == records
+    assert "distill x: update 3 of 12 done before" in rest
+    assert "distill x: 9 updates in" in rest

@@ -23,8 +23,8 @@ FLOORS = [
     {"command_line", "recipes", "runtime"},
     {"config"},
     {"data"},
-    {"checkpoint", "devices", "heap", "metric_log", "results", "rows"},
-    {"console", "files", "precision", "published", "seeding", "text"},
+    {"checkpoint", "devices", "heap", "journal", "metric_log", "results", "rows"},
+    {"background", "console", "files", "interrupt", "precision", "published", "seeding", "text"},
     {"errors"},
     {"__init__"},
 ]

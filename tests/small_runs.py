@@ -1,6 +1,7 @@
 """Runs that take seconds: what the tests of whole experiments share."""
 
 import contextlib
+import dataclasses
 import json
 
 from brittle_jax.config import completed
@@ -40,7 +41,10 @@ def read_row(config, folder, devices):
     config = completed(config)
     kind = experiment.check_settings(config, folder, devices)
     row = experiment.read_row(config, kind, Loop(devices, config.evaluate.batch_size), contextlib.nullcontext)
-    return row.kept_in(folder, {}, None), experiment.configurations_of(row)
+    configurations = experiment.configurations_of(row)
+    row = dataclasses.replace(row, configurations=configurations)
+    loop = lambda works: Loop(devices, config.evaluate.batch_size, folder=works)  # noqa: E731
+    return row.kept_in(folder, {}, loop), configurations
 
 
 def dataset_of(config):

@@ -63,7 +63,7 @@ def measure_brittleness(
     if path == "student":
         representations.compute(indices)
     model = detector.student, detector.teacher if path == "both" else None
-    targets = representations.outputs_of if path == "student" else None
+    targets = representations if path == "student" else None
     pass_over(images, indices, _rows_of_batch, model, loop, "input gradients", take, static=(path,), targets=targets)
     return MeasuredBrittleness(norms, errors, terms_of(norms, errors))
 

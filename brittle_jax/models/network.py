@@ -210,10 +210,14 @@ def trunk_of(variables: Variables) -> Variables:
     return {kind: tree["trunk"] for kind, tree in variables.items()}
 
 
-def digest_of(variables: Variables) -> str:
-    """Returns the SHA-256 of a network's weights in hexadecimal. It is equal only for weights equal bit for bit."""
+def digest_of(tree: Any) -> str:
+    """Returns the SHA-256 of weights in hexadecimal. It is equal only for weights equal bit for bit.
+
+    Args:
+        tree: any pytree of arrays, such as a network's variables, or several networks.
+    """
     digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(dict(variables))):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()

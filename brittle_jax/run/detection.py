@@ -54,7 +54,7 @@ def make_detector(row: Row, configuration: Configuration) -> MadeDetector:
     with row.stage("pretrain"):
         teacher, description = row.obtain_teacher(configuration)
     with row.stage("represent"):
-        representations = row.representations_of(teacher)
+        representations = row.representations_of(configuration, teacher)
         rows = representations.compute(train)
         gaussian = row.loop.call("fit", lambda: _fit(row, rows, train))
     with row.stage("distill"):
@@ -114,7 +114,7 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
     """
     dataset, detector = row.dataset, made.detector
     with row.stage("probe"):
-        probed = row.share("probe", lambda: _probe(row, detector.teacher))
+        probed = row.share("probe", lambda: row.remember(configuration, "probe", lambda: _probe(row, detector.teacher)))
     with row.stage("score"):
         image_scores, scores = _score(row, made, configuration.test)
         _, calibration_scores = _score(row, made, configuration.calibration)
@@ -224,7 +224,7 @@ def _probe(row: Row, teacher: Network) -> dict[str, Any] | None:
         max_train_samples=limits.max_train_samples,
         max_test_samples=limits.max_test_samples,
     )
-    return probe.probe(teacher, lesson, row.loop, inverse_penalty=limits.inverse_penalty)
+    return probe.probe(teacher, lesson, row.teacher_loop, inverse_penalty=limits.inverse_penalty)
 
 
 def _separations(row: Row, configuration: Configuration, scores: samples.Scores) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from brittle_jax.data.picture_file import decoders_silenced
 from brittle_jax.data.splits import anomalies_can_train
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import DegenerateDataError, UserError
-from brittle_jax.loop import Loop
+from brittle_jax.loop import SECONDS_BETWEEN_SAVES, Loop
 from brittle_jax.metric_log import MetricLog
 from brittle_jax.models.network import check_architecture
 from brittle_jax.published import published_row
@@ -38,8 +38,11 @@ def run(
     recipe: ml_collections.ConfigDict | None = None,
     overwrite: bool = False,
     devices: DeviceGroup | None = None,
+    seconds_between_saves: float = SECONDS_BETWEEN_SAVES,
 ) -> dict[str, Any]:
     """Runs one row over its configurations, writes its results to a folder, and returns those of results.json.
+
+    A run that was stopped, at any point and in any way, goes on from what it kept, and gives the same results.
 
     Args:
         config: the settings, see `brittle_jax.config`.
@@ -47,10 +50,12 @@ def run(
         recipe: the row's own settings, which the results are compared with; None: the same as `config`.
         overwrite: start anew in a folder that an earlier run has used.
         devices: that share the work; None: all of this process.
+        seconds_between_saves: after which unfinished work is kept.
 
     Raises:
         UserError: for a setting, data set or folder that cannot be used, before the folder is touched; and if training
             diverges.
+        Interrupted: if a signal has asked for it, in a block where `interrupt.handled`.
     """
     devices = devices or DeviceGroup()
     config, recipe = completed(config), completed(recipe or config)
@@ -75,7 +80,18 @@ def run(
     with workdir.opened(folder, config, splits, overwrite=overwrite):
         stages.keep_in(folder / "stages.json")
         with contextlib.closing(MetricLog(folder)) as log:
-            row = row.kept_in(folder, workdir.made_from(config, splits), log.write)
+
+            def loop(works: pathlib.Path) -> Loop:
+                return Loop(
+                    devices,
+                    config.evaluate.batch_size,
+                    log.write,
+                    folder=works,
+                    seconds_between_saves=seconds_between_saves,
+                )
+
+            row = dataclasses.replace(row, configurations=configurations)
+            row = row.kept_in(folder, workdir.made_from(config, splits), loop)
             entries, references = _run_configurations(row, configurations)
         content = _results(row, stages, splits, entries, references, recipe)
         workdir.finish(folder, content)
@@ -137,10 +153,15 @@ def run_configuration(row: Row, configuration: Configuration) -> dict[str, Any]:
     Raises:
         UserError: if the configuration's data tell nothing, or training diverges.
     """
+    if (entry := row.finished(configuration)) is not None:
+        console.say(f"  {configuration.name}: finished before")
+        return entry
+    row = row.within(configuration)
     try:
-        return evaluate_detector(row, make_detector(row, configuration), configuration)
+        entry = evaluate_detector(row, make_detector(row, configuration), configuration)
     except DegenerateDataError as error:
         raise UserError(f"{configuration.name}: {error}") from error
+    return row.finish(configuration, entry)
 
 
 def reference_of(configuration: Configuration) -> Configuration:

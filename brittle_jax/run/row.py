@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
@@ -13,12 +13,15 @@ from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.data.dataset import Dataset
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.inference import Representations
-from brittle_jax.loop import Log, Loop
+from brittle_jax.loop import Loop
 from brittle_jax.models.network import Network, NetworkSettings, Variables, digest_of, init_variables
 from brittle_jax.rows import MOST_BYTES_IN_MEMORY
 from brittle_jax.run import settings
+from brittle_jax.run.progress import Progress
 from brittle_jax.seeding import derive_seed
 from brittle_jax.teachers.kind import Kind
+
+_RESULT_FILES = {"scores": ".csv", "calibration": ".csv", "brittleness": ".npz", "examples": ".json"}  # by folder
 
 Stage = Callable[[str], contextlib.AbstractContextManager[None]]
 
@@ -32,10 +35,13 @@ class Row:
         dataset: the anomaly-detection data.
         lessons: what the teacher learns from; None: nothing.
         kind: of the teacher.
-        loop: runs whatever takes long.
+        loop: runs whatever takes long; of a row `within` a configuration, what is of this configuration alone.
         stage: `with stage("distill"):` counts the block as part of a stage.
         folder: where networks are kept; None: they are not.
         made_from: what networks depend on, kept beside each.
+        configurations: that the row has, in their order.
+        progress: what the row has done so far; None: nothing is kept of it.
+        shared_loop: runs what configurations share; None: `loop` does.
         is_reference: whether this random teacher stands beside the row's own.
         shared: what configurations share, by name.
         most_bytes_in_memory: of representations, and of errors; larger ones are in temporary files.
@@ -49,6 +55,9 @@ class Row:
     stage: Stage
     folder: pathlib.Path | None
     made_from: dict[str, Any]
+    configurations: Sequence[Configuration] = ()
+    progress: Progress | None = None
+    shared_loop: Loop | None = None
     is_reference: bool = False
     shared: dict[str, Any] = dataclasses.field(default_factory=dict)
     most_bytes_in_memory: int = MOST_BYTES_IN_MEMORY
@@ -73,15 +82,57 @@ class Row:
         """The data sets that the row reads."""
         return [self.dataset] if self.lessons in (None, self.dataset) else [self.dataset, self.lessons]
 
-    def kept_in(self, folder: pathlib.Path, made_from: dict[str, Any], log: Log | None) -> "Row":
-        """Returns the same row, whose networks are kept in a folder, and whose metrics go to a log."""
-        loop = Loop(self.loop.devices, self.loop.batch_size, log)
-        return dataclasses.replace(self, loop=loop, folder=folder, made_from=made_from)
+    @property
+    def teacher_loop(self) -> Loop:
+        """Runs what is of the teacher alone."""
+        return self.shared_loop if self.shared_loop is not None and self.teacher_is_shared else self.loop
+
+    def kept_in(self, folder: pathlib.Path, made_from: dict[str, Any], loop: Callable[[pathlib.Path], Loop]) -> "Row":
+        """Returns the same row, whose networks and progress are kept in a folder.
+
+        Args:
+            loop: returns a loop that keeps its works in a folder.
+        """
+        progress = Progress(folder, made_from)
+        return dataclasses.replace(
+            self,
+            loop=(shared := loop(progress.shared)),
+            shared_loop=shared,
+            folder=folder,
+            made_from=made_from,
+            progress=progress,
+        )
+
+    def within(self, configuration: Configuration) -> "Row":
+        """Returns the same row, whose loop keeps works of a configuration apart."""
+        if self.progress is None:
+            return self
+        return dataclasses.replace(self, loop=self.loop.kept_in(self.progress.works_of(configuration.name)))
+
+    def finished(self, configuration: Configuration) -> dict[str, Any] | None:
+        """Returns the entry of a configuration in results.json; None if it is not finished, or not all of it sound."""
+        if self.progress is None:
+            return None
+        networks = [self.folder_of(configuration, name) for name in ("teacher", "student", "detector")]
+        return self.progress.entry(configuration.name, networks)
+
+    def finish(self, configuration: Configuration, entry: dict[str, Any]) -> dict[str, Any]:
+        """Keeps the entry of a configuration whose files are all written; returns it as `finished` does."""
+        if self.progress is None:
+            return entry
+        written = [self.folder / kind / f"{configuration.name}{suffix}" for kind, suffix in _RESULT_FILES.items()]
+        return self.progress.finish(configuration.name, entry, [file for file in written if file.exists()])
 
     def reference(self) -> "Row":
         """Returns the same row with a random teacher, to stand beside it."""
         kind = settings.random_teacher(self.config)
         return dataclasses.replace(self, lessons=None, kind=kind, is_reference=True, shared={})
+
+    def remember(self, configuration: Configuration, what: str, make: Callable[[], Any]) -> Any:
+        """Returns what `make` returns of the teacher, ready for JSON; a run that goes on does not make it again."""
+        if self.progress is None:
+            return make()
+        return self.progress.remember(what, None if self.teacher_is_shared else configuration.name, make)
 
     def share(self, what: str, make: Callable[[], Any]) -> Any:
         """Returns what `make` returns; if configurations share the teacher, it is made once."""
@@ -107,7 +158,7 @@ class Row:
         folder = self.folder_of(configuration, "teacher")
 
         def obtain() -> tuple[Variables, dict[str, Any]]:
-            return self.kind.obtain(drawn, self.dataset, self.lessons, configuration, self.loop)
+            return self.kind.obtain(drawn, self.dataset, self.lessons, configuration, self.teacher_loop)
 
         if folder is None:  # where configurations that share the teacher would find it
             variables, description = self.share("teacher", obtain)
@@ -138,11 +189,22 @@ class Row:
         checkpoint.save(folder, student.variables, description, self.made_from)
         return student
 
-    def representations_of(self, teacher: Network) -> Representations:
+    def representations_of(self, configuration: Configuration, teacher: Network) -> Representations:
         """Returns the teacher's outputs; if configurations share it, with those that earlier ones asked for."""
-        return self.share(
-            "representations",
-            lambda: Representations(
-                teacher, self.dataset.images, self.loop, self.folder, most_bytes_in_memory=self.most_bytes_in_memory
-            ),
-        )
+
+        def make() -> Representations:
+            configurations = (self.configurations if self.teacher_is_shared else ()) or (configuration,)
+            return Representations(
+                teacher,
+                self.dataset.images,
+                self.teacher_loop,
+                self.folder,
+                most_bytes_in_memory=self.most_bytes_in_memory,
+                groups=[
+                    self.dataset.images_of(role)
+                    for each in configurations
+                    for role in (each.train, each.test, each.calibration)
+                ],
+            )
+
+        return self.share("representations", make)

@@ -27,7 +27,7 @@ from brittle_jax.models.network import (
 from brittle_jax.seeding import derive_seed
 from brittle_jax.train.feed import build_feed
 from brittle_jax.train.optimizers import Optimizer, adam, sgd
-from brittle_jax.train.steps import TrainState, create_state, pretrain_step
+from brittle_jax.train.steps import create_state, pretrain_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,6 @@ def pretraining(
     owner: str,
     training_dtype: str,
     devices: DeviceGroup,
-    state: TrainState | None = None,
 ) -> Work:
     """Returns the training of a network for a task.
 
@@ -94,17 +93,15 @@ def pretraining(
         seed, seed_name: key the random draws.
         owner: whose teacher it is, for the log.
         training_dtype: of the trunk.
-        state: to go on from, as the same training left it; None: from the start.
     """
     optimizer = recipe.build_optimizer(len(indices), task)
     weights_seed, order_seed, augmentation_seed = (
         derive_seed(seed, "pretrain", seed_name, purpose) for purpose in ("weights", "order", "augmentation")
     )
-    if state is None:
-        variables = init_variables(module, weights_seed, images.shape)
-        if trunk is not None:
-            variables = replace_trunk(variables, trunk)
-        state = create_state(variables, optimizer, augmentation_seed)
+    variables = init_variables(module, weights_seed, images.shape)
+    if trunk is not None:
+        variables = replace_trunk(variables, trunk)
+    state = create_state(variables, optimizer, augmentation_seed)
     feed = build_feed(
         pretrain_step,
         (computing_in(module, training_dtype), optimizer.tx, task),
@@ -121,10 +118,11 @@ def pretraining(
         owner=owner,
         feed=feed,
         state=devices.replicate(state),
-        first=int(state.step),
         num_steps=num_steps,
         num_units=num_steps,
+        depends_on=lambda: {"teacher": seed_name, "update_steps": num_steps},
         rate_setting="pretrain.peak_learning_rate",
+        size_setting="pretrain.batch_size",
     )
 
 

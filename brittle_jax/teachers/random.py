@@ -11,7 +11,7 @@ from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.pipeline import Reader, training_reader
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.loop import Loop, Work
-from brittle_jax.models.network import Network, Variables
+from brittle_jax.models.network import Network, Variables, digest_of
 from brittle_jax.seeding import derive_seed
 from brittle_jax.teachers.kind import Description
 from brittle_jax.train.steps import BatchNormState, batch_norm_step
@@ -88,7 +88,8 @@ def batch_norm_measurement(
         num_steps=num_batches,
         num_units=num_batches * batch_size,
         unit="image",
-        take=lambda outputs, first, count: None,  # there are none
+        depends_on=lambda: {"weights": digest_of(network.variables)},
+        size_setting="teacher.batch_norm_batch_size",
     )
 
 

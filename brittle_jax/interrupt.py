@@ -1,0 +1,81 @@
+"""SIGTERM and SIGINT (Ctrl-C): requests to stop where everything is kept, and not in the middle of something."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from brittle_jax.errors import Interrupted
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Request:
+    """What this process has been asked, and whether it has to finish something first."""
+
+    signal_name = ""
+    depth = 0  # of `deferred` blocks
+
+
+_request = _Request()
+
+
+@contextlib.contextmanager
+def handled() -> Iterator[None]:
+    """Turns both signals into `Interrupted` while the block lasts; the second Ctrl-C ends the process at once.
+
+    It is raised at once, or at the end of a `deferred` block. In a thread other than the main one this does nothing:
+    Python delivers signals to the main thread alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _request.signal_name = ""
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Keeps the block from being interrupted: a request that comes meanwhile is answered at its end.
+
+    A long block asks `is_requested` from time to time, and then comes to its end.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which nothing interrupts
+        yield
+        return
+    _request.depth += 1
+    try:
+        yield
+    finally:
+        _request.depth -= 1
+    if not _request.depth:
+        raise_if_requested()
+
+
+def is_requested() -> bool:
+    """Returns whether a signal has asked this process to stop."""
+    return bool(_request.signal_name)
+
+
+def raise_if_requested(where: str = "") -> None:
+    """Raises Interrupted if a signal has asked for it; `where` says what is kept."""
+    if is_requested():
+        raise Interrupted(_request.signal_name, where)
+
+
+def _on_signal(number: int, frame: Any) -> None:
+    del frame
+    # The system's own answer ends the process even in the middle of a compilation, where Python runs no handler.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _request.signal_name = signal.Signals(number).name
+    if not _request.depth:
+        raise_if_requested()
+    # Not `print`: the signal may have come in the middle of one.
+    os.write(2, f"\n{_request.signal_name}: stopping after the step at hand; Ctrl-C stops at once\n".encode())
