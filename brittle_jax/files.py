@@ -40,6 +40,18 @@ _OTHER_REMEDY = "remove the cause, then run the same command again"
 
 
 @contextlib.contextmanager
+def explaining_write_errors(path: pathlib.Path) -> Iterator[None]:
+    """Turns errors of writing to a path into those that `replacing` raises."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        remedy = next((text for text, numbers in _REMEDIES.items() if error.errno in numbers), _OTHER_REMEDY)
+        raise UserError(f"{path} cannot be written ({error.strerror or error}): {remedy}") from error
+
+
+@contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a temporary path to write to; it replaces `path` when the block ends without an error.
 
@@ -48,19 +60,17 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         OSError: if the disk is full.
     """
     partial = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if error.errno in DISK_FULL:
+    with explaining_write_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise
-        remedy = next((text for text, numbers in _REMEDIES.items() if error.errno in numbers), _OTHER_REMEDY)
-        raise UserError(f"{path} cannot be written ({error.strerror or error}): {remedy}") from error
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

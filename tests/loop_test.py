@@ -133,7 +133,9 @@ def test_weights_that_are_not_finite_in_the_end_are_refused(one_device):
             state, metrics = super().__call__(state, first, count)
             return state.replace(params={"w": jnp.array([1.0, jnp.inf])}), metrics
 
-    with pytest.raises(UserError, match="distill: the largest weight after update 2 is inf: lower distill.learning_rate"):
+    with pytest.raises(
+        UserError, match="distill: the largest weight after update 2 is inf: lower distill.learning_rate"
+    ):
         run(one_device, Exploding(1), 2)
 
 
@@ -156,7 +158,8 @@ until, saved, folder = int(sys.argv[1]) or None, sys.argv[2], pathlib.Path(sys.a
 pictures = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
 images = Images(20, (16, 16, 3), lambda index: pictures[index])
 devices, module = DeviceGroup(tuple(jax.devices()[:1])), MINI.with_output(8)
-loop = Loop(devices, 8, lambda name, step, metrics: print(step, metrics["loss"]), folder=folder, seconds_between_saves=0)
+log = lambda name, step, metrics: print(step, metrics["loss"])
+loop = Loop(devices, 8, log, folder=folder, seconds_between_saves=0)
 teacher = Network(module, init_variables(module, 1, images.shape))
 work = distillation(
     module, images, np.arange(20), Representations(teacher, images, loop), name="x", seed=0, num_updates=12,

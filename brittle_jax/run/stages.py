@@ -7,7 +7,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from brittle_jax import console, files
@@ -40,12 +40,16 @@ class Stages:
         self._file: pathlib.Path | None = None
         self.records: dict[str, dict[str, Any]] = {}
 
-    def keep_in(self, file: pathlib.Path) -> None:
-        """Adds what earlier processes of the same run took, as a file has it, and keeps that file up to date."""
+    def keep_in(self, file: pathlib.Path, check: Callable[[], None] = lambda: None) -> None:
+        """Adds what earlier processes of the same run took, as a file has it, and keeps that file up to date.
+
+        Args:
+            check: called before the file is written.
+        """
         so_far, self.records = self.records, _read(file)
         for stage, record in so_far.items():
             self._add(stage, **record)
-        self._file = file
+        self._file, self._check = file, check
 
     @contextlib.contextmanager
     def measured(self, stage: str) -> Iterator[None]:
@@ -60,6 +64,7 @@ class Stages:
             peak_device_memory_mib=self._devices.peak_memory_mib(),
         )
         if self._file is not None:
+            self._check()
             files.write_json(self._file, self.records)
 
     def _add(self, stage: str, seconds: float, **peaks: int | None) -> None:

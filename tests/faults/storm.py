@@ -104,7 +104,7 @@ class Storm:
 
     def _run(self, run: pathlib.Path, data: pathlib.Path, kill: Kill | None, cache: pathlib.Path | None = None) -> bool:
         """Runs the victim; returns whether it was killed."""
-        run.parent.mkdir(parents=True, exist_ok=True)
+        data.mkdir(parents=True, exist_ok=True)
         reading, writing = os.pipe()
         environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(cache or self._folder / "compiled"),

@@ -25,11 +25,13 @@ MOMENTS = [*STAGES, "compile", "save"]
 
 def small_config(data_dir: str):
     """Returns the settings of the run: two configurations, which share a teacher that is pre-trained."""
-    config = shrink(small_resnet_row("cifar10_rotnet", "smoke", data="cifar10", teacher="rotnet", teacher_data="cifar10"))
+    config = shrink(
+        small_resnet_row("cifar10_rotnet", "smoke", data="cifar10", teacher="rotnet", teacher_data="fashion_mnist")
+    )
     config.data.dir = data_dir
     config.data.configurations = "unimodal/airplane,multimodal/airplane"
     config.data.max_train_samples, config.data.max_test_samples, config.data.calibration_fraction = 60, 24, 0.2
-    config.pretrain.max_train_samples, config.pretrain.num_epochs = 64, 3.0
+    config.pretrain.max_train_samples, config.pretrain.num_epochs = 32, 2.0
     config.distill.update_steps = 12
     return config.lock()
 
@@ -72,7 +74,7 @@ def main(folder, data_dir, pipe, *options):
     if "--unverified" in options:
         believe_everything()
     runtime.set_up()
-    experiment.run(small_config(data_dir), folder, seconds_between_saves=0.0)
+    experiment.run(small_config(data_dir), folder, seconds_between_saves=0.2)
 
 
 if __name__ == "__main__":
