@@ -12,7 +12,7 @@ from typing import Any
 
 from brittle_jax import console, files
 from brittle_jax.devices import DeviceGroup
-from brittle_jax.errors import DamagedError
+from brittle_jax.errors import DamagedError, Interrupted
 from brittle_jax.heap import give_back_freed_memory
 
 _UNITS_PER_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
@@ -55,7 +55,14 @@ class Stages:
     def measured(self, stage: str) -> Iterator[None]:
         """Counts the block as part of a stage; what memory it leaves free is given back at its end."""
         start = time.monotonic()
-        yield
+        try:
+            yield
+        except Interrupted:  # another process does the rest
+            self._count(stage, start)
+            raise
+        self._count(stage, start)
+
+    def _count(self, stage: str, start: float) -> None:
         give_back_freed_memory()
         self._add(
             stage,
