@@ -191,11 +191,21 @@ class Loop:
         del kind
         return function()
 
+    def forget(self, kind: str) -> None:
+        """Drops what is kept of works of a kind: what came of them is safe elsewhere."""
+        if self.folder is not None and self.folder.is_dir():
+            for folder in self.folder.glob(f"{_as_file_name(kind)}-*"):
+                files.drop(folder)
+
     def _folder_of(self, work: Work) -> pathlib.Path | None:
         if self.folder is None or work.depends_on is None:
             return None
         digest = files.sha256_of_text(files.to_json(work.depends_on()))
-        return self.folder / f"{work.kind.replace(' ', '-')}-{digest[:16]}"
+        return self.folder / f"{_as_file_name(work.kind)}-{digest[:16]}"
+
+
+def _as_file_name(kind: str) -> str:
+    return kind.replace(" ", "-")
 
 
 def _is_ready(outputs: Any) -> bool:

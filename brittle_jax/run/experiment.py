@@ -235,6 +235,7 @@ def _is_finished(folder: pathlib.Path) -> bool:
 
 def _finished(folder: pathlib.Path) -> dict[str, Any]:
     content = files.read_json(folder / "results.json")
+    workdir.drop_progress(folder)  # of a run that was killed just after it had finished
     if not page.is_sound(folder):
         page.write_page(folder, content)
     if workdir.is_unverified(folder):

@@ -175,6 +175,7 @@ class Row:
             variables, description = obtain()
             self.check_folder()
             checkpoint.save(folder, variables, description, self.made_from)
+            self.teacher_loop.forget("pretrain")
         return Network(module, variables), description
 
     def obtain_student(
@@ -195,6 +196,7 @@ class Row:
         student = distil()
         self.check_folder()
         checkpoint.save(folder, student.variables, description, self.made_from)
+        self.loop.forget("distill")
         return student
 
     def representations_of(self, configuration: Configuration, teacher: Network) -> Representations:

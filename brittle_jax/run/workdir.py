@@ -48,6 +48,11 @@ def finish(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
     digests = files.digests_of(folder, only=_LISTED)
     files.write_manifest(folder, {**digests, "results.json": files.sha256_of_text(text)})
     files.write_text(folder / "results.json", text)
+    drop_progress(folder)
+
+
+def drop_progress(folder: pathlib.Path) -> None:
+    """Deletes what a finished run no longer needs; a warning says if that fails."""
     try:
         files.drop(folder / _PROGRESS)
     except OSError as error:  # the results are safe
