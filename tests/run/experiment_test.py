@@ -125,11 +125,16 @@ def test_smoke_says_what_it_does(smoke):
 
 @pytest.fixture
 def run_again(smoke, monkeypatch):
-    """Runs README's first command again, with further arguments, in this process, which has imported JAX already."""
-    _, _, command, environment = smoke
+    """Runs README's first command again in this process, which has imported JAX already."""
+    folder, _, command, environment = smoke
     monkeypatch.setattr(runtime, "set_up", lambda: None)  # its settings of JAX would outlive the test
     monkeypatch.setenv("TFDS_DATA_DIR", environment["TFDS_DATA_DIR"])
-    return lambda *arguments: main.main(command_line.parse(["main", *command[3:], *arguments], main.define_flags))
+
+    def run(*arguments, workdir=folder):
+        again = ["main", *command[3:-1], f"--workdir={workdir}", *arguments]
+        main.main(command_line.parse(again, main.define_flags))
+
+    return run
 
 
 def test_a_finished_workdir_is_left_as_it_is(smoke, run_again, capsys):
@@ -148,7 +153,7 @@ def test_a_finished_run_without_its_page_gets_it_back(smoke, run_again, tmp_path
     page = (folder / "report" / "index.html").read_bytes()
     shutil.copytree(folder, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "report")
-    run_again(f"--workdir={tmp_path / 'run'}")
+    run_again(workdir=tmp_path / "run")
     assert (tmp_path / "run" / "report" / "index.html").read_bytes() == page
 
 
