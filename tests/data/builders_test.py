@@ -1,9 +1,11 @@
+import pathlib
 from dataclasses import replace
 
 import pytest
 import tensorflow_datasets as tfds
 
 from brittle_jax.data.datasets.loading import load
+from brittle_jax.data.datasets.stand_in import StandIn
 from brittle_jax.errors import UserError
 
 
@@ -35,3 +37,16 @@ def test_an_unwritable_folder_is_refused(made_up, tmp_path):
     made_up = replace(made_up, dir=str(tmp_path / "file"))
     with pytest.raises(UserError, match="cannot be written"):
         load("xray", made_up)
+
+
+def test_what_a_killed_preparation_left_is_deleted_by_the_next_one(made_up, tmp_path):
+    made_up = replace(made_up, dir=str(tmp_path))
+    folder = pathlib.Path(StandIn(data_dir=tmp_path, config="cifar10").data_dir)
+    with tfds.core.utils.incomplete_dir(folder) as written:
+        left = pathlib.Path(written)
+    folder.rmdir()
+    left.mkdir()  # as if the process had been killed meanwhile
+    another = folder.parent / f"incomplete.ABCDEF_{folder.name}0"  # of another version
+    another.mkdir()
+    load("cifar10", made_up)
+    assert folder.is_dir() and another.is_dir() and not left.exists()

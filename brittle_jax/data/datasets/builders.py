@@ -169,9 +169,11 @@ def _prepare_own(builder: tfds.core.DatasetBuilder, name: str) -> None:
     console.say(f"preparing {name}, once, in {builder.data_dir_root}")
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
+    folder = pathlib.Path(builder.data_dir)
+    for left in folder.parent.glob(f"incomplete.*_{folder.name}"):  # as tfds names what it is writing
+        files.drop(left)  # of a process that was killed: no other prepares this data set now
     with console.libraries_silenced():
         builder.download_and_prepare(file_format=_ARRAY_RECORD)
-    folder = pathlib.Path(builder.data_dir)
     beside = {file.name for file in folder.iterdir() if ".array_record" not in file.name}
     files.write_manifest(folder, files.digests_of(folder, only=beside))
 
