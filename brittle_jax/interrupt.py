@@ -78,4 +78,5 @@ def _on_signal(number: int, frame: Any) -> None:
     if not _request.depth:
         raise_if_requested()
     # Not `print`: the signal may have come in the middle of one.
-    os.write(2, f"\n{_request.signal_name}: stopping after the step at hand; Ctrl-C stops at once\n".encode())
+    with contextlib.suppress(OSError):  # of `... 2>&1 | tee log`, Ctrl-C ends tee, too
+        os.write(2, f"\n{_request.signal_name}: stopping after the step at hand; Ctrl-C stops at once\n".encode())

@@ -133,7 +133,9 @@ def test_weights_that_are_not_finite_in_the_end_are_refused(one_device):
             state, metrics = super().__call__(state, first, count)
             return state.replace(params={"w": jnp.array([1.0, jnp.inf])}), metrics
 
-    with pytest.raises(UserError, match="distill: the largest weight after update 2 is inf: lower distill.learning_rate"):
+    with pytest.raises(
+        UserError, match="distill: the largest weight after update 2 is inf: lower distill.learning_rate"
+    ):
         run(one_device, Exploding(1), 2)
 
 
