@@ -158,7 +158,11 @@ class Loop:
                 console.say(f"  {work.name}: {work.shown(done)} done before")
             if done < end:
                 state = self._take_steps(work, state, done, end, results)
-            results.end(state, max(done, end))
+            done = max(done, end)
+            results.end(state, done)
+            if interrupt.is_requested():  # before whoever called has kept what the work gave
+                results.save(state, done)
+                interrupt.raise_if_requested(results.what_is_kept(done))
         return state
 
     def _take_steps(self, work: Work, state: Any, done: int, end: int, results: "_Rows | _Metrics") -> Any:
