@@ -175,7 +175,7 @@ np.savez(saved, **{str(number): leaf for number, leaf in enumerate(jax.tree.leav
 
 
 def test_a_training_stopped_within_an_epoch_goes_on_in_a_new_process_bit_for_bit(tmp_path):
-    # 20 images in batches of 8: update 4 ends within the second epoch. What was kept last is the state after update 3.
+    # 20 images in batches of 8: update 4 ends within the second epoch.
     def train(until, name, folder):
         command = [sys.executable, "-c", _TRAINING, str(until), str(tmp_path / name), str(tmp_path / folder)]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -192,8 +192,8 @@ def test_a_training_stopped_within_an_epoch_goes_on_in_a_new_process_bit_for_bit
     records = {line for line in whole.splitlines() if line[0].isdigit()}
     assert len(records) == 12
     assert {line for line in (first + rest).splitlines() if line[0].isdigit()} == records
-    assert "distill x: update 3 of 12 done before" in rest
-    assert "distill x: 9 updates in" in rest
+    assert "distill x: update 4 of 12 done before" in rest
+    assert "distill x: 8 updates in" in rest
 
 
 def stopped(work):
@@ -283,20 +283,36 @@ def test_a_training_can_be_stopped_many_times(one_device, tmp_path):
     np.testing.assert_array_equal(state.params["w"], expected.params["w"])
 
 
-@pytest.mark.parametrize(("seconds", "kept"), [(4, [6, 9]), (10, [6, 8]), (11, [8, 9]), (0.9, None)])
+@pytest.mark.parametrize(("seconds", "kept"), [(4, [6, 9]), (10, [6, 8]), (11, [8, 9]), (1, None)])
 def test_states_are_kept_by_time(one_device, tmp_path, monkeypatch, seconds, kept):
     clock = [0.0]
     monkeypatch.setattr(loop_lib.time, "monotonic", lambda: clock[0])
 
     def pass_time(state):
         clock[0] += seconds
+        if int(state.step) == 10:
+            raise ZeroDivisionError  # whatever ends the training
         return state
 
-    train(one_device, tmp_path / "works", Moving(after=pass_time), 10, seconds_between_saves=10.0)
+    with pytest.raises(ZeroDivisionError):
+        train(one_device, tmp_path / "works", Moving(after=pass_time), 10, seconds_between_saves=10.0)
     if kept is None:
         assert not (tmp_path / "works").exists()
     else:
         assert kept_steps(tmp_path / "works") == kept
+
+
+def test_a_training_that_has_ended_takes_no_update_again(one_device, tmp_path, capsys):
+    """Its caller may be stopped before it has kept the network."""
+    state = train(one_device, tmp_path, Moving(), 9)
+    assert kept_steps(tmp_path) == [9]
+    (kept,) = tmp_path.rglob("manifest.json")
+    before, feed, records = kept.stat().st_mtime_ns, Moving(), []
+    again = train(one_device, tmp_path, feed, 9, into(records))
+    np.testing.assert_array_equal(again.params["w"], state.params["w"])
+    assert feed.taken == [] and records == []
+    assert "distill x: update 9 of 9 done before" in capsys.readouterr().out
+    assert kept.stat().st_mtime_ns == before  # nor is it written again
 
 
 def test_the_seconds_of_a_training_go_on(one_device, tmp_path, monkeypatch):
