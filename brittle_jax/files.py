@@ -38,10 +38,10 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except BaseException as error:  # a signal may interrupt the block
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        if error.errno in DISK_FULL:
+        if not isinstance(error, OSError) or error.errno in DISK_FULL:
             raise
         raise UserError(f"{path} cannot be written ({error.strerror}): move away what is in its place") from error
 

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from brittle_jax import interrupt
-from brittle_jax.errors import Interrupted
+from brittle_jax.errors import Interrupted, UserError
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
@@ -59,12 +59,39 @@ def test_a_deferred_block_comes_to_its_end_first(number, capfd):
 
 
 def test_an_error_within_a_deferred_block_is_not_replaced_by_the_request():
-    with interrupt.handled():
+    with pytest.raises(Interrupted), interrupt.handled():
         with pytest.raises(ZeroDivisionError), interrupt.deferred():
             send(signal.SIGTERM)
             1 / 0  # noqa: B018
+        interrupt.raise_if_requested()
+
+
+def test_a_request_stays_until_it_is_handled():
+    with interrupt.handled():
+        with contextlib.suppress(Interrupted):
+            send(signal.SIGTERM)
+        assert interrupt.is_requested()
         with pytest.raises(Interrupted):
             interrupt.raise_if_requested()
+
+
+def test_an_error_that_a_library_makes_of_the_request_is_one():
+    """As code in C does, whose calls back into Python fail."""
+    with pytest.raises(Interrupted, match="^SIGTERM$") as raised, interrupt.handled():
+        try:
+            send(signal.SIGTERM)
+        except Interrupted:
+            raise ValueError("invalid matrix") from None
+    assert isinstance(raised.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize("error", [UserError, ValueError])
+def test_other_errors_stay_as_they_are(error):
+    with pytest.raises(error, match="^a mistake$"), interrupt.handled():
+        if error is UserError:  # whose message is worth more than that of the request
+            with contextlib.suppress(Interrupted):
+                send(signal.SIGTERM)
+        raise error("a mistake")
 
 
 def test_a_request_can_say_what_is_kept():
@@ -88,7 +115,7 @@ def test_without_a_signal_nothing_happens():
 
 
 def test_a_thread_is_left_alone():
-    """Handlers can be set in the main thread alone, and a request that is pending is raised there."""
+    """Handlers can be set in the main thread alone, and a request is raised there."""
     outcomes = []
 
     def work():
@@ -96,13 +123,13 @@ def test_a_thread_is_left_alone():
             outcomes.append(handlers())
         outcomes.append("ended")
 
-    with pytest.raises(Interrupted), interrupt.handled(), interrupt.deferred():
-        send(signal.SIGTERM)
-        thread = threading.Thread(target=work)
-        expected = handlers()
+    with interrupt.handled():
+        with contextlib.suppress(Interrupted):
+            send(signal.SIGTERM)
+        thread, expected = threading.Thread(target=work), handlers()
         thread.start()
         thread.join()
-    assert outcomes == [expected, "ended"]
+        assert outcomes == [expected, "ended"] and handlers() == expected
 
 
 def test_a_signal_within_a_print_does_not_disturb_it(capfd):
