@@ -77,6 +77,7 @@ def check(folder: pathlib.Path) -> None:
         raise DamagedError(folder, f"{name}: {change}{others}")
 
 
+@interrupt.deferred()  # Orbax would leave event loops behind, which complain when they are collected
 def restore(
     folder: pathlib.Path, like: Mapping[str, Any], *, verify: bool = True
 ) -> tuple[dict[str, Any], dict[str, Any]]:

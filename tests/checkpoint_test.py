@@ -3,6 +3,7 @@ import errno
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -13,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brittle_jax import checkpoint
+from brittle_jax import checkpoint, files, interrupt
 from brittle_jax.background import Background
 from brittle_jax.checkpoint import Steps
-from brittle_jax.errors import DamagedError
+from brittle_jax.errors import DamagedError, Interrupted
 from brittle_jax.models.network import ARCHITECTURES, init_variables
 from brittle_jax.train.optimizers import adam, sgd
 from brittle_jax.train.steps import create_state
@@ -125,6 +126,20 @@ def test_what_was_killed_before_its_manifest_does_not_count(saved, capsys):
         (saved / name).unlink(missing_ok=True)
         assert checkpoint.recover(saved, init_variables(MODULE, 1, (32, 32, 3))) is None
         assert "teacher has no manifest.json: it was never finished, or is damaged" in capsys.readouterr().err
+
+
+def test_a_signal_is_answered_when_a_network_is_read(saved, monkeypatch):
+    read_text, reached = files.read_text, []
+
+    def interrupted(path):
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached.append(path.name)
+        return read_text(path)
+
+    monkeypatch.setattr(files, "read_text", interrupted)
+    with pytest.raises(Interrupted), interrupt.handled():
+        checkpoint.restore(saved, init_variables(MODULE, 1, (32, 32, 3)), verify=False)
+    assert reached == ["network.json"]
 
 
 def test_a_file_in_the_place_of_a_network_is_replaced(tmp_path):
