@@ -36,9 +36,10 @@ def save(
         made_from: the settings and images that it depends on, ready for JSON.
 
     Raises:
-        OSError: where the disk is full, and nothing is written.
+        UserError: if the folder cannot be written.
+        OSError: if the disk is full; then nothing is written.
     """
-    with interrupt.deferred():
+    with interrupt.deferred(), files.explaining_write_errors(folder):
         files.drop(folder)  # what an interrupted run left, or a damaged network
         folder.mkdir(parents=True)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))

@@ -21,29 +21,56 @@ from brittle_jax.errors import MISSING, DamagedError, UserError
 
 MANIFEST = "manifest.json"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError
+_REMEDIES = {  # if a file cannot be written, by what an OSError says
+    "move away what is in its place": (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP),
+    "make it writable, then run the same command again": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "its folder was moved or deleted: move it back, then run the same command again": (errno.ENOENT, errno.ESTALE),
+    "check the disk and the connection to it, then run the same command again": (
+        errno.EIO,
+        errno.ENXIO,
+        errno.ENODEV,
+        errno.ENOTCONN,  # this one and the next: of a network's file system
+        errno.ETIMEDOUT,
+    ),
+    "raise the limit of file sizes, see ulimit -f, then run the same command again": (errno.EFBIG,),
+    "raise the limit of open files, see ulimit -n, then run the same command again": (errno.EMFILE,),
+    "shorten its name": (errno.ENAMETOOLONG,),
+}
+_OTHER_REMEDY = "remove the cause, then run the same command again"
+
+
+@contextlib.contextmanager
+def explaining_write_errors(path: pathlib.Path) -> Iterator[None]:
+    """Turns errors of writing to a path into those that `replacing` raises."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        remedy = next((text for text, numbers in _REMEDIES.items() if error.errno in numbers), _OTHER_REMEDY)
+        raise UserError(f"{path} cannot be written ({error.strerror or error}): {remedy}") from error
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a temporary path to write to, which takes the place of `path` once the block has ended without an error.
+    """Yields a temporary path to write to; it replaces `path` when the block ends without an error.
 
     Raises:
-        UserError: where something else is in the place of the file, or of the folder that it is in.
-        OSError: where the disk is full.
+        UserError: if the file cannot be written, for example because a folder is in its place.
+        OSError: if the disk is full.
     """
     partial = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException as error:  # a signal may interrupt the block
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if not isinstance(error, OSError) or error.errno in DISK_FULL:
+    with explaining_write_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:  # a signal may interrupt the block
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise
-        raise UserError(f"{path} cannot be written ({error.strerror}): move away what is in its place") from error
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

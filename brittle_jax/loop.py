@@ -5,6 +5,7 @@ It alone keeps works that are not finished, and looks for requests to stop.
 
 import collections
 import contextlib
+import copy
 import dataclasses
 import math
 import pathlib
@@ -116,20 +117,17 @@ class Loop:
         *,
         folder: pathlib.Path | None = None,
         seconds_between_saves: float = SECONDS_BETWEEN_SAVES,
+        check: Callable[[], None] = lambda: None,
     ):
-        """Metrics of trainings go to `log`, if there is one."""
+        """Metrics of trainings go to `log`, if there is one; `check` is called before anything is kept."""
         self.devices, self.batch_size, self.folder = devices, batch_size, folder
-        self._log, self._seconds_between_saves = log, seconds_between_saves
+        self._log, self._seconds_between_saves, self._check = log, seconds_between_saves, check
 
-    def kept_in(self, folder: pathlib.Path | None) -> "Loop":
+    def kept_in(self, folder: pathlib.Path) -> "Loop":
         """Returns the same loop, which keeps works in another folder."""
-        return Loop(
-            self.devices,
-            self.batch_size,
-            self._log,
-            folder=folder,
-            seconds_between_saves=self._seconds_between_saves,
-        )
+        other = copy.copy(self)
+        other.folder = folder
+        return other
 
     def run(self, work: Work, until: int | None = None) -> Any:
         """Takes all steps of a work that are left, and returns the state after them.
@@ -181,6 +179,7 @@ class Loop:
                     fitting = max(int(_SECONDS_AT_ONCE * taken / max(last - before, 1e-9)), 1)
                     at_once = min(fitting, 2 * at_once, work.feed.most_at_once)
                 if is_to_save and done < end:
+                    self._check()
                     results.save(state, done)
                     saved = time.monotonic()
                     if interrupt.is_requested():
@@ -193,11 +192,21 @@ class Loop:
         del kind
         return function()
 
+    def forget(self, kind: str) -> None:
+        """Drops what is kept of works of a kind: what came of them is safe elsewhere."""
+        if self.folder is not None and self.folder.is_dir():
+            for folder in self.folder.glob(f"{_as_file_name(kind)}-*"):
+                files.drop(folder)
+
     def _folder_of(self, work: Work) -> pathlib.Path | None:
         if self.folder is None or work.depends_on is None:
             return None
         digest = files.sha256_of_text(files.to_json(work.depends_on()))
-        return self.folder / f"{work.kind.replace(' ', '-')}-{digest[:16]}"
+        return self.folder / f"{_as_file_name(work.kind)}-{digest[:16]}"
+
+
+def _as_file_name(kind: str) -> str:
+    return kind.replace(" ", "-")
 
 
 def _is_ready(outputs: Any) -> bool:

@@ -1,4 +1,6 @@
 import csv
+import dataclasses
+import functools
 import pathlib
 import re
 
@@ -10,6 +12,7 @@ from brittle_jax import command_line, config, published
 from brittle_jax.auxiliary import TASKS, build_task
 from brittle_jax.errors import UserError
 from brittle_jax.main import define_flags
+from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.network import ARCHITECTURES, init_variables
 from brittle_jax.run import record
 from brittle_jax.teachers.pretraining import Recipe
@@ -59,6 +62,20 @@ def test_a_row_documents_its_published_numbers_and_its_command(row):
 _traced = {}  # what several rows share, the student above all, is traced once
 
 
+@functools.cache
+def count_features(module, side):
+    """Traces a network and returns how many features it has."""
+    images = np.zeros((4, side, side, 3), np.uint8)
+    return jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), images))[0].shape[1]
+
+
+def with_short_blocks(architecture):
+    """Returns the architecture; a DenseNet with blocks of one layer, since tracing all layers of one takes seconds."""
+    if not isinstance(architecture.trunk, DenseNet):
+        return architecture
+    return dataclasses.replace(architecture, trunk=architecture.trunk.clone(block_sizes=(1, 1, 1, 1)))
+
+
 def trace_training(devices, step, module, optimizer, batch, *static):
     """Traces one update and returns the shapes of its metrics; nothing is computed."""
     shape = batch["image"].shape[1:]
@@ -81,7 +98,7 @@ def test_a_row_traces_its_training(row, word, one_device):
     images = np.zeros((4, side, side, 3), np.uint8)
     architecture = ARCHITECTURES[loaded.network.name]
     student = architecture.with_output(loaded.network.output_features)
-    num_features = jax.eval_shape(lambda: student.init_with_output(jax.random.key(0), images))[0].shape[1]
+    num_features = count_features(student, side)
     assert num_features == (loaded.network.output_features or {"": 2208, ":smoke": 32}[word])
     targets = np.zeros((4, num_features), np.float32)
     metrics = trace_training(one_device, distill_step, student, adam(1e-5), {"image": images, "target": targets})
@@ -89,7 +106,8 @@ def test_a_row_traces_its_training(row, word, one_device):
     if loaded.teacher.task in TASKS:
         recipe = Recipe(**loaded.pretrain)
         task = build_task(loaded.teacher.task, recipe, 10)
-        module = task.build_module(architecture, loaded.network.output_features, images.shape[1:])
+        # The student's trace above has every layer of the trunk.
+        module = task.build_module(with_short_blocks(architecture), loaded.network.output_features, images.shape[1:])
         optimizer = recipe.build_optimizer(100, task)
         batch = {"image": images} | {name: np.zeros(4, np.int32) for name in ("label", "position", "epoch")}
         metrics = trace_training(one_device, pretrain_step, module, optimizer, batch, task)

@@ -1,5 +1,8 @@
+import errno
 import json
 import os
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -33,6 +36,64 @@ def test_what_is_in_the_place_of_a_file_is_named(tmp_path, name):
     with pytest.raises(UserError, match=f"{name} cannot be written .*: move away what is in its place"):
         files.write_text(tmp_path / name, "text")
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.fixture
+def read_only_folder(tmp_path):
+    """A folder that nobody can write to, not even root, whom permissions do not bind."""
+    tmp_path.chmod(0o500)
+    is_writable, sysfs = os.access(tmp_path, os.W_OK), pathlib.Path("/sys")
+    if is_writable and not sysfs.is_dir():
+        pytest.skip("root can write everywhere here")
+    yield sysfs if is_writable else tmp_path
+    tmp_path.chmod(0o700)
+
+
+def test_a_read_only_folder_is_to_be_made_writable(read_only_folder):
+    with pytest.raises(
+        UserError, match=r"x\.json cannot be written \(.+\): make it writable, then run the same command"
+    ):
+        files.write_text(read_only_folder / "x.json", "text")
+
+
+def test_a_folder_that_vanishes_while_a_file_is_written_is_to_be_moved_back(tmp_path):
+    with (
+        pytest.raises(UserError, match="No such file or directory.: its folder was moved or deleted: move it back"),
+        files.replacing(tmp_path / "run" / "x.json") as partial,
+    ):
+        partial.write_text("text")
+        shutil.rmtree(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EISDIR, "move away what is in its place"),
+        (errno.EROFS, "make it writable, then run the same command again"),
+        (errno.EACCES, "make it writable, then run the same command again"),
+        (errno.EPERM, "make it writable, then run the same command again"),
+        (errno.ESTALE, "its folder was moved or deleted: move it back, then run the same command again"),
+        (errno.EIO, "check the disk and the connection to it, then run the same command again"),
+        (errno.EFBIG, "raise the limit of file sizes, see ulimit -f, then run the same command again"),
+        (errno.ENAMETOOLONG, "shorten its name"),
+        (errno.EBUSY, "remove the cause, then run the same command again"),
+    ],
+    ids=lambda value: errno.errorcode.get(value),
+)
+def test_each_reason_why_a_file_cannot_be_written_has_its_remedy(tmp_path, number, remedy):
+    path, reason = tmp_path / "x.json", os.strerror(number)
+    files.write_text(path, "before")
+    with pytest.raises(UserError) as caught, files.replacing(path) as partial:
+        partial.write_text("half")
+        raise OSError(number, reason)
+    assert str(caught.value) == f"{path} cannot be written ({reason}): {remedy}"
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]
+
+
+@pytest.mark.parametrize("number", files.DISK_FULL)
+def test_a_full_disk_is_not_the_users_mistake(tmp_path, number):
+    with pytest.raises(OSError, match=os.strerror(number)), files.replacing(tmp_path / "x.json"):
+        raise OSError(number, os.strerror(number))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from brittle_jax.errors import UserError
 from brittle_jax.metric_log import MetricLog
 
 
@@ -32,7 +33,7 @@ def test_metrics_that_cannot_be_written_end_the_run(tmp_path):
     log = MetricLog(tmp_path)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, hard))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(UserError, match="metrics.jsonl cannot be written .File too large.: raise the limit"):
             for step in range(10_000):
                 log.write("distill", step, {"loss": 1.0})
     finally:

@@ -1,6 +1,5 @@
-"""Runs on your own pictures: their folder, its spelling, and their names."""
+"""Runs on your own pictures: their folder and its spelling."""
 
-import csv
 import shutil
 
 import pytest
@@ -55,11 +54,3 @@ def test_a_run_without_a_path_is_on_made_up_pictures_and_says_so_to_the_next_one
     config.data.path = str(tmp_path / "nowhere")  # a wrong path is told first
     with pytest.raises(UserError, match="nowhere: no such folder or file"):
         experiment.run(config, tmp_path / "run")
-
-
-def test_any_name_is_written_whatever_the_locale(own_run):
-    run, _ = own_run
-    with open(run / "scores" / "normal.csv", encoding="utf-8", newline="") as file:
-        names = [line["id"] for line in csv.DictReader(file)]
-    assert "Kratzer/Größe_000.png" in names
-    assert "Größe" in (run / "report" / "index.html").read_text(encoding="utf-8")

@@ -43,8 +43,7 @@ def read_row(config, folder, devices):
     row = experiment.read_row(config, kind, Loop(devices, config.evaluate.batch_size), contextlib.nullcontext)
     configurations = experiment.configurations_of(row)
     row = dataclasses.replace(row, configurations=configurations)
-    loop = lambda works: Loop(devices, config.evaluate.batch_size, folder=works)  # noqa: E731
-    return row.kept_in(folder, {}, loop), configurations
+    return row.kept_in(folder, {}, Loop(devices, config.evaluate.batch_size)), configurations
 
 
 def dataset_of(config):

@@ -70,8 +70,9 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
         # A path may have bytes that are no text.
         files.write_text(path, text.encode(errors="backslashreplace").decode())
     except (OSError, UserError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"the results are safe, but not their page: {reason}; then run again") from error
+        if isinstance(error, OSError):  # the disk is full
+            error = f"{error.strerror}: free some space, then run the same command again"
+        raise UserError(f"the results are safe, but not their page: {error}") from None
     files.write_manifest(path.parent, files.digests_of(path.parent))
     return path
 

@@ -85,6 +85,7 @@ def make_detector(row: Row, configuration: Configuration) -> MadeDetector:
         pupil = row.obtain_student(configuration, teacher, num_updates, distil)
     detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing)
     if row.folder is not None:
+        row.check_folder()
         detector_lib.save(
             row.folder_of(configuration, "detector"),
             detector,
@@ -132,6 +133,7 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
     with row.stage("metrics"):
         separations = row.loop.call("metrics", lambda: _separations(row, configuration, scores))
     if row.folder is not None:
+        row.check_folder()
         with row.stage("examples"):
             test = dataset.images_of(configuration.test)
             examples = collect_examples(dataset, configuration, test, image_scores, scores)

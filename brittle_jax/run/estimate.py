@@ -62,7 +62,8 @@ class Estimate:
         device_memory_mib: of the fullest accelerator, in what was tried; None on a CPU.
         num_networks: that are kept on disk, not counting those that are there already.
         disk_mib: that they and the detectors take; up to `evaluate.keep_errors_mib` per configuration come on top.
-        temporary_disk_mib: that representations take at most while the run lasts, if they are too many for memory.
+        temporary_disk_mib: that the run takes on top, at most, until it has finished: what it needs to go on if it is
+            stopped, and representations and errors that memory cannot hold.
     """
 
     stages: list[StageEstimate]
@@ -92,8 +93,7 @@ def table(estimate: Estimate) -> str:
     if estimate.device_memory_mib is not None:
         memory += f", {estimate.device_memory_mib:,.0f} MiB of the device's own"
     disk = f"disk: {estimate.disk_mib:,.1f} MiB for {console.count(estimate.num_networks, 'network')}"
-    if estimate.temporary_disk_mib:
-        disk += f", and up to {estimate.temporary_disk_mib:,.0f} MiB for representations, as long as it runs"
+    disk += f", and up to {estimate.temporary_disk_mib:,.1f} MiB more until it has finished"
     about = "for the whole row from the start, except teachers that are in the store; nothing was trained"
     besides = "reading the data, fitting the probe, and pictures come on top"
     return "\n".join([*rows, memory, disk, about, besides])
@@ -139,10 +139,8 @@ def estimate(
             experiment.run_configuration(row, configuration)
             if reference is not None:
                 experiment.run_configuration(reference, experiment.reference_of(configuration))
-    num_rows = 1 if reference is None else 2
     num_references = 0 if reference is None else len(configurations)
     num_networks, disk_mib = _kept(row, len(configurations), num_references, loop.num_trainings("pretrain"))
-    _, in_files = bytes_needed(len(row.dataset.images), _num_features(row), most_bytes_in_memory)
     images_mib = sum(dataset.images.cached_bytes for dataset in row.datasets) / 2**20
     return Estimate(
         loop.estimates(),
@@ -150,7 +148,7 @@ def estimate(
         devices.peak_memory_mib(),
         num_networks,
         disk_mib,
-        num_rows * in_files / 2**20,
+        _temporary_bytes(row, most_bytes_in_memory, num_rows=1 if reference is None else 2) / 2**20,
     )
 
 
@@ -277,10 +275,25 @@ def _kept(row: Row, num_configurations: int, num_references: int, num_trained: i
     Networks are students and teachers; a teacher that is trained is in the store, too. A random teacher that stands
     beside the row's own is one for each configuration.
     """
-    variables = jax.eval_shape(lambda: init_variables(row.network.module, 0, row.dataset.images.shape))
-    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(variables))
+    size = _network_bytes(row)
     num_detectors = num_configurations + num_references
     num_teachers = (1 if row.teacher_is_shared else num_configurations) + num_references
     num_networks = num_detectors + num_teachers + num_trained
     gaussian = 4 * _num_features(row) ** 2
     return num_networks, (num_networks * size + num_detectors * gaussian) / 2**20
+
+
+def _network_bytes(row: Row) -> int:
+    variables = jax.eval_shape(lambda: init_variables(row.network.module, 0, row.dataset.images.shape))
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(variables))
+
+
+def _temporary_bytes(row: Row, most_bytes_in_memory: int, num_rows: int) -> int:
+    """Returns what is on disk while the row runs, at most, beside the networks and results.
+
+    That is two states of a training, each of weights and two moments; the journals of two passes over all images, of
+    the teacher and of the student; and the temporary files of representations, of as many rows, and of errors.
+    """
+    num_images, num_features = len(row.dataset.images), _num_features(row)
+    _, in_file = bytes_needed(num_images, num_features, most_bytes_in_memory)
+    return 2 * 3 * _network_bytes(row) + 2 * 4 * num_images * num_features + (num_rows + 1) * in_file

@@ -77,22 +77,20 @@ def run(
     if is_finished:
         workdir.check_splits(folder, config, splits)
         return _finished(folder)
-    with workdir.opened(folder, config, splits, overwrite=overwrite):
-        stages.keep_in(folder / "stages.json")
+    with workdir.opened(folder, config, splits, overwrite=overwrite) as held:
+        stages.keep_in(folder / "stages.json", held.check)
         with contextlib.closing(MetricLog(folder)) as log:
-
-            def loop(works: pathlib.Path) -> Loop:
-                return Loop(
-                    devices,
-                    config.evaluate.batch_size,
-                    log.write,
-                    folder=works,
-                    seconds_between_saves=seconds_between_saves,
-                )
-
+            loop = Loop(
+                devices,
+                config.evaluate.batch_size,
+                log.write,
+                seconds_between_saves=seconds_between_saves,
+                check=held.check,
+            )
             row = dataclasses.replace(row, configurations=configurations)
-            row = row.kept_in(folder, workdir.made_from(config, splits), loop)
+            row = row.kept_in(folder, workdir.made_from(config, splits), loop, held.check)
             entries, references = _run_configurations(row, configurations)
+        held.check()
         content = _results(row, stages, splits, entries, references, recipe)
         workdir.finish(folder, content)
         page.write_page(folder, content)
@@ -237,6 +235,7 @@ def _is_finished(folder: pathlib.Path) -> bool:
 
 def _finished(folder: pathlib.Path) -> dict[str, Any]:
     content = files.read_json(folder / "results.json")
+    workdir.drop_progress(folder)  # of a run that was killed just after it had finished
     if not page.is_sound(folder):
         page.write_page(folder, content)
     if workdir.is_unverified(folder):

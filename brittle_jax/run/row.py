@@ -41,6 +41,7 @@ class Row:
         made_from: what networks depend on, kept beside each.
         configurations: that the row has, in their order.
         progress: what the row has done so far; None: nothing is kept of it.
+        check_folder: raises UserError if the folder has vanished; called before anything is written there.
         shared_loop: runs what configurations share; None: `loop` does.
         is_reference: whether this random teacher stands beside the row's own.
         shared: what configurations share, by name.
@@ -57,6 +58,7 @@ class Row:
     made_from: dict[str, Any]
     configurations: Sequence[Configuration] = ()
     progress: Progress | None = None
+    check_folder: Callable[[], None] = lambda: None
     shared_loop: Loop | None = None
     is_reference: bool = False
     shared: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -87,20 +89,24 @@ class Row:
         """Runs what is of the teacher alone."""
         return self.shared_loop if self.shared_loop is not None and self.teacher_is_shared else self.loop
 
-    def kept_in(self, folder: pathlib.Path, made_from: dict[str, Any], loop: Callable[[pathlib.Path], Loop]) -> "Row":
-        """Returns the same row, whose networks and progress are kept in a folder.
-
-        Args:
-            loop: returns a loop that keeps its works in a folder.
-        """
+    def kept_in(
+        self,
+        folder: pathlib.Path,
+        made_from: dict[str, Any],
+        loop: Loop,
+        check_folder: Callable[[], None] = lambda: None,
+    ) -> "Row":
+        """Returns the same row, whose networks and progress are kept in a folder, and which runs in another loop."""
         progress = Progress(folder, made_from)
+        loop = loop.kept_in(progress.shared)
         return dataclasses.replace(
             self,
-            loop=(shared := loop(progress.shared)),
-            shared_loop=shared,
+            loop=loop,
+            shared_loop=loop,
             folder=folder,
             made_from=made_from,
             progress=progress,
+            check_folder=check_folder,
         )
 
     def within(self, configuration: Configuration) -> "Row":
@@ -167,7 +173,9 @@ class Row:
             variables, description = recovered
         else:
             variables, description = obtain()
+            self.check_folder()
             checkpoint.save(folder, variables, description, self.made_from)
+            self.teacher_loop.forget("pretrain")
         return Network(module, variables), description
 
     def obtain_student(
@@ -186,7 +194,9 @@ class Row:
             # A teacher that was made anew on another machine differs by rounding, which training magnifies.
             console.warn(f"{folder} is the student of another teacher: it is distilled anew")
         student = distil()
+        self.check_folder()
         checkpoint.save(folder, student.variables, description, self.made_from)
+        self.loop.forget("distill")
         return student
 
     def representations_of(self, configuration: Configuration, teacher: Network) -> Representations:

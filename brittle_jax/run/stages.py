@@ -7,12 +7,12 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from brittle_jax import console, files
 from brittle_jax.devices import DeviceGroup
-from brittle_jax.errors import DamagedError
+from brittle_jax.errors import DamagedError, Interrupted
 from brittle_jax.heap import give_back_freed_memory
 
 _UNITS_PER_MIB = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
@@ -40,18 +40,29 @@ class Stages:
         self._file: pathlib.Path | None = None
         self.records: dict[str, dict[str, Any]] = {}
 
-    def keep_in(self, file: pathlib.Path) -> None:
-        """Adds what earlier processes of the same run took, as a file has it, and keeps that file up to date."""
+    def keep_in(self, file: pathlib.Path, check: Callable[[], None] = lambda: None) -> None:
+        """Adds what earlier processes of the same run took, as a file has it, and keeps that file up to date.
+
+        Args:
+            check: called before the file is written.
+        """
         so_far, self.records = self.records, _read(file)
         for stage, record in so_far.items():
             self._add(stage, **record)
-        self._file = file
+        self._file, self._check = file, check
 
     @contextlib.contextmanager
     def measured(self, stage: str) -> Iterator[None]:
         """Counts the block as part of a stage; what memory it leaves free is given back at its end."""
         start = time.monotonic()
-        yield
+        try:
+            yield
+        except Interrupted:  # another process does the rest
+            self._count(stage, start)
+            raise
+        self._count(stage, start)
+
+    def _count(self, stage: str, start: float) -> None:
         give_back_freed_memory()
         self._add(
             stage,
@@ -60,6 +71,7 @@ class Stages:
             peak_device_memory_mib=self._devices.peak_memory_mib(),
         )
         if self._file is not None:
+            self._check()
             files.write_json(self._file, self.records)
 
     def _add(self, stage: str, seconds: float, **peaks: int | None) -> None:

@@ -6,23 +6,26 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import filelock
 import ml_collections
 
 from brittle_jax import checkpoint, console, files
 from brittle_jax.config import flatten, get_base_config
 from brittle_jax.errors import DamagedError, UserError
 from brittle_jax.models.network import ARCHITECTURES
+from brittle_jax.run import holding
 
 # The images may have moved, and a row may have been given another name, without it being another run: splits.json has
 # the digests of the images.
 _NOT_COMPARED = {"data.dir", "data.path", "teacher.store", "row", "word"}
 # What a run writes: nothing else is ever deleted.
 _FILES = (files.MANIFEST, "results.json", "splits.json", "metrics.jsonl", "stages.json", "config.json")
-_FOLDERS = ("scores", "calibration", "brittleness", "checkpoints", "tensorboard", "examples", "report")
-# What the manifest of a finished run lists beside results.json: all but the page, which has a manifest of its own.
-_LISTED = set(_FILES + _FOLDERS) - {files.MANIFEST, "results.json", "report"}
+_PROGRESS = "progress"  # what an unfinished run needs to continue
+_FOLDERS = ("scores", "calibration", "brittleness", "checkpoints", "tensorboard", "examples", "report", _PROGRESS)
+# What the manifest of a finished run lists besides results.json. The page has a manifest of its own.
+_LISTED = set(_FILES + _FOLDERS) - {files.MANIFEST, "results.json", "report", _PROGRESS}
 _NOT_MADE_AGAIN = ("metrics.jsonl", "tensorboard")  # written by trainings, which are not made again for them
+# What a run may leave that is killed before it has written config.json.
+_BEFORE_CONFIG = {holding.LOCK, holding.HOLDER, f"{holding.HOLDER}.partial", "config.json.partial"}
 # By these keys a file is known to be a run's.
 _KEYS = {
     "config.json": {"row", "seed", "data.name", "teacher.task", "network.name"},
@@ -40,11 +43,20 @@ def is_finished(folder: pathlib.Path) -> bool:
 
 
 def finish(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Writes results.json, with which a run is finished, and before it the manifest of the run's files."""
+    """Finishes a run: writes the manifest of its files, then results.json, and deletes what it needed to continue."""
     text = files.to_json({**content, "manifest": files.MANIFEST})
     digests = files.digests_of(folder, only=_LISTED)
     files.write_manifest(folder, {**digests, "results.json": files.sha256_of_text(text)})
     files.write_text(folder / "results.json", text)
+    drop_progress(folder)
+
+
+def drop_progress(folder: pathlib.Path) -> None:
+    """Deletes what a finished run no longer needs; a warning says if that fails."""
+    try:
+        files.drop(folder / _PROGRESS)
+    except OSError as error:  # the results are safe
+        console.warn(f"{folder / _PROGRESS} is no longer needed, but cannot be deleted ({error.strerror}): delete it")
 
 
 def is_unverified(folder: pathlib.Path) -> bool:
@@ -116,7 +128,7 @@ def check(folder: pathlib.Path, config: ml_collections.ConfigDict, *, overwrite:
             raise UserError(f"--workdir={folder}: {existing} is a file, name a folder")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise UserError(f"--workdir={folder} cannot be written: no permission in {existing}")
-        if not folder.exists() or {entry.name for entry in folder.iterdir()} <= {".lock"}:
+        if not folder.exists() or {entry.name for entry in folder.iterdir()} <= _BEFORE_CONFIG:
             return
         written = _read(folder, "config.json")
         if written is None and all(_read(folder, name) is None for name in _KEYS):
@@ -191,39 +203,38 @@ def check_splits(folder: pathlib.Path, config: ml_collections.ConfigDict, splits
 @contextlib.contextmanager
 def opened(
     folder: pathlib.Path, config: ml_collections.ConfigDict, splits: dict[str, Any], *, overwrite: bool
-) -> Iterator[None]:
+) -> Iterator[holding.Held]:
     """Holds a checked folder for one run, with config.json and splits.json in it.
 
     Args:
         splits: which images these are, and which of them train and test.
-        overwrite: drop what an earlier run left there.
+        overwrite: delete what an earlier run left there.
+
+    Yields:
+        The folder as this process holds it; its `check` tells whether it is still there.
 
     Raises:
-        UserError: where another process holds it, it cannot be written, or the run in it began with other images.
+        UserError: if another process holds it, it cannot be written, or the run in it began with other images.
+        OSError: if the disk is full.
     """
-    with _reporting_os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise UserError(f"--workdir={folder} is in use by another process: wait for it, or name another") from None
-    try:
+    with contextlib.ExitStack() as stack:
         with _reporting_os_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            held = stack.enter_context(holding.hold(folder))
             if overwrite:
                 _drop_run(folder)
             else:
                 check_splits(folder, config, splits)
             files.write_json(folder / "config.json", _settings(config))
             files.write_json(folder / "splits.json", splits, indent=None)
-        yield
-    finally:
-        lock.release()
+        yield held
 
 
 def _drop_run(folder: pathlib.Path) -> None:
+    """Deletes an earlier run, except for config.json: it tells that the folder is a run's until it is replaced."""
     for name in _FOLDERS + _FILES:
-        files.drop(folder / name)
+        if name != "config.json" or not (folder / name).is_file():
+            files.drop(folder / name)
 
 
 @contextlib.contextmanager
@@ -231,5 +242,7 @@ def _reporting_os_errors(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        if getattr(error, "errno", None) in files.DISK_FULL:
+            raise
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--workdir={str(folder)[:200]} cannot be used: {reason}") from error

@@ -85,6 +85,13 @@ def test_calibration_samples_are_scored_beside_the_test(own_run):
     assert not set(splits["calibration"]) & {*splits["train"], *splits["test"]}
 
 
+def test_any_name_is_written_whatever_the_locale(own_run):
+    run, _ = own_run  # made here alone: in another file a second worker would make it again
+    names = [line["id"] for line in lines_of(run / "scores" / "normal.csv")]
+    assert "Kratzer/Größe_000.png" in names
+    assert "Größe" in (run / "report" / "index.html").read_text(encoding="utf-8")
+
+
 def test_a_parcel_scores_as_the_largest_of_the_patches_that_are_cut_from_its_views(xray_run, four_devices):
     run, config = xray_run
     dataset = dataset_of(config)

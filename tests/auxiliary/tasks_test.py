@@ -68,7 +68,7 @@ def test_crops_reach_every_place_and_cut_from_a_reflected_border():
     image = IMAGES[0]
     padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
     windows = {padded[r : r + 32, c : c + 32].tobytes(): (r, c) for r in range(9) for c in range(9)}
-    crops = jax.vmap(lambda key: random_crop(key, image, 4))(keys(2000))
+    crops = jax.jit(jax.vmap(lambda key: random_crop(key, image, 4)))(keys(2000))
     places = [windows[np.asarray(crop).tobytes()] for crop in crops]
     assert len(set(places)) == 81
 
@@ -81,7 +81,7 @@ def test_half_of_the_images_are_mirrored():
 
 
 def test_cutout_blanks_one_whole_square_anywhere():
-    blanked = jax.vmap(lambda key: cutout(key, IMAGES[0, :16, :16], 8))(keys(2000))
+    blanked = jax.jit(jax.vmap(lambda key: cutout(key, IMAGES[0, :16, :16], 8)))(keys(2000))
     is_blank = np.asarray((blanked == CUTOUT_VALUE).all(axis=-1))
     assert (is_blank.sum(axis=(1, 2)) == 64).all()
     assert is_blank.any(axis=0).all()
@@ -114,14 +114,14 @@ def test_an_autoencoder_decodes_the_code_alone_into_an_image_on_the_scale_of_pix
     variables = init_variables(module, 0, (32, 32, 3))
     assert variables["params"].keys() == {"trunk", "head", "decoder"}
     assert variables["params"]["head"]["linear"]["kernel"].shape == (64, 16)
-    outputs = module.apply(variables, IMAGES)
+    outputs = jax.jit(module.apply)(variables, IMAGES)
     assert outputs.shape == IMAGES.shape
     # The encoder is the network that is distilled: its code, decoded, is the reconstruction.
     encoder = ARCHITECTURES["small_resnet_tiny"].with_output(16)
-    codes = encoder.apply(
+    codes = jax.jit(encoder.apply)(
         {key: {k: v for k, v in tree.items() if k != "decoder"} for key, tree in variables.items()}, IMAGES
     )
-    decoded = module.decoder.apply({key: tree["decoder"] for key, tree in variables.items()}, codes)
+    decoded = jax.jit(module.decoder.apply)({key: tree["decoder"] for key, tree in variables.items()}, codes)
     expected = np.asarray(decoded) * np.asarray(module.std) + np.asarray(module.mean)
     np.testing.assert_allclose(outputs, expected, atol=1e-6)
 
@@ -157,29 +157,31 @@ def test_nt_xent_over_devices_is_that_of_all_of_them():
     embeddings = np.random.default_rng(0).normal(size=(2, 8, 5)).astype(np.float32)  # views, images, features
     expected = nt_xent(embeddings.reshape(16, 5), 0.5).reshape(2, 8)
     shares = np.stack([embeddings[:, 2 * device : 2 * device + 2].reshape(4, 5) for device in range(4)])
-    losses = jax.vmap(lambda share: nt_xent(share, 0.5, "batch"), axis_name="batch")(shares)
+    losses = jax.jit(jax.vmap(lambda share: nt_xent(share, 0.5, "batch"), axis_name="batch"))(shares)
     np.testing.assert_allclose(np.asarray(losses).reshape(4, 2, 2), expected.reshape(2, 4, 2).swapaxes(0, 1), rtol=1e-5)
 
 
 def test_equal_views_of_unlike_images_cost_little_and_an_embedding_of_zero_is_no_accident():
     assert float(nt_xent(np.concatenate([np.eye(4), np.eye(4)]).astype(np.float32), 0.05).max()) < 1e-6
-    assert np.isfinite(jax.grad(lambda x: nt_xent(x, 0.5).sum())(np.zeros((4, 3), np.float32))).all()
+    assert np.isfinite(jax.jit(jax.grad(lambda x: nt_xent(x, 0.5).sum()))(np.zeros((4, 3), np.float32))).all()
 
 
 def test_simclr_makes_two_unlike_views_of_each_image():
-    inputs, _ = SimCLR(0.5, 0.5).prepare(IMAGES, np.zeros(6, int), keys(6))
+    prepare = jax.jit(lambda images, keys: SimCLR(0.5, 0.5).prepare(images, np.zeros(6, int), keys)[0])
+    inputs = prepare(IMAGES, keys(6))
     assert inputs.shape == (12, 32, 32, 3)
     assert len({np.asarray(view).tobytes() for view in inputs}) == 12
     assert np.asarray(inputs).min() >= 0 and np.asarray(inputs).max() <= 1
-    alone, _ = SimCLR(0.5, 0.5).prepare(IMAGES[2:3], np.zeros(1, int), keys(6)[2:3])
-    np.testing.assert_allclose(alone, inputs[jnp.array([2, 8])], atol=1e-6)
+    # Neither the other images nor their keys matter, nor where an image stands.
+    others = prepare(IMAGES[[2, 0, 0, 1, 1, 0]], keys(6)[jnp.array([2, 4, 5, 0, 1, 3])])
+    np.testing.assert_allclose(others[jnp.array([0, 6])], inputs[jnp.array([2, 8])], atol=1e-6)
 
 
 def test_crops_have_the_area_and_aspect_that_they_should():
     # Two ramps tell where a crop lies and how large it is.
     rows, columns = np.mgrid[:64, :64].astype(np.float32) / 63
     image = np.stack([rows, columns, rows], axis=-1)
-    crops = np.asarray(jax.vmap(lambda key: random_resized_crop(key, image))(keys(3000)))
+    crops = np.asarray(jax.jit(jax.vmap(lambda key: random_resized_crop(key, image)))(keys(3000)))
     # Away from the edges, where bilinear weights are cut off.
     height = (crops[:, 48, 32, 0] - crops[:, 16, 32, 0]) * 63 / 32
     width = (crops[:, 32, 48, 1] - crops[:, 32, 16, 1]) * 63 / 32
@@ -197,9 +199,19 @@ def test_the_whole_image_is_a_crop_of_itself():
     np.testing.assert_allclose(crop, IMAGES[0], atol=1e-6)
 
 
+@jax.jit
+def jitter(keys, image):
+    return jax.vmap(lambda key: jitter_colour(key, image, 0.5))(keys)
+
+
+def jittered(image):
+    """Returns 4000 jittered copies of an image [4, 4, 3]; one program does it for all tests."""
+    return np.asarray(jitter(keys(4000), image))
+
+
 def test_colour_jitter_has_the_strength_that_it_should():
     image = np.broadcast_to(np.array([0.5, 0.5, 0.5], np.float32), (4, 4, 3))  # grey: brightness alone changes it
-    shifts = np.asarray(jax.vmap(lambda key: jitter_colour(key, image, 0.5))(keys(4000)))[:, 0, 0] - 0.5
+    shifts = jittered(image)[:, 0, 0] - 0.5
     np.testing.assert_allclose(shifts, shifts[:, :1].repeat(3, axis=1), atol=1e-5)
     assert -0.4 <= shifts.min() < -0.39 and 0.39 < shifts.max() <= 0.4
     assert shifts.mean() == pytest.approx(0, abs=0.01)
@@ -208,15 +220,11 @@ def test_colour_jitter_has_the_strength_that_it_should():
 
 def test_a_fifth_of_the_views_is_grey_and_four_fifths_are_jittered():
     image = np.broadcast_to(np.array([0.8, 0.4, 0.2], np.float32), (8, 8, 3))
-    views = np.asarray(jax.vmap(lambda key: transform_image(key, image, 0.5))(keys(4000)))[:, 4, 4]
+    views = np.asarray(jax.jit(jax.vmap(lambda key: transform_image(key, image, 0.5)))(keys(4000)))[:, 4, 4]
     is_grey = np.ptp(views, axis=1) < 1e-4
     assert is_grey.mean() == pytest.approx(0.2, abs=0.03)
     is_unchanged = np.abs(views[~is_grey] - image[0, 0]).max(axis=1) < 1e-4
     assert is_unchanged.mean() == pytest.approx(0.2, abs=0.03)
-
-
-def jittered(image, count=4000):
-    return np.asarray(jax.vmap(lambda key: jitter_colour(key, image, 0.5))(keys(count)))
 
 
 def test_contrast_is_scaled_by_0_6_to_1_4():
@@ -240,7 +248,7 @@ def test_saturation_is_scaled_by_0_6_to_1_4_and_hue_turned_by_a_tenth_either_way
 
 def test_half_of_the_views_are_mirrored_and_all_are_crops():
     ramp = np.broadcast_to(np.linspace(0.3, 0.7, 32, dtype=np.float32)[None, :, None], (32, 32, 3))
-    views = np.asarray(jax.vmap(lambda key: transform_image(key, ramp, 0.0))(keys(2000)))
+    views = np.asarray(jax.jit(jax.vmap(lambda key: transform_image(key, ramp, 0.0)))(keys(2000)))
     slopes = (views[:, 16, 24, 0] - views[:, 16, 8, 0]) / (ramp[16, 24, 0] - ramp[16, 8, 0])
     assert (slopes < 0).mean() == pytest.approx(0.5, abs=0.04)
     assert np.abs(slopes).min() < 0.35 and np.abs(slopes).max() > 0.95  # width of a crop: from sqrt(0.08 * 3 / 4) to 1
@@ -267,15 +275,15 @@ def test_simclr_projects_to_128_features_by_two_layers_with_a_relu_between():
     head = jax.tree.map(np.asarray, variables["params"]["head"])
     kernels = [leaf for leaf in jax.tree.leaves(head) if leaf.ndim == 2]
     biases = [leaf for leaf in jax.tree.leaves(head) if leaf.ndim == 1]
+    trunk = ARCHITECTURES["small_resnet_tiny"].with_output(0)
     pooled = np.asarray(
-        ARCHITECTURES["small_resnet_tiny"]
-        .with_output(0)
-        .apply({kind: {"trunk": tree["trunk"]} for kind, tree in variables.items()}, IMAGES)
+        jax.jit(trunk.apply)({kind: {"trunk": tree["trunk"]} for kind, tree in variables.items()}, IMAGES)
     )
     first, second = sorted(kernels, key=lambda kernel: kernel.shape == (64, 128))
     bias = {leaf.shape[0]: leaf for leaf in biases}
     hidden = np.maximum(pooled @ first + bias.get(64, 0), 0)
-    np.testing.assert_allclose(module.apply(variables, IMAGES), hidden @ second + bias.get(128, 0), atol=1e-4)
+    outputs = jax.jit(module.apply)(variables, IMAGES)
+    np.testing.assert_allclose(outputs, hidden @ second + bias.get(128, 0), atol=1e-4)
 
 
 def test_each_task_gets_the_settings_that_are_its_own(cifar10_config):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from brittle_jax import checkpoint, files, rows
+from brittle_jax import checkpoint, command_line, files, main, rows, runtime
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import UserError
 from brittle_jax.results import DETECTORS
@@ -123,25 +123,37 @@ def test_smoke_says_what_it_does(smoke):
     assert finished.stderr == ""
 
 
-def test_a_finished_workdir_is_left_as_it_is(smoke):
+@pytest.fixture
+def run_again(smoke, monkeypatch):
+    """Runs README's first command again in this process, which has imported JAX already."""
     folder, _, command, environment = smoke
+    monkeypatch.setattr(runtime, "set_up", lambda: None)  # its settings of JAX would outlive the test
+    monkeypatch.setenv("TFDS_DATA_DIR", environment["TFDS_DATA_DIR"])
+
+    def run(*arguments, workdir=folder):
+        again = ["main", *command[3:-1], f"--workdir={workdir}", *arguments]
+        main.main(command_line.parse(again, main.define_flags))
+
+    return run
+
+
+def test_a_finished_workdir_is_left_as_it_is(smoke, run_again, capsys):
+    folder, *_ = smoke
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
-    again = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert again.returncode == 0
-    assert "is finished" in again.stdout and "index.html" in again.stdout
+    run_again()
+    printed = capsys.readouterr().out
+    assert "is finished" in printed and "index.html" in printed
+    with pytest.raises(UserError, match="belongs to a run with seed=0, not 1"):
+        run_again("--config.seed=1")
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
-    other = subprocess.run([*command, "--config.seed=1"], capture_output=True, text=True, env=environment)
-    assert other.returncode == 2
-    assert "belongs to a run with seed=0, not 1" in other.stderr
 
 
-def test_a_finished_run_without_its_page_gets_it_back(smoke, tmp_path):
-    folder, _, command, environment = smoke
+def test_a_finished_run_without_its_page_gets_it_back(smoke, run_again, tmp_path):
+    folder, *_ = smoke
     page = (folder / "report" / "index.html").read_bytes()
     shutil.copytree(folder, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "report")
-    again = [*command[:-1], f"--workdir={tmp_path / 'run'}"]
-    assert subprocess.run(again, capture_output=True, env=environment).returncode == 0
+    run_again(workdir=tmp_path / "run")
     assert (tmp_path / "run" / "report" / "index.html").read_bytes() == page
 
 

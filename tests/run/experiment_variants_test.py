@@ -22,14 +22,13 @@ from tests.small_runs import read, shrink
 @pytest.mark.parametrize(
     "task", ["random", "baseline", "classification", "rotnet", "autoencoder", "denoising", "simclr"]
 )
-def test_every_kind_of_teacher_runs_on_pictures(tmp_path, cifar10_config, task):
-    shrink(cifar10_config)
-    cifar10_config.data.configurations = "unimodal/airplane,multimodal/cat"
-    cifar10_config.teacher.task = task
-    cifar10_config.teacher.batch_norm_batch_size = 16
+def test_every_kind_of_teacher_runs_on_pictures(tmp_path, data_dir, task):
     data = {"random": "", "classification": "fashion_mnist"}.get(task, "cifar10")
-    cifar10_config.teacher.data = data
-    experiment.run(cifar10_config, tmp_path)
+    config = shrink(small_resnet_row("mine", "smoke", data="cifar10", teacher=task, teacher_data=data))
+    config.data.dir, config.network.name = data_dir, "mini"
+    config.data.configurations = "unimodal/airplane,multimodal/cat"
+    config.teacher.batch_norm_batch_size = 16
+    experiment.run(config, tmp_path)
     results = read(tmp_path, "results.json")
     assert [entry["name"] for entry in results["configurations"]] == ["unimodal/airplane", "multimodal/cat"]
     assert results["summary"].keys() == {"unimodal", "multimodal"}

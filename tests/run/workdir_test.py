@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import filelock
@@ -47,7 +48,7 @@ def test_overwrite_drops_an_earlier_run_and_nothing_else(tmp_path, cifar10_confi
     begin(tmp_path, cifar10_config)
     for name in ("results.json", "metrics.jsonl", "thesis.tex"):
         (tmp_path / name).write_text("{}")
-    for name in ("scores", "calibration", "brittleness", "checkpoints", "data"):
+    for name in ("scores", "calibration", "brittleness", "checkpoints", "progress", "data"):
         (tmp_path / name / "inner").mkdir(parents=True)
     cifar10_config.seed = 3
     begin(tmp_path, cifar10_config, overwrite=True)
@@ -73,8 +74,46 @@ def test_a_folder_is_one_processs_at_a_time(tmp_path, cifar10_config):
         begin(tmp_path, cifar10_config)
 
 
+def test_a_run_that_goes_on_is_not_overwritten(run, cifar10_config):
+    with (
+        workdir.opened(run, cifar10_config, SPLITS, overwrite=False),
+        pytest.raises(UserError, match=f"in use by process {os.getpid()} on .*: wait for it, or name another"),
+    ):
+        begin(run, cifar10_config, overwrite=True)
+    assert (run / "checkpoints" / "teacher").is_dir()
+
+
+def test_a_folder_that_vanishes_while_a_run_writes_to_it_is_noticed(tmp_path, cifar10_config):
+    with workdir.opened(tmp_path / "run", cifar10_config, SPLITS, overwrite=False) as held:
+        held.check()
+        (tmp_path / "run").rename(tmp_path / "moved")
+        with pytest.raises(UserError, match="was moved or deleted while this run was writing to it"):
+            held.check()
+    begin(tmp_path / "moved", cifar10_config)
+
+
 def test_what_a_crash_left_before_the_config_is_no_obstacle(tmp_path, cifar10_config):
-    (tmp_path / ".lock").touch()
+    for name in (".lock", ".holder.json", ".holder.json.partial", "config.json.partial"):
+        (tmp_path / name).touch()
+    begin(tmp_path, cifar10_config)
+    assert {entry.name for entry in tmp_path.iterdir()} == {".lock", "config.json", "splits.json"}
+
+
+def test_a_crash_while_overwriting_leaves_a_folder_that_can_be_overwritten(run, cifar10_config):
+    (run / "thesis.tex").write_text("mine")
+    (run / "config.json.partial").mkdir()  # so that it stops after the earlier run is deleted
+    with pytest.raises(UserError, match="config.json cannot be written"):
+        begin(run, cifar10_config, overwrite=True)
+    assert not (run / "checkpoints").exists()
+    (run / "config.json.partial").rmdir()
+    begin(run, cifar10_config, overwrite=True)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_is_told_apart_from_a_folder_that_cannot_be_used(tmp_path, cifar10_config):
+    (tmp_path / "config.json.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        begin(tmp_path, cifar10_config)
     begin(tmp_path, cifar10_config)
 
 
@@ -123,11 +162,11 @@ def test_what_the_networks_say_counts_more_than_an_edited_file(run, cifar10_conf
 
 def test_links_in_the_place_of_a_runs_files_are_refused(run, cifar10_config, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    for target in (elsewhere, run / "nowhere"):
-        (run / "scores").symlink_to(target)
-        with pytest.raises(UserError, match="scores is a link, but a run keeps its files in its own folder"):
+    for name, target in (("scores", elsewhere), ("scores", run / "nowhere"), ("progress", elsewhere)):
+        (run / name).symlink_to(target)
+        with pytest.raises(UserError, match=f"{name} is a link, but a run keeps its files in its own folder"):
             begin(run, cifar10_config)
-        (run / "scores").unlink()
+        (run / name).unlink()
 
 
 def test_overwrite_drops_whatever_is_in_the_place_of_a_runs_files(run, cifar10_config):
@@ -198,6 +237,15 @@ def test_a_finished_run_that_is_as_it_was_has_no_damage(finished):
     for name in ("notes.txt", "scores/.DS_Store", ".hidden"):  # what others put there is not the run's
         (finished / name).write_text("changed")
     assert workdir.damage(finished) == {}
+
+
+def test_a_finished_run_no_longer_has_what_it_needed_to_continue(run):
+    (run / "progress" / "cat").mkdir(parents=True)
+    (run / "progress" / "cat" / "weights").write_text("half trained")
+    workdir.finish(run, CONTENT)
+    assert workdir.is_finished(run) and not (run / "progress").exists()
+    (run / "progress").mkdir()
+    assert workdir.damage(run) == {}
 
 
 def test_whatever_is_missing_or_changed_is_named(finished):

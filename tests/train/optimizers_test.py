@@ -36,22 +36,25 @@ def trained(variables, optimizer):
     return state.params
 
 
+@jax.jit
+@functools.partial(jax.grad, has_aux=True)
+def gradients_and_statistics(params, stats, batch):
+    outputs, updated = jax.vmap(
+        lambda image: MODULE.apply(
+            {"params": params, "batch_stats": stats}, image, train=True, mutable=["batch_stats"]
+        ),
+        axis_name=BATCH_AXIS,
+    )(batch["image"].astype(np.float32) / 255)
+    return jnp.square(outputs - batch["target"]).mean(), updated["batch_stats"]
+
+
 def trained_by_optax(variables, tx):
     params, stats, state = variables["params"], variables["batch_stats"], tx.init(variables["params"])
+    update = jax.jit(tx.update)
     for batch in batches():
-
-        def loss(params, batch=batch, stats=stats):
-            outputs, updated = jax.vmap(
-                lambda image: MODULE.apply(
-                    {"params": params, "batch_stats": stats}, image, train=True, mutable=["batch_stats"]
-                ),
-                axis_name=BATCH_AXIS,
-            )(batch["image"].astype(np.float32) / 255)
-            return jnp.square(outputs - batch["target"]).mean(), updated["batch_stats"]
-
-        gradients, updated = jax.grad(loss, has_aux=True)(params)
+        gradients, updated = gradients_and_statistics(params, stats, batch)
         stats = jax.tree.map(lambda leaf: leaf[0], updated)
-        updates, state = tx.update(gradients, state, params)
+        updates, state = update(gradients, state, params)
         params = optax.apply_updates(params, updates)
     return params
 
