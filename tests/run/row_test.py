@@ -47,7 +47,7 @@ def test_a_flipped_bit_in_the_runs_own_teacher_is_named_and_mended(cifar10_confi
 
 def test_a_row_that_keeps_nothing_draws_its_teacher_each_time(cifar10_config, tmp_path, one_device):
     row, (configuration, *_) = read_row(cifar10_config, tmp_path / "run", one_device)
-    row = dataclasses.replace(row, folder=None)
+    row = dataclasses.replace(row, loop=row.loop.kept_in(None), shared_loop=None, folder=None, progress=None)
     first, again = (row.obtain_teacher(configuration)[0] for _ in range(2))
     assert_equal(again.variables, first.variables)
     assert not (tmp_path / "run").exists()
