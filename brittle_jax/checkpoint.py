@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.serialization
@@ -78,6 +78,7 @@ def check(folder: pathlib.Path) -> None:
         raise DamagedError(folder, f"{name}: {change}{others}")
 
 
+@interrupt.deferred()  # Orbax would leave event loops behind, which complain when they are collected
 def restore(
     folder: pathlib.Path, like: Mapping[str, Any], *, verify: bool = True
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -145,7 +146,8 @@ class Steps:
             made_from: what the training depends on, ready for JSON. States of another training are never restored.
             background: what writes the states.
         """
-        self._folder, self._made_from, self._background = folder, dict(made_from), background
+        self._folder, self._background = folder, background
+        self._made_from = json.loads(files.to_json(made_from))  # as it is read back
 
     def newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """Returns the newest state that is sound, on the host, and its description; None if there is none.
@@ -177,15 +179,23 @@ class Steps:
             OSError: if the state before could not be written, because the disk is full.
         """
         leaves = flax.serialization.to_state_dict(jax.tree.map(np.array, state))
+        folder = self._folder / f"{step:012d}"
 
         def write() -> None:
-            save(self._folder / f"{step:012d}", leaves, description, self._made_from)
-            for earlier in self._folders()[:-_NUM_KEPT]:
-                files.drop(earlier)
+            # Others were cut off in writing, or are damaged: the training would have gone on from a later one.
+            self._keep_only([each for each in self._folders() if each < folder])
+            save(folder, leaves, description, self._made_from)
+            self._keep_only(self._folders()[-_NUM_KEPT:])
 
         self._background.start(write)
 
     def _folders(self) -> list[pathlib.Path]:
         """Returns the folders of whole states, the oldest first; one that was cut off in writing has no manifest."""
-        found = self._folder.iterdir() if self._folder.is_dir() else ()
-        return sorted(each for each in found if os.path.lexists(each / files.MANIFEST))
+        return sorted(each for each in self._entries() if os.path.lexists(each / files.MANIFEST))
+
+    def _keep_only(self, folders: Sequence[pathlib.Path]) -> None:
+        for other in set(self._entries()).difference(folders):
+            files.drop(other)
+
+    def _entries(self) -> list[pathlib.Path]:
+        return list(self._folder.iterdir()) if self._folder.is_dir() else []

@@ -128,7 +128,8 @@ def _exit_codes() -> Iterator[None]:
         print(f"error: {fields_as_flags(_one_line(error))}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except Interrupted as error:
-        print(f"stopped by {error}: run the same command again to continue", file=sys.stderr)
+        with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends the reader, too
+            print(f"stopped by {error}: run the same command again to continue", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader has gone: nothing more can be printed, not even at exit.

@@ -67,7 +67,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
             with open(partial, "rb") as file:
                 os.fsync(file.fileno())
             partial.replace(path)
-        except OSError:
+        except BaseException:  # a signal may interrupt the block
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise

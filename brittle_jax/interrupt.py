@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from brittle_jax.errors import Interrupted
+from brittle_jax.errors import Interrupted, UserError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,8 +26,9 @@ _request = _Request()
 def handled() -> Iterator[None]:
     """Turns both signals into `Interrupted` while the block lasts; the second Ctrl-C ends the process at once.
 
-    It is raised at once, or at the end of a `deferred` block. In a thread other than the main one this does nothing:
-    Python delivers signals to the main thread alone.
+    It is raised at once, or at the end of a `deferred` block. Libraries written in C may turn it into an error of their
+    own: any error but a user's mistake that comes after a signal becomes `Interrupted`, too. In a thread other than the
+    main one this does nothing: Python delivers signals to the main thread alone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -35,6 +36,12 @@ def handled() -> Iterator[None]:
     before = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
     try:
         yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_requested():
+            raise Interrupted(_request.signal_name) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -78,4 +85,5 @@ def _on_signal(number: int, frame: Any) -> None:
     if not _request.depth:
         raise_if_requested()
     # Not `print`: the signal may have come in the middle of one.
-    os.write(2, f"\n{_request.signal_name}: stopping after the step at hand; Ctrl-C stops at once\n".encode())
+    with contextlib.suppress(OSError):  # of `... 2>&1 | tee log`, Ctrl-C ends tee, too
+        os.write(2, f"\n{_request.signal_name}: stopping after the step at hand; Ctrl-C stops at once\n".encode())

@@ -11,7 +11,7 @@ import numpy as np
 from brittle_jax import console, files
 from brittle_jax.background import Background
 
-MOST_PENDING_BYTES = 2**26  # beyond which rows are written, however little time has passed
+MOST_PENDING_BYTES = 2**26  # of rows in memory
 
 
 class Journal:
@@ -21,9 +21,14 @@ class Journal:
     of a file has the number of its first batch, and the SHA-256 of its content.
     """
 
-    def __init__(self, folder: pathlib.Path, background: Background):
-        """Writes nothing yet; `background` is what writes the files."""
-        self._folder, self._background = folder, background
+    def __init__(self, folder: pathlib.Path, background: Background, most_pending_bytes: int = MOST_PENDING_BYTES):
+        """Writes nothing yet.
+
+        Args:
+            background: what writes the files.
+            most_pending_bytes: beyond which rows are written, however little time has passed.
+        """
+        self._folder, self._background, self._most_pending_bytes = folder, background, most_pending_bytes
         self._pending: list[tuple[np.ndarray, ...]] = []
         self._pending_bytes = 0
         self._num_written = 0
@@ -35,14 +40,13 @@ class Journal:
         """
         for file in sorted(self._folder.glob("*.npz")) if self._folder.is_dir() else ():
             first, _, digest = file.stem.partition("-")
-            content = b"" if file.is_symlink() or not file.is_file() else file.read_bytes()
-            if files.sha256_of_bytes(content) != digest:
-                console.warn(f"{file} is damaged: what it holds is computed again")
+            if change := files.changes_of(self._folder, {file.name: digest}).get(file.name):
+                console.warn(f"{file} is damaged ({change}): what it holds is computed again")
                 files.drop(file)
                 continue
             if int(first) != self._num_written:
                 continue
-            with np.load(io.BytesIO(content)) as arrays:
+            with np.load(file) as arrays:
                 leaves = [arrays[str(number)] for number in range(len(arrays))]
             for batch in zip(*leaves, strict=True):
                 yield batch[0] if len(batch) == 1 else batch
@@ -53,7 +57,7 @@ class Journal:
         leaves = tuple(np.asarray(leaf) for leaf in jax.tree.leaves(outputs))
         self._pending.append(leaves)
         self._pending_bytes += sum(leaf.nbytes for leaf in leaves)
-        if self._pending_bytes > MOST_PENDING_BYTES:
+        if self._pending_bytes > self._most_pending_bytes:
             self.save()
 
     def save(self) -> None:

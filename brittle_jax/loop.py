@@ -156,7 +156,8 @@ class Loop:
                 console.say(f"  {work.name}: {work.shown(done)} done before")
             if done < end:
                 state = self._take_steps(work, state, done, end, results)
-            results.end(state, max(done, end))
+            results.save(state, max(done, end))  # the end, too: the caller may be stopped before it has made use of it
+            interrupt.raise_if_requested(results.what_is_kept(max(done, end)))
         return state
 
     def _take_steps(self, work: Work, state: Any, done: int, end: int, results: "_Rows | _Metrics") -> Any:
@@ -268,10 +269,6 @@ class _Rows(_Results):
         if self._journal is not None:
             self._journal.save()
 
-    def end(self, state: Any, done: int) -> None:
-        """Writes the rest: a pass that has ended is never made again."""
-        self.save(state, done)
-
 
 class _Metrics(_Results):
     """Of a training: each is checked, means of them are logged, and the state is kept."""
@@ -280,6 +277,7 @@ class _Metrics(_Results):
         super().__init__(*arguments)
         work, folder = self._work, self._folder
         self._steps = None if folder is None else Steps(folder, work.depends_on(), self._background)
+        self._last_saved = -1
         self._every = max(work.num_steps // _RECORDS_PER_WORK, 1)
         self._window: list[dict[str, float]] = []
         self._start = time.monotonic()
@@ -292,7 +290,8 @@ class _Metrics(_Results):
         state, description = kept
         self._window = description["since_last_record"]
         self._start -= description["seconds"]
-        return devices.replicate(state), int(state.step)
+        self._last_saved = int(state.step)
+        return devices.replicate(state), self._last_saved
 
     def take(self, metrics: Metrics, first: int, count: int) -> None:
         """Waits for the metrics of `count` steps, and records them."""
@@ -314,15 +313,12 @@ class _Metrics(_Results):
 
     def save(self, state: Any, done: int) -> None:
         """Starts to write the state, which must be finite: a training never goes on from one that is not."""
-        if self._steps is None:
+        self._check_weights(state, done)  # the last update comes after the last loss
+        if self._steps is None or done == self._last_saved:
             return
-        self._check_weights(state, done)
         description = {"since_last_record": list(self._window), "seconds": time.monotonic() - self._start}
         self._steps.save(done, state, description)
-
-    def end(self, state: Any, done: int) -> None:
-        """Checks the weights: the last update comes after the last loss."""
-        self._check_weights(state, done)
+        self._last_saved = done
 
     def _check_weights(self, state: Any, done: int) -> None:
         # On the host, where no program is compiled for each shape of weights; NumPy's maximum passes NaN on.

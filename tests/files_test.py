@@ -18,13 +18,15 @@ def test_json_holds_null_for_what_is_not_a_number(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_a_file_whose_writing_fails_stays_as_it_was(tmp_path):
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_file_whose_writing_fails_stays_as_it_was(tmp_path, error):
     path = tmp_path / "deep" / "x.txt"
     files.write_text(path, "before, ü\r\n")
-    with pytest.raises(RuntimeError), files.replacing(path) as partial:
+    with pytest.raises(error), files.replacing(path) as partial:
         partial.write_text("half")
-        raise RuntimeError
+        raise error
     assert path.read_bytes() == "before, ü\r\n".encode()
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("name", ["taken", "taken/inner", "lost/inner"])

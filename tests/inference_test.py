@@ -89,8 +89,102 @@ def test_an_image_passes_through_the_teacher_once(detector, one_device):
     assert sorted(read) == sorted({*INDICES.tolist(), *range(12)})
 
 
+# The second shares three images with the first. On four devices their batches have 8, 8 and 4 places.
+GROUPS = [np.arange(5), np.array([20, 3, 9, 4, 17, 6, 11, 2, 12]), np.array([23, 5, 22])]
+IN_ANY_ORDER = [
+    [np.array([22]), np.array([12, 1]), np.array([2])],
+    [np.arange(24)],
+    [np.array([3, 17]), np.array([13, 14]), np.array([23, 6, 0])],
+    [np.array([12, 12]), np.array([9])],
+]
+
+
+def grouped(detector, images, devices, folder=None):
+    return Representations(detector.teacher, images, Loop(devices, 8, folder=folder), groups=GROUPS)
+
+
+def computed_with(indices):
+    """Returns the images that are computed if some are asked for: the groups of these, and a new one of the others."""
+    disjoint = [GROUPS[0], np.setdiff1d(GROUPS[1], GROUPS[0]), GROUPS[2]]
+    whole = [group for group in disjoint if np.isin(group, indices).any()]
+    return np.unique(np.concatenate([*whole, indices])).tolist()
+
+
+@pytest.mark.parametrize("order", range(len(IN_ANY_ORDER)))
+def test_rows_are_the_same_bits_whatever_is_asked_for_first(detector, four_devices, order):
+    expected = grouped(detector, IMAGES, four_devices)
+    for group in GROUPS:
+        expected.compute(group)
+    asked = IN_ANY_ORDER[order]
+    representations = grouped(detector, IMAGES, four_devices)
+    for indices in asked:
+        representations.compute(indices)
+    known = np.intersect1d(np.concatenate(GROUPS), np.concatenate(asked))
+    np.testing.assert_array_equal(representations.outputs_of(known), expected.outputs_of(known))
+
+
+def test_rows_do_depend_on_the_images_that_share_their_batch(detector, four_devices):
+    """Or else the test above would prove nothing."""
+    in_groups = grouped(detector, IMAGES, four_devices).outputs_of(GROUPS[2])
+    alone = Representations(detector.teacher, IMAGES, Loop(four_devices, 8), groups=[np.arange(24)])
+    assert not np.array_equal(alone.outputs_of(GROUPS[2]), in_groups)
+
+
+@pytest.mark.parametrize("indices", [np.array([17]), np.array([22, 4]), np.array([19, 0, 19]), np.arange(24)])
+def test_whole_groups_are_computed_once_and_no_others(detector, one_device, indices):
+    images, read = counted()
+    representations = grouped(detector, images, one_device)
+    representations.compute(indices)
+    assert sorted(read) == computed_with(indices)
+    representations.compute(np.array(read))
+    assert sorted(read) == computed_with(indices)
+
+
+def test_groups_that_were_kept_are_not_computed_again(detector, one_device, tmp_path):
+    first = grouped(detector, IMAGES, one_device, tmp_path)
+    first.compute(np.array([22, 9]))
+    images, read = counted()
+    again = grouped(detector, images, one_device, tmp_path)
+    again.compute(np.array([1]))
+    again.compute(np.array([9, 22]))
+    assert sorted(read) == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(again.outputs_of(np.array([9, 22, 6])), first.outputs_of(np.array([9, 22, 6])))
+    assert read.count(0) == 1
+
+
+def test_a_pass_of_other_images_or_another_network_or_batch_size_is_not_taken_for_one_that_was_kept(
+    detector, one_device, tmp_path
+):
+    def read_by(model, indices, batch_size):
+        images, read = counted()
+        outputs(model, images, indices, Loop(one_device, batch_size, folder=tmp_path), "outputs")
+        return len(read)
+
+    teacher, student = detector.teacher, detector.student
+    for known in (7, 0):
+        assert read_by(teacher, INDICES, 3) == known
+        assert read_by(student, INDICES, 3) == known
+        assert read_by(teacher, INDICES[::-1], 3) == known
+        assert read_by(teacher, INDICES, 4) == known
+    assert read_by(teacher, INDICES, 7) == 7
+
+
+def test_a_pass_over_several_devices_is_played_back(detector, four_devices, tmp_path):
+    loop = Loop(four_devices, 8, folder=tmp_path)
+    first = measure_brittleness(detector, IMAGES, INDICES, loop)
+    images, read = counted()
+    again = measure_brittleness(detector, images, INDICES, loop)
+    assert read == []
+    np.testing.assert_array_equal(again.gradient_norms, first.gradient_norms)
+    np.testing.assert_array_equal(again.errors[np.arange(7)], first.errors[np.arange(7)])
+
+
 def test_a_pass_hands_over_rows_in_order_with_labels_and_targets(one_device):
     seen = []
+
+    class Targets:
+        def outputs_of(self, indices):
+            return indices[:, None].astype(np.float32)
 
     def rows_of_batch(scale, model, batch):
         return {"row": scale * model * batch["target"][:, 0] + batch["label"]}
@@ -105,7 +199,7 @@ def test_a_pass_hands_over_rows_in_order_with_labels_and_targets(one_device):
         lambda chosen, rows: seen.append((chosen, rows["row"][: chosen.stop - chosen.start])),
         static=(2.0,),
         labels=np.arange(7) % 2,
-        targets=lambda indices: indices[:, None].astype(np.float32),
+        targets=Targets(),
     )
     assert [(chosen.start, chosen.stop) for chosen, _ in seen] == [(0, 3), (3, 6), (6, 7)]
     np.testing.assert_array_equal(np.concatenate([rows for _, rows in seen]), 6 * INDICES + np.arange(7) % 2)

@@ -1,13 +1,17 @@
 import dataclasses
+import os
+import signal
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from brittle_jax import interrupt
 from brittle_jax import loop as loop_lib
-from brittle_jax.errors import UserError
+from brittle_jax.errors import Interrupted, OutOfMemoryError, UserError
 from brittle_jax.loop import Loop, Work
 from brittle_jax.train.optimizers import adam
 from brittle_jax.train.steps import create_state
@@ -171,7 +175,7 @@ np.savez(saved, **{str(number): leaf for number, leaf in enumerate(jax.tree.leav
 
 
 def test_a_training_stopped_within_an_epoch_goes_on_in_a_new_process_bit_for_bit(tmp_path):
-    # 20 images in batches of 8: update 4 ends within the second epoch. What was kept last is the state after update 3.
+    # 20 images in batches of 8: update 4 ends within the second epoch.
     def train(until, name, folder):
         command = [sys.executable, "-c", _TRAINING, str(until), str(tmp_path / name), str(tmp_path / folder)]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -188,5 +192,290 @@ def test_a_training_stopped_within_an_epoch_goes_on_in_a_new_process_bit_for_bit
     records = {line for line in whole.splitlines() if line[0].isdigit()}
     assert len(records) == 12
     assert {line for line in (first + rest).splitlines() if line[0].isdigit()} == records
-    assert "distill x: update 3 of 12 done before" in rest
-    assert "distill x: 9 updates in" in rest
+    assert "distill x: update 4 of 12 done before" in rest
+    assert "distill x: 8 updates in" in rest
+
+
+def stopped(work):
+    """Calls a function that gets a signal, and returns what it raises."""
+    with pytest.raises(Interrupted) as raised, interrupt.handled():
+        work()
+    return raised.value
+
+
+def into(records):
+    """Returns a log into a list, without the seconds."""
+    return lambda stage, step, metrics: records.append((stage, step, metrics["loss"]))
+
+
+def _moved(w, step):
+    return w * jnp.float32(0.9) + jnp.sin(jnp.float32(step))
+
+
+_move = jax.jit(_moved, donate_argnums=0)  # as updates use up their states
+
+
+def not_yet(values):
+    """Returns outputs that the loop has to wait for."""
+    return Late(np.array(values), lambda: None, False)
+
+
+class Moving:
+    """A feed of real updates, which a signal meets at one of them; the n-th has the loss 1 / n.
+
+    Attributes:
+        taken: the updates that were taken, counted from 0.
+    """
+
+    def __init__(self, most_at_once=1, signal_at=None, number=signal.SIGTERM, after=lambda state: state):
+        self.most_at_once, self._signal_at, self._number, self._after = most_at_once, signal_at, number, after
+        self.taken = []
+
+    def __call__(self, state, first, count):
+        assert int(state.step) == first
+        w, losses = state.params["w"], []
+        for step in range(first, first + count):
+            self.taken.append(step)
+            if step == self._signal_at:
+                os.kill(os.getpid(), self._number)
+            w = _move(w, step)
+            losses.append(np.float32(1 / (step + 1)))
+        return self._after(state.replace(step=state.step + count, params={"w": w})), {"loss": not_yet(losses)}
+
+
+def train(devices, folder, feed, num_steps, log=None, seconds_between_saves=300.0, **changes):
+    loop = Loop(devices, 64, log, folder=folder, seconds_between_saves=seconds_between_saves)
+    changes = {"owner": "x", "depends_on": lambda: {"teacher": "a digest"}} | changes
+    return loop.run(training(feed, num_steps, **changes))
+
+
+def kept_steps(folder):
+    """Returns after which updates of the only training in a folder its state is kept."""
+    (work,) = folder.iterdir()
+    return sorted(int(each.name) for each in work.iterdir())
+
+
+@pytest.mark.parametrize("most_at_once", [1, 64])
+@pytest.mark.parametrize("signal_at", [0, 6, 249])
+def test_a_training_that_is_asked_to_stop_goes_on_from_its_very_update(
+    one_device, tmp_path, most_at_once, signal_at, capsys
+):
+    expected_records, records = [], []
+    expected = train(one_device, None, Moving(most_at_once), 250, into(expected_records))
+    first, rest = Moving(most_at_once, signal_at), Moving(most_at_once)
+    error = stopped(lambda: train(one_device, tmp_path / "works", first, 250, into(records)))
+    done = len(first.taken)
+    assert signal_at < done <= min(signal_at + most_at_once, 250)
+    assert str(error) == f"SIGTERM, distill x is kept up to update {done} of 250"
+    assert kept_steps(tmp_path / "works") == [done]
+    capsys.readouterr()
+    state = train(one_device, tmp_path / "works", rest, 250, into(records))
+    assert first.taken + rest.taken == [*range(250)]
+    np.testing.assert_array_equal(state.params["w"], expected.params["w"])
+    assert int(state.step) == 250
+    assert records == expected_records and len(records) == 125
+    assert f"distill x: update {done} of 250 done before" in capsys.readouterr().out
+
+
+def test_a_training_can_be_stopped_many_times(one_device, tmp_path):
+    expected = train(one_device, None, Moving(), 12)
+    feeds = [Moving(signal_at=step, number=signal.SIGINT) for step in range(0, 12, 2)]
+    for feed in feeds:
+        assert stopped(lambda: train(one_device, tmp_path, feed, 12)).signal_name == "SIGINT"  # noqa: B023
+    feeds.append(Moving())
+    state = train(one_device, tmp_path, feeds[-1], 12)
+    assert [len(feed.taken) for feed in feeds] == [1, 2, 2, 2, 2, 2, 1]
+    np.testing.assert_array_equal(state.params["w"], expected.params["w"])
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(4, [6, 9]), (10, [6, 8]), (11, [8, 9]), (1, None)])
+def test_states_are_kept_by_time(one_device, tmp_path, monkeypatch, seconds, kept):
+    clock = [0.0]
+    monkeypatch.setattr(loop_lib.time, "monotonic", lambda: clock[0])
+
+    def pass_time(state):
+        clock[0] += seconds
+        if int(state.step) == 10:
+            raise ZeroDivisionError  # whatever ends the training
+        return state
+
+    with pytest.raises(ZeroDivisionError):
+        train(one_device, tmp_path / "works", Moving(after=pass_time), 10, seconds_between_saves=10.0)
+    if kept is None:
+        assert not (tmp_path / "works").exists()
+    else:
+        assert kept_steps(tmp_path / "works") == kept
+
+
+def test_a_training_that_has_ended_takes_no_update_again(one_device, tmp_path, capsys):
+    """Its caller may be stopped before it has kept the network."""
+    state = train(one_device, tmp_path, Moving(), 9)
+    assert kept_steps(tmp_path) == [9]
+    (kept,) = tmp_path.rglob("manifest.json")
+    before, feed, records = kept.stat().st_mtime_ns, Moving(), []
+    again = train(one_device, tmp_path, feed, 9, into(records))
+    np.testing.assert_array_equal(again.params["w"], state.params["w"])
+    assert feed.taken == [] and records == []
+    assert "distill x: update 9 of 9 done before" in capsys.readouterr().out
+    assert kept.stat().st_mtime_ns == before  # nor is it written again
+
+
+def test_the_seconds_of_a_training_go_on(one_device, tmp_path, monkeypatch):
+    clock, records = [100.0], []
+    monkeypatch.setattr(loop_lib.time, "monotonic", lambda: clock[0])
+
+    def pass_time(state):
+        clock[0] += 4
+        return state
+
+    log = lambda stage, step, metrics: records.append((step, metrics["seconds"]))  # noqa: E731
+    stopped(lambda: train(one_device, tmp_path, Moving(signal_at=2, after=pass_time), 5, log))
+    clock[0] = 7.0  # as in another process, or after the machine was started again
+    train(one_device, tmp_path, Moving(after=pass_time), 5, log)
+    assert [step for step, _ in records] == [1, 2, 3, 4, 5]
+    assert records[2] == (3, 12.0) and records[4] == (5, 20.0)  # where no update is under way
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["params", "batch_stats"])
+def test_a_state_that_is_not_finite_is_never_kept(one_device, tmp_path, bad, where):
+    def spoil(state):
+        if int(state.step) < 5:
+            return state
+        return state.replace(**{where: {**getattr(state, where), "w": jnp.array([bad, 1.0], jnp.float32)}})
+
+    for first in (0, 4):  # the second time from the last good state
+        feed = Moving(after=spoil)
+        with pytest.raises(UserError, match=f"distill x: the largest weight after update 5 is {bad}: lower distill"):
+            train(one_device, tmp_path, feed, 9, seconds_between_saves=0.0)
+        assert feed.taken == [*range(first, 5)]
+        assert kept_steps(tmp_path) == [3, 4]
+
+
+def test_a_training_goes_on_from_its_own_states_alone(one_device, tmp_path):
+    stopped(lambda: train(one_device, tmp_path, Moving(signal_at=3), 9))
+    for changes in ({"depends_on": lambda: {"teacher": "another"}}, {"kind": "pretrain"}):
+        feed = Moving()
+        train(one_device, tmp_path, feed, 9, **changes)
+        assert feed.taken == [*range(9)]
+
+
+@pytest.mark.parametrize("missing", ["folder", "depends_on"])
+def test_nothing_is_kept_without_a_folder_or_a_name_for_it(one_device, tmp_path, monkeypatch, missing):
+    monkeypatch.chdir(tmp_path)
+    folder = None if missing == "folder" else tmp_path / "works"
+    changes = {"depends_on": None} if missing == "depends_on" else {}
+    feed = Moving(signal_at=3)
+    error = stopped(lambda: train(one_device, folder, feed, 9, seconds_between_saves=0.0, **changes))
+    assert feed.taken == [0, 1, 2, 3]
+    assert str(error) == "SIGTERM"
+    work = dataclasses.replace(passing(Squares(signal_at=2)), **changes)
+    assert str(stopped(lambda: Loop(one_device, 64, folder=folder).run(work))) == "SIGTERM"
+    assert list(tmp_path.iterdir()) == []
+
+
+class Squares:
+    """A feed of a pass, whose n-th output is the rows (n², n² + 1) and whether n is even; a signal meets it once."""
+
+    most_at_once = 1
+
+    def __init__(self, signal_at=None):
+        self._signal_at, self.taken = signal_at, []
+
+    def __call__(self, state, first, count):
+        self.taken.append(first)
+        if first == self._signal_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return state, (not_yet(np.float32([first**2, first**2 + 1])), not_yet([first % 2 == 0]))
+
+
+def passing(feed, rows=None):
+    """Returns a pass over 11 images, two at a time, whose rows go into a list."""
+    rows = [] if rows is None else rows
+
+    def take(outputs, first, count):
+        assert count == 1
+        rows.append((first, *(np.asarray(leaf).tolist() for leaf in outputs)))
+
+    return Work(
+        "scores",
+        feed,
+        jnp.zeros(()),
+        6,
+        11,
+        unit="image",
+        batch_size=2,
+        take=take,
+        depends_on=lambda: {"model": "a digest"},
+    )
+
+
+@pytest.mark.parametrize(("signal_at", "done"), [(0, "2"), (3, "8"), (5, "11")])
+def test_a_pass_that_is_asked_to_stop_goes_on_and_gives_the_same_rows(one_device, tmp_path, signal_at, done, capsys):
+    expected = []
+    Loop(one_device, 64).run(passing(Squares(), expected))
+    assert len(expected) == 6
+    loop = Loop(one_device, 64, folder=tmp_path / "works")
+    first, rest = Squares(signal_at), Squares()
+    error = stopped(lambda: loop.run(passing(first)))
+    assert str(error) == f"SIGTERM, scores is kept up to image {done} of 11"
+    capsys.readouterr()
+    for feed, taken in ((rest, [*range(signal_at + 1, 6)]), (Squares(), [])):  # and in the end none is taken again
+        rows = []
+        loop.run(passing(feed, rows))
+        assert rows == expected
+        assert feed.taken == taken
+    assert first.taken == [*range(signal_at + 1)]
+    assert f"scores: image {done} of 11 done before" in capsys.readouterr().out
+
+
+def test_rows_are_kept_by_time_whatever_ends_the_pass(one_device, tmp_path):
+    class Failing(Squares):
+        def __call__(self, state, first, count):
+            if first == 4:
+                raise ZeroDivisionError
+            return super().__call__(state, first, count)
+
+    loop = Loop(one_device, 64, folder=tmp_path, seconds_between_saves=0.0)
+    with pytest.raises(ZeroDivisionError):
+        loop.run(passing(Failing()))
+    feed = Squares()
+    loop.run(passing(feed))
+    assert feed.taken == [4, 5]
+
+
+def allocate_on_the_device():
+    return jnp.zeros(2**50, jnp.uint8)
+
+
+def allocate_on_the_host():
+    return np.empty(2**50, np.uint8)
+
+
+@pytest.mark.parametrize("allocate", [allocate_on_the_device, allocate_on_the_host])
+def test_a_work_that_does_not_fit_in_memory_names_the_setting(one_device, tmp_path, allocate):
+    class Large(Moving):
+        def __call__(self, state, first, count):
+            state, outputs = super().__call__(state, first, count)
+            return state, {"loss": outputs["loss"], "large": allocate()} if first == 3 else outputs
+
+    with pytest.raises(OutOfMemoryError, match="^distill x: out of memory; lower distill.batch_size$"):
+        train(one_device, tmp_path, Large(), 9, size_setting="distill.batch_size", seconds_between_saves=0.0)
+    assert kept_steps(tmp_path) == [2, 3]  # lowering that makes another run of it, but the machine may be a larger one
+
+
+def test_other_errors_of_the_device_are_not_taken_for_exhausted_memory(one_device):
+    class Wrong(Moving):
+        def __call__(self, state, first, count):
+            raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        train(one_device, None, Wrong(), 9)
+
+
+def test_an_error_does_not_wait_behind_a_request(one_device, tmp_path):
+    """The training diverges at the very update at which it is asked to stop: it says so."""
+    feed = Moving(signal_at=2, after=lambda state: state.replace(params={"w": jnp.array([jnp.nan, 1])}))
+    with pytest.raises(UserError, match="the largest weight after update 3 is nan"), interrupt.handled():
+        train(one_device, tmp_path, feed, 9)
+    assert list(tmp_path.rglob("manifest.json")) == []

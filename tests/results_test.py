@@ -180,6 +180,24 @@ def test_a_stage_that_was_started_again_counts_once(tmp_path):
     }
 
 
+def test_of_a_training_that_went_on_each_update_counts_once(tmp_path):
+    """It was killed after update 5, at which it was kept up to update 2; then after 4, and goes on from 3."""
+    for part, updates in enumerate([range(1, 6), range(3, 5), range(4, 8)]):
+        log = MetricLog(tmp_path)
+        for update in updates:
+            log.write("distill a", update, {"loss": part + update / 10})
+            log.write("distill b", update, {"loss": float(part)})
+        log.close()
+    records = results.read_metrics(tmp_path)
+    assert [(record["step"], record["loss"]) for record in records["distill a"]] == [
+        (1, 0.1),
+        (2, 0.2),
+        (3, 1.3),
+        *((update, 2 + update / 10) for update in range(4, 8)),
+    ]
+    assert [record["loss"] for record in records["distill b"]] == [0, 0, 1, 2, 2, 2, 2]
+
+
 def test_a_line_that_a_killed_run_left_half_written_costs_only_itself(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"stage": "a", "step": 1, "loss": 2.0}\n{"stage": "a", "st')
     log = MetricLog(tmp_path)

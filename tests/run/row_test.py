@@ -4,6 +4,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from brittle_jax import checkpoint, files
 from brittle_jax.config import completed
 from brittle_jax.models.network import Network
 from brittle_jax.run.experiment import needs_reference, reference_of
@@ -46,7 +47,7 @@ def test_a_flipped_bit_in_the_runs_own_teacher_is_named_and_mended(cifar10_confi
 
 def test_a_row_that_keeps_nothing_draws_its_teacher_each_time(cifar10_config, tmp_path, one_device):
     row, (configuration, *_) = read_row(cifar10_config, tmp_path / "run", one_device)
-    row = dataclasses.replace(row, folder=None)
+    row = dataclasses.replace(row, loop=row.loop.kept_in(None), shared_loop=None, folder=None, progress=None)
     first, again = (row.obtain_teacher(configuration)[0] for _ in range(2))
     assert_equal(again.variables, first.variables)
     assert not (tmp_path / "run").exists()
@@ -91,3 +92,89 @@ def test_the_reference_is_never_another_runs_teacher(xray_config, tmp_path, monk
     row = row_of(xray_config, PARCELS, tmp_path)
     assert needs_reference(row)
     assert isinstance(row.reference().kind, Random)
+
+
+ENTRY = {"name": "unimodal/airplane", "brittleness": 0.5}
+RESULT_FILES = ["scores/{}.csv", "calibration/{}.csv", "brittleness/{}.npz", "examples/{}.json"]
+
+
+def finish(row, configuration):
+    """Finishes a configuration whose networks and files are made up."""
+    for name in ("teacher", "student", "detector"):
+        checkpoint.save(row.folder_of(configuration, name), {"w": np.arange(3.0)}, {}, {})
+    for pattern in RESULT_FILES:
+        files.write_text(row.folder / pattern.format(configuration.name), "content")
+    return row.finish(configuration, ENTRY)
+
+
+def test_a_finished_configuration_is_known_by_the_next_process(cifar10_config, tmp_path, one_device):
+    row, (configuration, other, *_) = read_row(learn_fashion(cifar10_config), tmp_path, one_device)
+    assert row.finished(configuration) is None
+    assert finish(row, configuration) == ENTRY
+    row, _ = read_row(cifar10_config, tmp_path, one_device)
+    assert row.finished(configuration) == ENTRY and row.finished(other) is None
+
+
+@pytest.mark.parametrize("damaged", [*RESULT_FILES, "teacher", "student", "detector"])
+def test_a_configuration_with_anything_damaged_is_not_finished(cifar10_config, tmp_path, one_device, damaged, capsys):
+    row, (configuration, *_) = read_row(cifar10_config, tmp_path, one_device)
+    finish(row, configuration)
+    file = row.folder / damaged.format(configuration.name)
+    if damaged not in RESULT_FILES:
+        file = row.folder_of(configuration, damaged) / "network.json"
+    file.write_text("else", encoding="utf-8")
+    assert row.finished(configuration) is None
+    assert f"{configuration.name} is done again" in capsys.readouterr().err
+
+
+def test_a_configuration_without_calibration_samples_is_finished_without_their_file(
+    cifar10_config, tmp_path, one_device
+):
+    row, (configuration, *_) = read_row(cifar10_config, tmp_path, one_device)
+    finish(row, configuration)
+    (tmp_path / "calibration" / f"{configuration.name}.csv").unlink()
+    assert row.finish(configuration, ENTRY) == row.finished(configuration) == ENTRY
+
+
+def test_a_damaged_teacher_that_configurations_share_undoes_them_all(cifar10_config, tmp_path, one_device):
+    row, (configuration, other, *_) = read_row(learn_fashion(cifar10_config), tmp_path, one_device)
+    assert row.teacher_is_shared
+    finish(row, configuration)
+    flip_bit(row.folder_of(other, "teacher"), 0)
+    assert row.finished(configuration) is None
+
+
+def test_works_of_a_configuration_are_kept_apart_and_those_of_a_shared_teacher_are_not(
+    cifar10_config, tmp_path, one_device
+):
+    row, (configuration, other, *_) = read_row(learn_fashion(cifar10_config), tmp_path, one_device)
+    first, second = row.within(configuration), row.within(other)
+    folders = {row.loop.folder, first.loop.folder, second.loop.folder}
+    assert len(folders) == 3 and all((tmp_path / "progress") in folder.parents for folder in folders)
+    assert first.teacher_loop.folder == second.teacher_loop.folder == row.loop.folder
+    reference = row.reference().within(reference_of(configuration))
+    assert reference.teacher_loop.folder == reference.loop.folder != first.loop.folder
+    finish(first, configuration)
+    assert not first.loop.folder.exists()
+
+
+def test_what_is_known_of_a_shared_teacher_is_remembered_for_all_configurations(cifar10_config, tmp_path, one_device):
+    made = []
+    row, (configuration, other, *_) = read_row(learn_fashion(cifar10_config), tmp_path, one_device)
+    for _ in range(2):
+        for each in (configuration, other):
+            row.remember(each, "probe", lambda: made.append("shared"))
+        reference = row.reference()
+        reference.remember(reference_of(configuration), "probe", lambda: made.append("reference"))
+    assert made == ["shared", "reference"]
+
+
+def test_a_row_that_keeps_nothing_remembers_nothing(cifar10_config, tmp_path, one_device):
+    row, (configuration, *_) = read_row(cifar10_config, tmp_path / "run", one_device)
+    row = dataclasses.replace(row, folder=None, progress=None)
+    made = []
+    for _ in range(2):
+        row.remember(configuration, "probe", lambda: made.append(True))
+    assert made == [True, True] and row.within(configuration) is row
+    assert row.finish(configuration, ENTRY) == ENTRY and row.finished(configuration) is None
+    assert not (tmp_path / "run").exists()
