@@ -67,6 +67,7 @@ class Work:
             metrics, which the loop logs; it then refuses losses and weights that are not finite.
         depends_on: returns what the work depends on beside the settings of the run and its images, ready for JSON, so
             that it goes on from what was kept of this very work alone. None: nothing is kept of it.
+        is_kept_at_end: whether a training's last state is kept, since its network is not saved at once.
         rate_setting, size_setting: names of the settings of the learning rate and of the batch size, for errors.
         batch_size: of a pass over images; works of one kind that differ in it run different programs. 0: of a training.
     """
@@ -81,6 +82,7 @@ class Work:
     first: int = 0
     take: Callable[[Any, int, int], None] | None = None
     depends_on: Callable[[], Any] | None = None
+    is_kept_at_end: bool = True
     rate_setting: str = ""
     size_setting: str = ""
     batch_size: int = 0
@@ -156,7 +158,8 @@ class Loop:
                 console.say(f"  {work.name}: {work.shown(done)} done before")
             if done < end:
                 state = self._take_steps(work, state, done, end, results)
-            results.save(state, max(done, end))  # the end, too: the caller may be stopped before it has made use of it
+            self._check()
+            results.end(state, max(done, end), is_to_keep=work.is_kept_at_end or interrupt.is_requested())
             interrupt.raise_if_requested(results.what_is_kept(max(done, end)))
         return state
 
@@ -269,6 +272,11 @@ class _Rows(_Results):
         if self._journal is not None:
             self._journal.save()
 
+    def end(self, state: Any, done: int, is_to_keep: bool) -> None:
+        """Starts to write the rest: a pass that has ended is never made again."""
+        del is_to_keep
+        self.save(state, done)
+
 
 class _Metrics(_Results):
     """Of a training: each is checked, means of them are logged, and the state is kept."""
@@ -319,6 +327,13 @@ class _Metrics(_Results):
         description = {"since_last_record": list(self._window), "seconds": time.monotonic() - self._start}
         self._steps.save(done, state, description)
         self._last_saved = done
+
+    def end(self, state: Any, done: int, is_to_keep: bool) -> None:
+        """Checks the state after the last step, and starts to write it if it is to be kept."""
+        if is_to_keep:
+            self.save(state, done)
+        else:
+            self._check_weights(state, done)
 
     def _check_weights(self, state: Any, done: int) -> None:
         # On the host, where no program is compiled for each shape of weights; NumPy's maximum passes NaN on.

@@ -66,6 +66,7 @@ def distillation(
         num_steps=num_updates,
         num_units=num_updates,
         depends_on=lambda: {"teacher": representations.teacher_sha256, "update_steps": num_updates},
+        is_kept_at_end=False,  # a run saves the student at once
         rate_setting="distill.learning_rate",
         size_setting="distill.batch_size",
     )

@@ -1,0 +1,9 @@
+"""A small storm; `python tests/faults/storm.py --kills=50` is the proof."""
+
+from tests.faults.storm import storm
+
+
+def test_a_run_that_is_killed_and_damaged_ends_as_if_nothing_had_happened():
+    result = storm(num_kills=4, seed=0, options=[])
+    assert result.fell_in.total() == 4
+    assert result.differences == []
