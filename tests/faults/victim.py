@@ -1,8 +1,9 @@
 """A small run on made-up pictures that tells what it is doing, so that the storm can kill it there.
 
-    python -m tests.faults.victim WORKDIR DATA PIPE [--unverified]
+    python -m tests.faults.victim WORKDIR DATA PIPE [--mini] [--unverified]
 
-It writes a line to the file descriptor PIPE at the beginning of each stage, compilation and save.
+It writes a line to the file descriptor PIPE at the beginning of each stage, compilation and save. `--mini` takes a
+network that compiles in a moment.
 """
 
 import functools
@@ -13,22 +14,24 @@ import jax
 
 from brittle_jax import checkpoint, files, runtime
 from brittle_jax.journal import Journal
+from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.recipes import small_resnet_row
 from brittle_jax.report import page
 from brittle_jax.run import experiment, workdir
 from brittle_jax.run.stages import Stages
+from tests.mini_network import MINI
 from tests.small_runs import shrink
 
 STAGES = ["data", "pretrain", "represent", "distill", "probe", "score", "brittleness", "metrics", "examples", "page"]
 MOMENTS = [*STAGES, "compile", "save"]
 
 
-def small_config(data_dir: str):
+def small_config(data_dir: str, network: str):
     """Returns the settings of the run: two configurations, which share a teacher that is pre-trained."""
     config = shrink(
         small_resnet_row("cifar10_rotnet", "smoke", data="cifar10", teacher="rotnet", teacher_data="fashion_mnist")
     )
-    config.data.dir = data_dir
+    config.data.dir, config.network.name = data_dir, network
     config.data.configurations = "unimodal/airplane,multimodal/airplane"
     config.data.max_train_samples, config.data.max_test_samples, config.data.calibration_fraction = 60, 24, 0.2
     config.pretrain.max_train_samples, config.pretrain.num_epochs = 32, 2.0
@@ -73,8 +76,10 @@ def main(folder, data_dir, pipe, *options):
     announce(lambda name: os.write(int(pipe), f"{name}\n".encode()))
     if "--unverified" in options:
         believe_everything()
+    ARCHITECTURES["mini"] = MINI
+    network = "mini" if "--mini" in options else "small_resnet_tiny"
     runtime.set_up()
-    experiment.run(small_config(data_dir), folder, seconds_between_saves=0.2)
+    experiment.run(small_config(data_dir, network), folder, seconds_between_saves=0.2)
 
 
 if __name__ == "__main__":
