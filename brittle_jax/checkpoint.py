@@ -99,6 +99,8 @@ def restore(
             variables = checkpointer.restore(folder.resolve() / _VARIABLES, like)
         name = _EARLIER_DESCRIPTION if is_unverified(folder) else DESCRIPTION
         return variables, json.loads(files.read_text(folder / name))
+    except (MemoryError, jax.errors.JaxRuntimeError):  # no damage
+        raise
     except Exception as error:  # of Orbax, of what it reads with, of JSON: there is no common class
         reason = " ".join(str(error).split())[:120]
         raise DamagedError(folder, f"or of another network; {type(error).__name__}: {reason}") from error

@@ -125,7 +125,7 @@ class Loop:
         self.devices, self.batch_size, self.folder = devices, batch_size, folder
         self._log, self._seconds_between_saves, self._check = log, seconds_between_saves, check
 
-    def kept_in(self, folder: pathlib.Path) -> "Loop":
+    def kept_in(self, folder: pathlib.Path | None) -> "Loop":
         """Returns the same loop, which keeps works in another folder."""
         other = copy.copy(self)
         other.folder = folder

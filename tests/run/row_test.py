@@ -6,13 +6,14 @@ import pytest
 
 from brittle_jax import checkpoint, files
 from brittle_jax.config import completed
+from brittle_jax.loop import Loop
 from brittle_jax.models.network import Network
 from brittle_jax.run.experiment import needs_reference, reference_of
 from brittle_jax.run.row import Row
 from brittle_jax.teachers.random import Random
 from tests.conftest import make_dataset
 from tests.damage import NUM_FLIPS, flip_bit
-from tests.small_runs import read_row
+from tests.small_runs import read_row, shrink
 from tests.small_teachers import assert_equal, kind_of, learn_fashion
 
 PARCELS = make_dataset(np.zeros((2, 1, 1, 3)), name="xray", classes=("soc", "threat"))
@@ -167,6 +168,40 @@ def test_what_is_known_of_a_shared_teacher_is_remembered_for_all_configurations(
         reference = row.reference()
         reference.remember(reference_of(configuration), "probe", lambda: made.append("reference"))
     assert made == ["shared", "reference"]
+
+
+class Recording(Loop):
+    """A loop that records how many images each pass has."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.passes = []
+
+    def run(self, work, until=None):
+        self.passes.append(work.num_units)
+        return super().run(work, until)
+
+
+def test_a_run_that_goes_on_computes_representations_in_the_groups_of_the_whole_run(
+    cifar10_config, tmp_path, one_device
+):
+    shrink(cifar10_config).data.configurations = "unimodal/airplane,multimodal/airplane"
+    cifar10_config.teacher.random_batch_norm = "initial"  # a teacher that configurations share
+    row, (first, second) = read_row(cifar10_config, tmp_path / "run", one_device)
+    both = np.intersect1d(first.test, second.test)
+    assert 0 < len(both) < len(first.test)
+
+    def passes_of(*configurations):
+        loop = Recording(one_device, 16)
+        own = dataclasses.replace(row, loop=loop, shared_loop=loop, shared={})
+        teacher, _ = own.obtain_teacher(first)
+        for configuration in configurations:
+            own.representations_of(configuration, teacher).compute(configuration.test)
+        return loop.passes
+
+    whole = passes_of(first, second)
+    assert whole == [len(first.test), len(second.test) - len(both)]
+    assert passes_of(second) == whole
 
 
 def test_a_row_that_keeps_nothing_remembers_nothing(cifar10_config, tmp_path, one_device):
