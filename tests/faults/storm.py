@@ -115,6 +115,7 @@ class Storm:
             "JAX_COMPILATION_CACHE_DIR": str(cache or self._folder / "compiled"),
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": "",
+            "TMPDIR": str(data),  # where a process that is killed leaves what it had there
         }
         command = [sys.executable, "-m", "tests.faults.victim", str(run), str(data), str(writing), *self._options]
         with open(run.parent / "log.txt", "ab") as log:
