@@ -150,6 +150,7 @@ class Steps:
         """
         self._folder, self._background = folder, background
         self._made_from = json.loads(files.to_json(made_from))  # as it is read back
+        self._damaged: set[pathlib.Path] = set()
 
     def newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """Returns the newest state that is sound, on the host, and its description; None if there is none.
@@ -167,6 +168,7 @@ class Steps:
                 leaves, description = restore(folder, flax.serialization.to_state_dict(like), verify=False)
             except DamagedError as error:
                 console.warn(f"{folder} is damaged ({error.reason}): the training goes on from an earlier state")
+                self._damaged.add(folder)
                 continue
             return flax.serialization.from_state_dict(like, leaves), description
         return None
@@ -185,7 +187,7 @@ class Steps:
 
         def write() -> None:
             # Others were cut off in writing, or are damaged: the training would have gone on from a later one.
-            self._keep_only([each for each in self._folders() if each < folder])
+            self._keep_only([each for each in self._folders() if each < folder and each not in self._damaged])
             save(folder, leaves, description, self._made_from)
             self._keep_only(self._folders()[-_NUM_KEPT:])
 

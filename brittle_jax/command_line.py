@@ -8,9 +8,9 @@ Only light modules are imported here, so that `--help` and mistakes are answered
 like inside its own `main`.
 """
 
+import atexit
 import contextlib
 import dataclasses
-import errno
 import functools
 import importlib.util
 import os
@@ -26,7 +26,7 @@ from ml_collections import config_flags
 
 from brittle_jax import config as config_lib
 from brittle_jax import console, interrupt
-from brittle_jax.errors import Interrupted, UserError
+from brittle_jax.errors import Interrupted, UserError, says_disk_full
 
 EXIT_USER_ERROR = 2
 EXIT_SKIPPED_INPUTS = 3
@@ -76,8 +76,12 @@ def run(
             return parse(argv, define_flags, usage, needs_config=needs_config)
 
     def run_main(arguments):
-        with _exit_codes(), interrupt.handled(), console.rewording(fields_as_flags), _own_temporary_folder():
+        again = "run the same command again to continue"
+        if arguments.flags.get("overwrite"):  # which would begin from the start once more
+            again = "run the same command again, without --overwrite, to continue"
+        with _exit_codes(again), interrupt.handled(), console.rewording(fields_as_flags), _own_temporary_folder():
             main(arguments)
+        atexit.register(interrupt.ignore)  # all is done: a signal must not make it look otherwise
 
     app.run(run_main, argv=argv, flags_parser=parse_flags)
 
@@ -112,16 +116,9 @@ def _field_names() -> re.Pattern[str]:
     return re.compile(rf"""(?<![\w./\\='"-])(?:{"|".join(map(re.escape, names))})(?![\w/\\-]|\.\w)""")
 
 
-def _says_disk_full(error: BaseException) -> bool:
-    """Returns whether an error comes from a full disk or quota; Orbax only mentions it in its message."""
-    full = (errno.ENOSPC, errno.EDQUOT)
-    if getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full):
-        return True
-    return error.__context__ is not None and _says_disk_full(error.__context__)
-
-
 @contextlib.contextmanager
-def _exit_codes() -> Iterator[None]:
+def _exit_codes(again: str = "") -> Iterator[None]:
+    """Turns errors into one line and an exit code; `again` says how to go on."""
     try:
         yield
     except UserError as error:
@@ -129,17 +126,21 @@ def _exit_codes() -> Iterator[None]:
         sys.exit(EXIT_USER_ERROR)
     except Interrupted as error:
         with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends the reader, too
-            print(f"stopped by {error}: run the same command again to continue", file=sys.stderr)
+            cause = f" (after {type(error.__cause__).__name__}: {_one_line(error.__cause__)[:200]})"
+            print(f"stopped by {error}{cause if error.__cause__ else ''}: {again}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader has gone: nothing more can be printed, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_BROKEN_PIPE)
     except Exception as error:
-        if not _says_disk_full(error):
+        if says_disk_full(error):
+            remedy = f"the disk is full: free some space and {again}"
+        elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # the latter is XLA's
+            remedy = "out of memory: lower the batch sizes, --config.distill.batch_size and the like"
+        else:
             raise
-        remedy = "free some space and run the same command again to continue"
-        print(f"error: the disk is full: {remedy} ({_one_line(error)[:200]})", file=sys.stderr)
+        print(f"error: {remedy} ({_one_line(error)[:200]})", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
 
 

@@ -1,6 +1,10 @@
 """Errors that are not bugs in this program: user mistakes, and data that cannot give an answer."""
 
+import errno
+import os
 import pathlib
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError
 
 
 class UserError(Exception):
@@ -39,7 +43,14 @@ class Interrupted(BaseException):
 
     def __init__(self, signal_name: str, where: str = ""):
         self.signal_name, self.where = signal_name, where
-        super().__init__(f"{signal_name}{f', {where}' if where else ''}")
+        super().__init__(f"{signal_name}{f'; {where}' if where else ''}")
+
+
+def says_disk_full(error: BaseException) -> bool:
+    """Returns whether an error comes from a full disk or quota; Orbax only mentions it in its message."""
+    if getattr(error, "errno", None) in DISK_FULL or any(os.strerror(number) in str(error) for number in DISK_FULL):
+        return True
+    return error.__context__ is not None and says_disk_full(error.__context__)
 
 
 MISSING = "missing"

@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from brittle_jax.errors import MISSING, DamagedError, UserError
+from brittle_jax.errors import DISK_FULL, MISSING, DamagedError, UserError
 
 MANIFEST = "manifest.json"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError
 _REMEDIES = {  # if a file cannot be written, by what an OSError says
     "move away what is in its place": (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP),
     "make it writable, then run the same command again": (errno.EACCES, errno.EPERM, errno.EROFS),

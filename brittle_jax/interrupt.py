@@ -1,15 +1,18 @@
 """SIGTERM and SIGINT (Ctrl-C): requests to stop where everything is kept, and not in the middle of something."""
 
 import contextlib
+import functools
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from brittle_jax.errors import Interrupted, UserError
+from brittle_jax.errors import Interrupted, UserError, says_disk_full
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SECONDS_UNTIL_AGAIN = 0.1
 
 
 class _Request:
@@ -26,26 +29,36 @@ _request = _Request()
 def handled() -> Iterator[None]:
     """Turns both signals into `Interrupted` while the block lasts; the second Ctrl-C ends the process at once.
 
-    It is raised at once, or at the end of a `deferred` block. Libraries written in C may turn it into an error of their
-    own: any error but a user's mistake that comes after a signal becomes `Interrupted`, too. In a thread other than the
-    main one this does nothing: Python delivers signals to the main thread alone.
+    It is raised at once, or at the end of a `deferred` block. Where Python drops it, as in a callback of the garbage
+    collector, it is raised again a moment later. Libraries may turn it into an error of their own: an error that comes
+    of it, or after a signal and is no user's mistake and no full disk, becomes `Interrupted`, too. In a thread other
+    than the main one this does nothing: Python delivers signals to the main thread alone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _on_alarm)
+    hook, sys.unraisablehook = sys.unraisablehook, functools.partial(_on_dropped, sys.unraisablehook)
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
-        if is_requested():
+        is_other = says_disk_full(error) or (isinstance(error, UserError) and not _comes_of_interruption(error))
+        if is_requested() and not is_other:
             raise Interrupted(_request.signal_name) from error
         raise
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
         _request.signal_name = ""
+
+
+def ignore() -> None:
+    """Makes the process ignore both signals from now on."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -75,6 +88,24 @@ def raise_if_requested(where: str = "") -> None:
     """Raises Interrupted if a signal has asked for it; `where` says what is kept."""
     if is_requested():
         raise Interrupted(_request.signal_name, where)
+
+
+def _comes_of_interruption(error: BaseException | None) -> bool:
+    return isinstance(error, Interrupted) or (error is not None and _comes_of_interruption(error.__context__))
+
+
+def _on_dropped(hook: Callable[[Any], None], dropped: Any) -> None:
+    """Has an interruption that Python drops raised again; `hook` answers for all else."""
+    if isinstance(dropped.exc_value, Interrupted):
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS_UNTIL_AGAIN)
+    else:
+        hook(dropped)
+
+
+def _on_alarm(number: int, frame: Any) -> None:
+    del number, frame
+    if not _request.depth:
+        raise_if_requested()
 
 
 def _on_signal(number: int, frame: Any) -> None:

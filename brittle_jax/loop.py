@@ -98,8 +98,8 @@ class Work:
         return min((first + count) * per_step, self.num_units) - first * per_step
 
     def shown(self, done: int) -> str:
-        """Returns where a work stands after some steps, such as "update 7 of 250"."""
-        return f"{self.unit} {self.units_of(0, done):,} of {self.num_units:,}"
+        """Returns how much of a work some steps are, such as "7 of 250 updates"."""
+        return f"{self.units_of(0, done):,} of {console.count(self.num_units, self.unit)}"
 
 
 class Loop:
@@ -151,14 +151,13 @@ class Loop:
         """
         end = work.num_steps if until is None else min(until, work.num_steps)
         folder = self._folder_of(work)
-        with interrupt.deferred(), Background() as background, _naming_the_batch_size(work):
+        with interrupt.deferred(), Background(self._check) as background, _naming_the_batch_size(work):
             results = (_Rows if work.take else _Metrics)(work, folder, background, self._log)
             state, done = results.begin(self.devices)
             if done > work.first:
                 console.say(f"  {work.name}: {work.shown(done)} done before")
             if done < end:
                 state = self._take_steps(work, state, done, end, results)
-            self._check()
             results.end(state, max(done, end), is_to_keep=work.is_kept_at_end or interrupt.is_requested())
             interrupt.raise_if_requested(results.what_is_kept(max(done, end)))
         return state
@@ -172,17 +171,16 @@ class Loop:
                 state, outputs = work.feed(state, done, count)
                 under_way.append((outputs, done, count))
                 done += count
-                is_to_save = time.monotonic() - saved > self._seconds_between_saves or interrupt.is_requested()
-                most_left = 0 if done == end or is_to_save or _is_ready(outputs) else 1
-                while len(under_way) > most_left:
+                is_due = time.monotonic() - saved > self._seconds_between_saves
+                most_left = 0 if done == end or is_due or _is_ready(outputs) else 1
+                while len(under_way) > (0 if interrupt.is_requested() else most_left):
                     outputs, first, taken = under_way.popleft()
                     results.take(outputs, first, taken)
                     progress.update(work.units_of(first, taken), results.note)
                     before, last = last, time.monotonic()
                     fitting = max(int(_SECONDS_AT_ONCE * taken / max(last - before, 1e-9)), 1)
                     at_once = min(fitting, 2 * at_once, work.feed.most_at_once)
-                if is_to_save and done < end:
-                    self._check()
+                if (is_due or interrupt.is_requested()) and done < end and not under_way:
                     results.save(state, done)
                     saved = time.monotonic()
                     if interrupt.is_requested():
@@ -241,7 +239,7 @@ class _Results:
     def what_is_kept(self, done: int) -> str:
         """Waits until what was saved is written; returns what is kept, or an empty text if nothing is."""
         self._background.wait()
-        return "" if self._folder is None else f"{self._work.name} is kept up to {self._work.shown(done)}"
+        return "" if self._folder is None else f"{self._work.name}: {self._work.shown(done)} are saved"
 
 
 class _Rows(_Results):
@@ -296,6 +294,9 @@ class _Metrics(_Results):
         if kept is None:
             return self._work.state, self._work.first
         state, description = kept
+        for leaf in jax.tree.leaves(self._work.state):
+            if isinstance(leaf, jax.Array):
+                leaf.delete()  # its memory is needed
         self._window = description["since_last_record"]
         self._start -= description["seconds"]
         self._last_saved = int(state.step)

@@ -6,11 +6,13 @@ If the run is already finished, the same command says so; if it was interrupted,
 and Ctrl-C stop it where nothing is lost, with exit code 75.
 """
 
+import math
 import sys
 
 from absl import flags
 
 from brittle_jax import command_line, console
+from brittle_jax.errors import UserError
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -33,7 +35,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "minutes_between_saves",
         5.0,
-        "how often unfinished work is kept; whatever ends the run, no more than that is lost",
+        "how often unfinished work is saved: a kill costs at most that much of it",
         lower_bound=0.0,
         flag_values=flag_values,
     )
@@ -47,6 +49,9 @@ def main(arguments: command_line.Arguments) -> None:
     runtime.set_up()  # before the others: it also quiets what libraries log when they are imported
     from brittle_jax.run import experiment
 
+    minutes = arguments.flags["minutes_between_saves"]
+    if not math.isfinite(minutes):
+        raise UserError(f"--minutes_between_saves={minutes} is not a number of minutes: give one, such as 5")
     config = arguments.config
     workdir = arguments.flags["workdir"] or command_line.default_workdir(config)
     if arguments.flags["estimate"]:
@@ -59,7 +64,7 @@ def main(arguments: command_line.Arguments) -> None:
         workdir,
         recipe=arguments.recipe,
         overwrite=arguments.flags["overwrite"],
-        seconds_between_saves=60 * arguments.flags["minutes_between_saves"],
+        seconds_between_saves=60 * minutes,
     )
     if results["skipped_inputs"]:
         sys.exit(command_line.EXIT_SKIPPED_INPUTS)

@@ -297,6 +297,16 @@ def test_a_damaged_state_takes_no_place_from_one_before_it(tmp_path):
     assert names(tmp_path) == [5, 6]
 
 
+def test_a_damaged_state_takes_no_place_from_one_before_it_whatever_is_saved_next(tmp_path):
+    save_steps(tmp_path, 10, 20)
+    _flip(tmp_path / "000000000020" / "made_from.json")
+    with Background() as background:
+        steps = Steps(tmp_path, MADE_FROM, background)
+        assert int(steps.newest(state_at(0))[0].step) == 10
+        steps.save(25, state_at(25), {})
+    assert names(tmp_path) == [10, 25]
+
+
 def test_a_state_that_was_cut_off_in_writing_does_not_count_and_goes(two_states, capsys):
     (two_states / "000000000002").rename(two_states / "000000000008")
     (two_states / "000000000008" / "manifest.json").unlink()

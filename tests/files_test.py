@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from brittle_jax import files
-from brittle_jax.errors import DamagedError, UserError
+from brittle_jax.errors import DISK_FULL, DamagedError, UserError
 
 
 def test_json_holds_null_for_what_is_not_a_number(tmp_path):
@@ -90,7 +90,7 @@ def test_each_reason_why_a_file_cannot_be_written_has_its_remedy(tmp_path, numbe
     assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]
 
 
-@pytest.mark.parametrize("number", files.DISK_FULL)
+@pytest.mark.parametrize("number", DISK_FULL)
 def test_a_full_disk_is_not_the_users_mistake(tmp_path, number):
     with pytest.raises(OSError, match=os.strerror(number)), files.replacing(tmp_path / "x.json"):
         raise OSError(number, os.strerror(number))

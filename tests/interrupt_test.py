@@ -1,11 +1,13 @@
 """Real signals, sent by the tests to their own process."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -95,7 +97,7 @@ def test_other_errors_stay_as_they_are(error):
 
 
 def test_a_request_can_say_what_is_kept():
-    with pytest.raises(Interrupted, match="^SIGTERM, all is kept$"), interrupt.handled(), interrupt.deferred():
+    with pytest.raises(Interrupted, match="^SIGTERM; all is kept$"), interrupt.handled(), interrupt.deferred():
         interrupt.raise_if_requested("all is kept")  # nothing is requested yet
         send(signal.SIGTERM)
         interrupt.raise_if_requested("all is kept")
@@ -175,3 +177,36 @@ def test_a_terminal_that_has_gone_does_not_end_a_deferred_block():
         "    print('stopped', flush=True)\n"
     )
     assert finished.stdout == "saved\nstopped\n"
+
+
+def test_an_interruption_that_python_drops_is_raised_again():
+    class Collected:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            sum(range(1000))  # where the handler runs: an exception in here is dropped
+
+    with pytest.raises(Interrupted), interrupt.handled():
+        collected = Collected()
+        del collected
+        time.sleep(10)
+
+
+def test_an_error_that_a_library_makes_of_an_interruption_is_one():
+    def read():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except Interrupted as error:
+            raise UserError("the file is damaged: delete it") from error
+
+    with pytest.raises(Interrupted), interrupt.handled():
+        read()
+
+
+@pytest.mark.parametrize("error", [UserError("no such folder"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+def test_a_mistake_or_a_full_disk_after_a_signal_is_told(error):
+    with pytest.raises(type(error)), interrupt.handled():
+        with contextlib.suppress(Interrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        raise error

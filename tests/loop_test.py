@@ -192,7 +192,7 @@ def test_a_training_stopped_within_an_epoch_goes_on_in_a_new_process_bit_for_bit
     records = {line for line in whole.splitlines() if line[0].isdigit()}
     assert len(records) == 12
     assert {line for line in (first + rest).splitlines() if line[0].isdigit()} == records
-    assert "distill x: update 3 of 12 done before" in rest
+    assert "distill x: 3 of 12 updates done before" in rest
     assert "distill x: 9 updates in" in rest
 
 
@@ -266,7 +266,7 @@ def test_a_training_that_is_asked_to_stop_goes_on_from_its_very_update(
     error = stopped(lambda: train(one_device, tmp_path / "works", first, 250, into(records)))
     done = len(first.taken)
     assert signal_at < done <= min(signal_at + most_at_once, 250)
-    assert str(error) == f"SIGTERM, distill x is kept up to update {done} of 250"
+    assert str(error) == f"SIGTERM; distill x: {done} of 250 updates are saved"
     assert kept_steps(tmp_path / "works") == [done]
     capsys.readouterr()
     state = train(one_device, tmp_path / "works", rest, 250, into(records))
@@ -274,7 +274,7 @@ def test_a_training_that_is_asked_to_stop_goes_on_from_its_very_update(
     np.testing.assert_array_equal(state.params["w"], expected.params["w"])
     assert int(state.step) == 250
     assert records == expected_records and len(records) == 125
-    assert f"distill x: update {done} of 250 done before" in capsys.readouterr().out
+    assert f"distill x: {done} of 250 updates done before" in capsys.readouterr().out
 
 
 def test_a_training_can_be_stopped_many_times(one_device, tmp_path):
@@ -316,7 +316,7 @@ def test_a_training_that_has_ended_takes_no_update_again(one_device, tmp_path, c
     again = train(one_device, tmp_path, feed, 9, into(records))
     np.testing.assert_array_equal(again.params["w"], state.params["w"])
     assert feed.taken == [] and records == []
-    assert "distill x: update 9 of 9 done before" in capsys.readouterr().out
+    assert "distill x: 9 of 9 updates done before" in capsys.readouterr().out
     assert kept.stat().st_mtime_ns == before  # nor is it written again
 
 
@@ -418,7 +418,7 @@ def test_a_pass_that_is_asked_to_stop_goes_on_and_gives_the_same_rows(one_device
     loop = Loop(one_device, 64, folder=tmp_path / "works")
     first, rest = Squares(signal_at), Squares()
     error = stopped(lambda: loop.run(passing(first)))
-    assert str(error) == f"SIGTERM, scores is kept up to image {done} of 11"
+    assert str(error) == f"SIGTERM; scores: {done} of 11 images are saved"
     capsys.readouterr()
     for feed, taken in ((rest, [*range(signal_at + 1, 6)]), (Squares(), [])):  # and in the end none is taken again
         rows = []
@@ -426,7 +426,7 @@ def test_a_pass_that_is_asked_to_stop_goes_on_and_gives_the_same_rows(one_device
         assert rows == expected
         assert feed.taken == taken
     assert first.taken == [*range(signal_at + 1)]
-    assert f"scores: image {done} of 11 done before" in capsys.readouterr().out
+    assert f"scores: {done} of 11 images done before" in capsys.readouterr().out
 
 
 def test_rows_are_kept_by_time_whatever_ends_the_pass(one_device, tmp_path):

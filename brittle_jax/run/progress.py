@@ -15,17 +15,18 @@ class Progress:
         shared: folder of works that are of no single configuration.
     """
 
-    def __init__(self, run: pathlib.Path, made_from: dict[str, Any]):
+    def __init__(self, run: pathlib.Path, made_from: dict[str, Any], check: Callable[[], None] = lambda: None):
         """Drops what is there of another run.
 
         Args:
             run: its folder.
             made_from: the settings and images of the run, ready for JSON.
+            check: raises UserError if the folder has vanished; called before anything is written.
         """
-        self._run = run
+        self._run, self._check = run, check
         self._folder = run / "progress" / files.sha256_of_text(files.to_json(made_from))[:16]
         for other in self._folder.parent.iterdir() if self._folder.parent.is_dir() else ():
-            if other != self._folder:
+            if other != self._folder or other.is_symlink():
                 files.drop(other)
         self.shared = self._folder / "shared"
 
@@ -44,7 +45,9 @@ class Progress:
         folder = self.shared if configuration is None else self.works_of(configuration)
         file = folder / f"{what}.json"
         if (known := _read(file)) is None:
-            files.write_sealed(file, {"result": make()})
+            result = make()
+            self._check()
+            files.write_sealed(file, {"result": result})
             known = files.read_sealed(file)
         return known["result"]
 
@@ -76,6 +79,7 @@ class Progress:
         """
         digests = {file.relative_to(self._run).as_posix(): files.sha256_of_file(file) for file in written}
         file = self._file_of(configuration)
+        self._check()
         files.write_sealed(file, {"entry": entry, "files": digests})
         files.drop(self.works_of(configuration))
         return files.read_sealed(file)["entry"]
@@ -90,5 +94,5 @@ def _read(file: pathlib.Path) -> Any:
         return files.read_sealed(file)
     except DamagedError as error:
         if error.reason != MISSING:
-            console.warn(f"{file} is damaged ({error.reason}): what it tells is done again")
+            console.warn(f"{file} is damaged ({error.reason}): what it records is computed again")
         return None

@@ -97,7 +97,7 @@ class Row:
         check_folder: Callable[[], None] = lambda: None,
     ) -> "Row":
         """Returns the same row, whose networks and progress are kept in a folder, and which runs in another loop."""
-        progress = Progress(folder, made_from)
+        progress = Progress(folder, made_from, check_folder)
         loop = loop.kept_in(progress.shared)
         return dataclasses.replace(
             self,

@@ -8,9 +8,9 @@ from typing import Any
 
 import ml_collections
 
-from brittle_jax import checkpoint, console, files
+from brittle_jax import checkpoint, console, files, interrupt
 from brittle_jax.config import flatten, get_base_config
-from brittle_jax.errors import DamagedError, UserError
+from brittle_jax.errors import DISK_FULL, DamagedError, UserError
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.run import holding
 
@@ -46,8 +46,9 @@ def finish(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
     """Finishes a run: writes the manifest of its files, then results.json, and deletes what it needed to continue."""
     text = files.to_json({**content, "manifest": files.MANIFEST})
     digests = files.digests_of(folder, only=_LISTED)
-    files.write_manifest(folder, {**digests, "results.json": files.sha256_of_text(text)})
-    files.write_text(folder / "results.json", text)
+    with interrupt.deferred():  # between the two the run would look damaged
+        files.write_manifest(folder, {**digests, "results.json": files.sha256_of_text(text)})
+        files.write_text(folder / "results.json", text)
     drop_progress(folder)
 
 
@@ -242,7 +243,7 @@ def _reporting_os_errors(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        if getattr(error, "errno", None) in files.DISK_FULL:
+        if getattr(error, "errno", None) in DISK_FULL:
             raise
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--workdir={str(folder)[:200]} cannot be used: {reason}") from error

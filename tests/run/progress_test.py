@@ -109,7 +109,7 @@ def test_a_damaged_entry_is_named_and_done_again(finished, damage, capsys):
         assert warned == ""  # it was never finished
     else:
         assert warned.startswith(f"warning: {file} is damaged (")
-        assert warned.endswith("): what it tells is done again\n") and warned.count("\n") == 1
+        assert warned.endswith("): what it records is computed again\n") and warned.count("\n") == 1
     if damage != "a folder":
         Progress(finished, MADE_FROM).finish(NAME, ENTRY, [])
         assert entry(finished) == READ_BACK
@@ -150,7 +150,7 @@ def test_what_is_remembered_is_made_again_if_it_is_damaged(tmp_path, capsys):
     change_to = file.read_text(encoding="utf-8").replace("0.5", "0.6")
     file.write_text(change_to, encoding="utf-8")
     assert progress.remember("probe", None, lambda: {"accuracy": 0.5}) == {"accuracy": 0.5}
-    assert capsys.readouterr().err == f"warning: {file} is damaged (changed): what it tells is done again\n"
+    assert capsys.readouterr().err == f"warning: {file} is damaged (changed): what it records is computed again\n"
 
 
 def test_what_fails_is_not_remembered(tmp_path):

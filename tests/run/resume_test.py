@@ -103,8 +103,8 @@ def test_a_run_that_is_stopped_in_every_stage_ends_as_if_undisturbed(tmp_path, x
     stops = run_until_it_ends(config, tmp_path / "run")
     assert len(stops) == len(signals.met) and {*STAGES, "page", "after the page"} < {*signals.met}
     for name in ("pretrain soc", "teacher's representations", "distill soc", "features to probe", "input gradients"):
-        (stop,) = [stop for stop in stops if stop.startswith(f"SIGTERM, {name} is kept up to ")]
-        assert re.search(r"(update|image) (\d+) of (?!\2$)\d+$", stop)  # in the middle of it
+        (stop,) = [stop for stop in stops if stop.startswith(f"SIGTERM; {name}: ")]
+        assert re.search(r"(\d+) of (?!\1 )\d+ (updates|images) are saved$", stop)  # in the middle of it
     assert_same_runs(tmp_path / "run", undisturbed)
 
 
