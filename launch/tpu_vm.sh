@@ -24,7 +24,7 @@ TPU_PROJECT=${TPU_PROJECT:-}                         # your Google Cloud project
 TPU_ZONE=${TPU_ZONE:-us-west4-a}                     # a zone that has the type below and where you have quota
 TPU_NETWORK=${TPU_NETWORK:-default}
 TPU_TYPE=${TPU_TYPE:-v5litepod-8}                    # a type of one host, see SINGLE_HOST
-TPU_VERSION=${TPU_VERSION:-v2-alpha-tpuv5-lite}      # v5p: v2-alpha-tpuv5; v6e: v2-alpha-tpuv6e; v4: tpu-ubuntu2204-base
+TPU_VERSION=${TPU_VERSION:-v2-alpha-tpuv5-lite}      # v4: tpu-ubuntu2204-base; v6e: v2-alpha-tpuv6e; v5p: v2-alpha-tpuv5
 TPU_SPOT=${TPU_SPOT:-true}                           # true: cheaper, but Google may take the VM away at any time
 TPU_NAME=${TPU_NAME:-brittle-jax}
 TPU_DISK=${TPU_DISK:-$TPU_NAME-disk}                 # holds code, data sets and results; outlives the VM
@@ -39,7 +39,7 @@ SINGLE_HOST="v2-8 v3-8 v4-8 v5litepod-1 v5litepod-4 v5litepod-8 v5p-8 v6e-1 v6e-
 MOUNT=/mnt/brittle_jax                               # where the VM has the disk
 DEVICE=/dev/disk/by-id/google-persistent-disk-1      # the first disk after the boot disk
 UNIT=brittle_jax                                     # the systemd unit of the rows
-ARCHIVE=build/brittle_jax.tar.gz
+ARCHIVE=$TPU_RESULTS/code.tar.gz                      # what `install` takes to the VM
 
 dry_run=false
 yes=false
@@ -110,16 +110,17 @@ create() {
     ${spot[@]+"${spot[@]}"}
 }
 
-# Everything goes onto the disk: the boot disk is small, and is lost with the VM. uv brings a newer Python than the VM's.
+# Everything goes onto the disk: the boot disk is small, and is lost with the VM. A new VM may number its users anew,
+# hence chown -R. uv brings a newer Python than the VM's.
 install() {
-  execute mkdir -p "$(dirname "$ARCHIVE")"
+  execute mkdir -p "$TPU_RESULTS"
   execute git archive --format=tar.gz --output="$ARCHIVE" HEAD
   on_vm "set -e
     mountpoint -q $MOUNT && exit
     sudo blkid $DEVICE || sudo mkfs.ext4 -m 0 $DEVICE
     sudo mkdir -p $MOUNT
     sudo mount -o discard,defaults $DEVICE $MOUNT
-    sudo chown \$USER $MOUNT"
+    sudo chown -R \$USER $MOUNT"
   execute gcloud compute tpus tpu-vm scp "$ARCHIVE" "$TPU_NAME:$MOUNT/code.tar.gz" "${where[@]}"
   on_vm "set -e
     cd $MOUNT
@@ -133,7 +134,7 @@ install() {
 }
 
 # The rows are a systemd unit: no terminal holds them, and when the VM shuts down they get a SIGTERM and time to save.
-# KillMode=mixed: only all_rows.sh gets it, which passes it on; a row takes a second signal as a request to quit at once.
+# KillMode=mixed: only all_rows.sh gets it, and passes it on to the row.
 start() {
   on_vm "set -e
     cd $MOUNT/code
