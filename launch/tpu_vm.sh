@@ -24,7 +24,7 @@ TPU_PROJECT=${TPU_PROJECT:-}                         # your Google Cloud project
 TPU_ZONE=${TPU_ZONE:-us-west4-a}                     # a zone that has the type below and where you have quota
 TPU_NETWORK=${TPU_NETWORK:-default}
 TPU_TYPE=${TPU_TYPE:-v5litepod-8}                    # a type of one host, see SINGLE_HOST
-TPU_VERSION=${TPU_VERSION:-v2-alpha-tpuv5-lite}      # v4: tpu-ubuntu2204-base; v6e: v2-alpha-tpuv6e; v5p: v2-alpha-tpuv5
+TPU_VERSION=${TPU_VERSION:-v2-alpha-tpuv5-lite}      # v4: tpu-ubuntu2204-base; others: see launch/README.md
 TPU_SPOT=${TPU_SPOT:-true}                           # true: cheaper, but Google may take the VM away at any time
 TPU_NAME=${TPU_NAME:-brittle-jax}
 TPU_DISK=${TPU_DISK:-$TPU_NAME-disk}                 # holds code, data sets and results; outlives the VM
@@ -39,7 +39,7 @@ SINGLE_HOST="v2-8 v3-8 v4-8 v5litepod-1 v5litepod-4 v5litepod-8 v5p-8 v6e-1 v6e-
 MOUNT=/mnt/brittle_jax                               # where the VM has the disk
 DEVICE=/dev/disk/by-id/google-persistent-disk-1      # the first disk after the boot disk
 UNIT=brittle_jax                                     # the systemd unit of the rows
-ARCHIVE=$TPU_RESULTS/code.tar.gz                      # what `install` takes to the VM
+ARCHIVE=$TPU_RESULTS/code.tar.gz                     # what `install` takes to the VM
 
 dry_run=false
 yes=false
