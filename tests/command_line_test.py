@@ -27,6 +27,7 @@ def test_defaults():
         "workdir": None,
         "overwrite": False,
         "estimate": False,
+        "wait": True,
         "minutes_between_saves": 5.0,
     }
     assert command_line.default_workdir(arguments.config) == os.path.join("runs", "xray_rotnet")
