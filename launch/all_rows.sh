@@ -83,7 +83,7 @@ mapfile -t pending <"$list"
 rm -f "$list"
 
 total=${#pending[@]} num_done=0 failed=0
-began=$(date +%s)
+began=${EPOCHREALTIME/[.,]/} # in microseconds
 
 # Tries a row; returns 1 if it is busy, and is to be tried again.
 try_row() {
@@ -113,7 +113,7 @@ try_row() {
     attend "$python" -m brittle_jax.main "--config=$row" "--workdir=$folder" --nowait "${settings[@]}" \
       >&"$log" 2>&1 || code=$?
     [[ -z $stopped ]] || ((code <= 128)) || code=75 # the signal came before main could handle it
-    echo "$code $(date +%s)" >"$folder.exit.partial.$$" && mv "$folder.exit.partial.$$" "$folder.exit"
+    echo "$code ${EPOCHREALTIME/[.,]/}" >"$folder.exit.partial.$$" && mv "$folder.exit.partial.$$" "$folder.exit"
     report "$row" "$folder" "$code" $((SECONDS - at))
   fi
   exec {log}>&-

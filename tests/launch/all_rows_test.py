@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.small_runs import read, without_times
+from brittle_jax.results import read_metrics
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "launch" / "all_rows.sh"
@@ -54,14 +54,14 @@ class Launcher:
         (self.stand_in / row).write_text(does)
 
     def start(self, *arguments):
-        command = [str(SCRIPT), *arguments, f"--runs={self.runs}"]
+        command = [str(SCRIPT), f"--runs={self.runs}", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, env=self._environment, **pipes)
 
-    def run(self, *arguments):
+    def run(self, *arguments, **named):
         """Returns exit code and output."""
-        process = self.start(*arguments)
-        printed, _ = process.communicate(timeout=30)
+        process = self.start(*arguments, **named)
+        printed, _ = process.communicate(timeout=60)
         return process.returncode, printed
 
     @property
@@ -84,7 +84,7 @@ def wait_until(condition, seconds=30):
 def states(printed):
     """Returns the state of each row in the summary."""
     table = printed.partition("KD AUROC")[2].splitlines()[1:]
-    return {line.split()[0]: re.split(r"  +", line)[1] for line in table if re.match(r"\w+  ", line)}
+    return {line.split()[0]: re.split(r"  +", line)[1] for line in table if re.match(r"[\w:]+  ", line)}
 
 
 def test_what_fails_is_named_and_the_rest_goes_on(launcher):
@@ -132,9 +132,8 @@ def test_a_row_without_images_that_cannot_be_read_is_finished(launcher):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_running_row_and_starts_no_other(launcher, number):
-    launcher.when(
-        "xray_random", "trap 'echo stopped >>$here/calls; exit 75' TERM; touch $here/on; while :; do sleep 0.1; done"
-    )
+    waits = "touch $here/on; while :; do sleep 0.1; done"
+    launcher.when("xray_random", f"trap 'echo stopped >>$here/calls; exit 75' TERM; {waits}")
     process = launcher.start("xray_random", "plant_random")
     wait_until((launcher.stand_in / "on").exists)
     process.send_signal(number)
@@ -181,9 +180,11 @@ def test_shellcheck_has_nothing_to_say():
         assert found.returncode == 0, found.stdout
 
 
-SMALL = ["--config.network.name=mini", "--config.evaluate.bootstrap_samples=20", "--config.pretrain.num_epochs=1"]
+FEW_UPDATES = ["--config.distill.update_steps=2"]
+MANY_UPDATES = ["--config.distill.update_steps=100"]
+SMALL = ["--config.network.name=mini", "--config.evaluate.bootstrap_samples=20", "--config.probe.max_train_samples=32"]
 SMALL += ["--config.data.max_train_samples=16", "--config.data.max_test_samples=8", "--config.pretrain.batch_size=16"]
-SMALL += ["--config.pretrain.warmup_epochs=0", "--config.probe.max_train_samples=32"]
+SMALL += ["--config.pretrain.warmup_epochs=0"]
 
 
 class Runs(Launcher):
@@ -196,7 +197,7 @@ class Runs(Launcher):
         self._environment |= {"XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "compiled")}
         self._settings = ["--", f"--config.data.dir={data_dir}", *SMALL]
 
-    def start(self, *arguments, settings=("--config.distill.update_steps=2",)):
+    def start(self, *arguments, settings=FEW_UPDATES):
         command = [str(SCRIPT), *arguments, f"--runs={self.runs}", *self._settings, *settings]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, env=self._environment, **pipes)
@@ -206,8 +207,7 @@ class Runs(Launcher):
         return file.read_text() if file.exists() else ""
 
     def stages(self, row):
-        lines = (self.runs / f"{row}-smoke" / "metrics.jsonl").read_text().splitlines()
-        return {json.loads(line)["stage"].split()[0] for line in lines}
+        return {stage.split()[0] for stage in read_metrics(self.runs / f"{row}-smoke")}
 
 
 @pytest.fixture
@@ -215,22 +215,40 @@ def real(tmp_path, data_dir):
     return Runs(tmp_path, data_dir)
 
 
-def test_a_row_that_is_stopped_goes_on_and_one_that_fails_is_named(real):
-    steps = ["--config.distill.update_steps=3000", "--config.data.configurations=all"]
-    rows = ["cats_vs_dogs_random:smoke", "xray_random:smoke"]
-    # No parcel is found in pictures of which every pixel is air.
-    steps += [
-        "--config.data.parcels.num_normal=6",
-        "--config.data.parcels.num_threat=2",
-        "--config.data.patches.air_level=0",
-    ]
-    process = real.start(*rows, settings=steps)
-    wait_until(lambda: "distill" in real.log("cats_vs_dogs_random") or process.poll() is not None)
+def test_a_row_that_fails_is_named_and_one_that_was_stopped_goes_on(real):
+    smoke = ["xray_random:smoke", "cats_vs_dogs_random:smoke"]
+    (real.runs / "xray_random-smoke").mkdir(parents=True)
+    (real.runs / "xray_random-smoke" / "thesis.tex").touch()
+    process = real.start(*smoke, "--anyway", settings=MANY_UPDATES)
+    wait_until(lambda: "normal training samples" in real.log("cats_vs_dogs_random") or process.poll() is not None)
     process.send_signal(signal.SIGTERM)
     printed, _ = process.communicate(timeout=60)
-    print(printed, real.log("cats_vs_dogs_random"))
-    assert process.returncode == 75 and "cats_vs_dogs_random:smoke: stopped" in printed
-    process = real.start(*rows, settings=steps)
-    printed, _ = process.communicate(timeout=60)
-    print(printed, real.log("xray_random"))
-    assert states(printed) == {}
+    assert process.returncode == 75, printed
+    assert states(printed) == {"xray_random:smoke": "failed", "cats_vs_dogs_random:smoke": "stopped"}
+    assert "stopped by SIGTERM" in real.log("cats_vs_dogs_random")
+    code, printed = real.run(*smoke, "--anyway", settings=MANY_UPDATES)
+    assert code == 1, printed
+    assert states(printed) == {"xray_random:smoke": "failed", "cats_vs_dogs_random:smoke": "finished"}
+    assert "xray_random:smoke: error: --workdir=" in printed
+
+
+def test_workers_train_a_shared_teacher_once(real):
+    rows = ["cifar10_stl_classification", "cats_vs_dogs_stl_classification"]
+    smoke = [f"{row}:smoke" for row in rows]
+    settings = [*FEW_UPDATES, "--config.pretrain.num_epochs=400"]
+    first = real.start(*smoke, settings=settings)
+    wait_until(lambda: real.stages(rows[0]) == {"pretrain"} or first.poll() is not None)
+    trainer = json.loads((real.runs / f"{rows[0]}-smoke" / ".holder.json").read_text())["process"]
+    os.kill(trainer, signal.SIGSTOP)
+    try:
+        second = real.start(*smoke, settings=settings)
+        wait_until(lambda: "busy: teacher" in real.log(rows[1]) or second.poll() is not None)
+    finally:
+        os.kill(trainer, signal.SIGCONT)
+    printed = [worker.communicate(timeout=100)[0] for worker in (first, second)]
+    for worker, each in zip((first, second), printed, strict=True):
+        assert worker.returncode == 0, each
+        assert states(each) == dict.fromkeys(smoke, "finished")
+    assert f"{smoke[1]}: put off, busy: teacher classification-stl10-" in printed[1]
+    assert "pretrain" in real.stages(rows[0]) and "pretrain" not in real.stages(rows[1])
+    assert ": trained before, read from" in real.log(rows[1])
