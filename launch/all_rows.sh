@@ -56,7 +56,7 @@ attend() {
   child=$!
   [[ -z $stopped ]] || stop # the signal came before there was a child
   while interrupted='' code=0; do
-    wait "$child" || code=$?
+    wait -f "$child" || code=$? # -f: a suspended command has not ended
     [[ -n $interrupted ]] || break
   done
   child=''
