@@ -66,6 +66,13 @@ def stock_builder(name: str, directory: str) -> tfds.core.DatasetBuilder:
     return builder
 
 
+def check_prepared(name: str, directory: str) -> None:
+    """Raises UserError where a stock data set would have to be downloaded; prepares nothing. Arguments as above."""
+    builder = stock_builder(name, directory)
+    if not builder.is_prepared() and not isinstance(builder, _OWN_BUILDERS):
+        raise UserError(f"{name} is not prepared in {builder.data_dir_root}")
+
+
 def own_builder(
     builder_class: type[tfds.core.DatasetBuilder],
     data_dir: str,
