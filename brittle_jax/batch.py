@@ -6,7 +6,7 @@ The first word says what to do:
 
     list      prints the rows in the order in which they run: of rows that share a teacher, one comes first
     check     names all that the rows lack (settings, data sets, weights, disk space), in one table; exits with 2 if
-              one lacks something
+              one lacks something. --list_to=FILE writes that list to a file, with a mark after each such row
     estimate  estimates what each row would take, and all of them together; trains nothing
     summary   prints how each row has ended, and where its page is
 
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import ml_collections
 from absl import flags
 
-from brittle_jax import command_line, console
+from brittle_jax import command_line, console, files
 from brittle_jax.errors import UserError
 from brittle_jax.text import nearest
 
@@ -31,6 +31,7 @@ _OWN_IMAGES = "image_folder"  # the config that is no row of the paper
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string("runs", "runs", "folder of the rows' folders", flag_values=flag_values)
+    flags.DEFINE_string("list_to", None, "file to which check writes the list of rows", flag_values=flag_values)
     flags.DEFINE_float("minutes_between_saves", 5.0, "as of brittle_jax.main", lower_bound=0.0, flag_values=flag_values)
 
 
@@ -39,8 +40,7 @@ def main(arguments: command_line.Arguments) -> None:
     what, *words = arguments.words or ("",)
     if what not in _ACTIONS:
         raise UserError(f"{what!r} is not one of {', '.join(_ACTIONS)}{nearest(what, list(_ACTIONS))}")
-    folder = pathlib.Path(arguments.flags["runs"]).expanduser()
-    _ACTIONS[what](rows_of(words), folder, arguments.overrides)
+    _ACTIONS[what](rows_of(words), pathlib.Path(arguments.flags["runs"]).expanduser(), arguments)
 
 
 def rows_of(words: Sequence[str]) -> list[str]:
@@ -88,35 +88,39 @@ def _jobs(rows: Sequence[str], runs: pathlib.Path, overrides: Sequence[str]) -> 
     return [Job(row, folder, *settings_of(row)) for row, folder in _folders_of(rows, runs).items()]
 
 
-def _list(rows: Sequence[str], runs: pathlib.Path, overrides: Sequence[str]) -> None:
-    jobs = _jobs(rows, runs, overrides)
+def _list(rows: Sequence[str], runs: pathlib.Path, arguments: command_line.Arguments) -> None:
+    jobs = _jobs(rows, runs, arguments.overrides)
     from brittle_jax.run.job import teachers_first
 
     for job in teachers_first(jobs):
         console.say(job.name)
 
 
-def _check(rows: Sequence[str], runs: pathlib.Path, overrides: Sequence[str]) -> None:
-    jobs = _jobs(rows, runs, overrides)
+def _check(rows: Sequence[str], runs: pathlib.Path, arguments: command_line.Arguments) -> None:
+    jobs = _jobs(rows, runs, arguments.overrides)
     from brittle_jax.devices import DeviceGroup
     from brittle_jax.run import preflight
+    from brittle_jax.run.job import teachers_first
 
-    found = preflight.lacks(jobs, DeviceGroup())
+    found = preflight.look_at(jobs, DeviceGroup())
     console.say(command_line.fields_as_flags(preflight.table(found)))
-    if any(found.values()):
+    if arguments.flags["list_to"]:
+        lines = [f"{job.name}{' lacks' if found[job.name].lacks else ''}\n" for job in teachers_first(jobs)]
+        files.write_text(pathlib.Path(arguments.flags["list_to"]), "".join(lines))
+    if any(each.lacks for each in found.values()):
         sys.exit(command_line.EXIT_USER_ERROR)
 
 
-def _estimate(rows: Sequence[str], runs: pathlib.Path, overrides: Sequence[str]) -> None:
-    jobs = _jobs(rows, runs, overrides)
+def _estimate(rows: Sequence[str], runs: pathlib.Path, arguments: command_line.Arguments) -> None:
+    jobs = _jobs(rows, runs, arguments.overrides)
     from brittle_jax.run import estimates
 
     for line in estimates.lines(jobs):
         console.say(command_line.fields_as_flags(line))
 
 
-def _summary(rows: Sequence[str], runs: pathlib.Path, overrides: Sequence[str]) -> None:
-    del overrides
+def _summary(rows: Sequence[str], runs: pathlib.Path, arguments: command_line.Arguments) -> None:
+    del arguments
     from brittle_jax.run import summary
 
     console.say(summary.table(_folders_of(rows, runs)))

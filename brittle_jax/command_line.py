@@ -196,12 +196,15 @@ def _sort_arguments(
     """Splits the arguments into words, values of --config, overrides of its fields, and the command's own flags."""
     words, config_paths, overrides, own = [], [], [], []
     remaining = list(arguments)
-    seen = set()
+    seen, may_be_word = set(), takes_rows
     while remaining:
         argument = remaining.pop(0)
         match = re.fullmatch(r"--?([^=]+)(?:=(.*))?", argument, flags=re.DOTALL)
-        if takes_rows and (match is None or argument == "--"):
-            words += [argument] if argument != "--" else []
+        if may_be_word and argument == "--":
+            may_be_word = False  # settings follow
+            continue
+        if may_be_word and match is None:
+            words.append(argument)
             continue
         if match is None:
             raise UserError(f"{argument!r} is a stray argument: write every setting as --name=value")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs rows of the paper one after the other, and sums up at the end. Several of these may work on one list at once.
 set -euo pipefail
+((BASH_VERSINFO[0] >= 5)) || { echo "error: bash $BASH_VERSION is too old: install bash 5" >&2; exit 2; }
 shopt -s inherit_errexit
 
 usage="launch/all_rows.sh [ROW[:smoke]...] [OPTIONS] [-- --config.FIELD=VALUE...]
@@ -28,7 +29,7 @@ rows=() settings=()
 while (($#)); do
   case $1 in
     --help | -h) echo "$usage" && exit 0 ;;
-    --runs=?*) runs=${1#*=} ;;
+    --runs=?*) runs=${1#*=} runs=${runs/#'~/'/"$HOME/"} ;;
     --estimate) estimate=1 ;;
     --anyway) anyway=1 ;;
     --nowait) nowait=1 ;;
@@ -40,8 +41,6 @@ while (($#)); do
 done
 command -v flock >/dev/null || { echo "error: flock is missing: install util-linux" >&2; exit 2; }
 
-# Each command is a process group of its own, so that Ctrl-C reaches it once, through this script.
-set -m
 child='' stopped='' interrupted=''
 stop() {
   stopped=1 interrupted=1
@@ -52,14 +51,17 @@ trap stop TERM INT HUP
 # Runs a command to its end, whatever signals come; returns its exit code.
 attend() {
   local code
+  set -m # the command is a process group of its own, so that Ctrl-C reaches it once, through this script
   "$@" &
   child=$!
+  set +m
   [[ -z $stopped ]] || stop # the signal came before there was a child
   while interrupted='' code=0; do
-    wait -f "$child" || code=$? # -f: a suspended command has not ended
+    wait "$child" || code=$?
     [[ -n $interrupted ]] || break
   done
   child=''
+  [[ -z $stopped ]] || ((code <= 128)) || code=75 # the signal came before the command could handle it
   return "$code"
 }
 
@@ -71,16 +73,20 @@ if [[ -n $estimate ]]; then
   batch estimate && exit 0 || exit $?
 fi
 
-batch check || {
-  code=$?
-  [[ -z $stopped ]] || exit 75
-  ((code == 2)) && [[ -n $anyway ]] || exit "$code"
-}
-mkdir -p "$runs"
+# Each line of the list is a row, and after those that lack something comes a second word.
 list=$(mktemp)
-batch list >"$list" || { code=$?; rm -f "$list"; exit "$code"; }
-mapfile -t pending <"$list"
-rm -f "$list"
+trap 'rm -f "$list"' EXIT
+batch check "--list_to=$list" || {
+  code=$?
+  ((code == 2)) && [[ -n $anyway && -s $list ]] || exit "$code"
+}
+mkdir -p "$runs" || { echo "error: --runs=$runs cannot be made: name another folder" >&2; exit 2; }
+pending=()
+declare -A lacks=()
+while read -r row what; do
+  pending+=("$row")
+  lacks[$row]=$what
+done <"$list"
 
 total=${#pending[@]} num_done=0 failed=0
 began=${EPOCHREALTIME/[.,]/} # in microseconds
@@ -88,36 +94,47 @@ began=${EPOCHREALTIME/[.,]/} # in microseconds
 # Tries a row; returns 1 if it is busy, and is to be tried again.
 try_row() {
   local row=$1 folder=$runs/${1/:/-} code=0 log at last_code last_at
-  if [[ -e $folder/results.json ]]; then
+  # What is in the folder of a row that lacks something may be another run's.
+  if [[ -e $folder/results.json && -z ${lacks[$row]} ]]; then
     say "$row: finished before [$((++num_done))/$total]"
     return 0
   fi
   # Who holds the lock of a row's log runs the row. Where files cannot be locked, main tells whether the row is busy.
-  exec {log}>>"$folder.log"
+  if ! exec {log}>>"$folder.log"; then
+    failed=1
+    keep_code "$folder" 1
+    say "$row: failed, $folder.log cannot be written [$((++num_done))/$total]"
+    return 0
+  fi
   flock --nonblock --conflict-exit-code 4 "$log" || code=$?
   if ((code == 4)); then
     exec {log}>&-
     return 1
   fi
   read -r last_code last_at 2>/dev/null <"$folder.exit" || last_code='' last_at=0
-  if [[ -e $folder/results.json ]]; then
+  if [[ -e $folder/results.json && -z ${lacks[$row]} ]]; then
     say "$row: finished by another worker [$((++num_done))/$total]"
-  elif [[ -n $last_code && $last_code != 75 && $last_code != 4 ]] && ((last_at >= began)); then
+  elif [[ -n $last_code && $last_code != 75 && $last_code != 4 ]] && ((${last_at:-0} >= began)); then
     failed=1
     say "$row: failed in another worker, see $folder.log [$((++num_done))/$total]"
   else
     say "$row: running, see $folder.log"
     code=0 at=$SECONDS
     rm -f "$folder.exit"
-    echo "$(date '+%F %T') on $(hostname): $row ${settings[*]}" >&"$log"
+    echo "$(date '+%F %T') on $HOSTNAME: $row ${settings[*]}" >&"$log"
     attend "$python" -m brittle_jax.main "--config=$row" "--workdir=$folder" --nowait "${settings[@]}" \
       >&"$log" 2>&1 || code=$?
-    [[ -z $stopped ]] || ((code <= 128)) || code=75 # the signal came before main could handle it
-    echo "$code ${EPOCHREALTIME/[.,]/}" >"$folder.exit.partial.$$" && mv "$folder.exit.partial.$$" "$folder.exit"
+    keep_code "$folder" "$code"
     report "$row" "$folder" "$code" $((SECONDS - at))
   fi
   exec {log}>&-
   ((code != 4))
+}
+
+# Keeps the exit code of an attempt, and when it ended, for other workers and the summary.
+keep_code() {
+  local partial=$1.exit.partial.$$
+  { echo "$2 ${EPOCHREALTIME/[.,]/}" >"$partial" && mv "$partial" "$1.exit"; } || rm -f "$partial"
 }
 
 # Says how an attempt ended.
@@ -145,7 +162,8 @@ while ((${#pending[@]})) && [[ -z $stopped ]]; do
   pending=("${left[@]}")
   if ((${#left[@]} && num_done == before)) && [[ -z $stopped ]]; then
     [[ -z $nowait ]] || break
-    say "$(printf '%s, ' "${left[@]}" | sed 's/, $//') in use by other runs: trying again in $retry_seconds s"
+    printf -v names '%s, ' "${left[@]}"
+    say "${names%, } in use by other runs: trying again in $retry_seconds s"
     attend sleep "$retry_seconds" || true
   fi
 done

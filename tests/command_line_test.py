@@ -471,3 +471,5 @@ def test_a_command_of_rows_takes_words_and_settings():
     assert arguments.overrides == ("--config.seed=1", "--config.data.dir=d")
     with pytest.raises(UserError, match="--config is not a flag of this command"):
         command_line.parse(["batch", ROW], define_flags, needs_config=False, takes_rows=True)
+    with pytest.raises(UserError, match="'xray' is a stray argument"):
+        command_line.parse(["batch", "check", "--", "xray"], define_flags, needs_config=False, takes_rows=True)

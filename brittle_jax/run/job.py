@@ -34,27 +34,21 @@ def teachers_first(jobs: Sequence[Job]) -> list[Job]:
 
     Workers that begin at the same time then train different teachers.
     """
-    first = train_their_teacher(jobs)
-    return sorted(jobs, key=lambda job: not first[job.name])  # stable
-
-
-def train_their_teacher(jobs: Sequence[Job]) -> dict[str, bool]:
-    """Returns, by name, whether no earlier job has the same teacher.
-
-    The store files a teacher under its data, too; but a batch reads the same data for all rows, so it is enough to
-    compare settings.
-    """
     seen: list[Pretrained] = []
-    first = {}
+    first, others = [], []
     for job in jobs:
-        teacher = _shared_teacher(job)
-        first[job.name] = teacher not in seen
+        teacher = shared_teacher(job)
+        (others if teacher in seen else first).append(job)
         seen += [] if teacher is None else [teacher]
-    return first
+    return first + others
 
 
-def _shared_teacher(job: Job) -> Pretrained | None:
-    """Returns a teacher that other rows may have, too; None where there is none, or the settings cannot be used."""
+def shared_teacher(job: Job) -> Pretrained | None:
+    """Returns a teacher that other jobs may have, too; None where there is none, or the settings cannot be used.
+
+    Two jobs have the same teacher if these are equal. The store files a teacher under its data, too; but a batch reads
+    the same data for all rows, so it is enough to compare settings.
+    """
     try:
         teacher = settings.teacher_of(completed(job.config), job.folder) if job.config is not None else None
     except UserError:

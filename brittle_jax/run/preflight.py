@@ -1,9 +1,12 @@
 """What the rows of a batch lack, looked at before any of them starts; nothing is prepared, downloaded or written."""
 
+import collections
+import contextlib
+import dataclasses
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import ml_collections
 
@@ -18,41 +21,56 @@ from brittle_jax.run import disk, experiment, settings, workdir
 from brittle_jax.run.job import Job
 
 
-def lacks(jobs: Sequence[Job], devices: DeviceGroup) -> dict[str, list[str]]:
+@dataclasses.dataclass
+class Findings:
+    """What is known of a row before it starts: what it lacks, and what it will download."""
+
+    lacks: list[str] = dataclasses.field(default_factory=list)
+    downloads: list[str] = dataclasses.field(default_factory=list)
+
+
+def look_at(jobs: Sequence[Job], devices: DeviceGroup) -> dict[str, Findings]:
     """Returns what each job lacks, by its name: usable settings, data sets, weights, a folder, disk space."""
     with console.silenced():
-        found = {job.name: _lacks(job, devices) for job in jobs}
-    needed_mib = 0.0
+        found = {job.name: _look_at(job, devices) for job in jobs}
+    too_large, kept_mib, most_mib, free_mib = [], 0.0, 0.0, _free_mib(jobs[0].folder)
     for job in jobs:
-        if not found[job.name] and not workdir.is_finished(job.folder):
-            kept_mib, temporary_mib = _disk_mib(job.config, job.folder)
-            needed_mib += kept_mib
-            free_mib = _free_mib(job.folder)
-            if needed_mib + temporary_mib > free_mib:
-                found[job.name].append(
-                    f"disk space: up to this row, networks take {needed_mib + temporary_mib:,.1f} MiB, "
-                    f"{free_mib:,.1f} are free"
-                )
+        if not found[job.name].lacks and not workdir.is_finished(job.folder):
+            row_mib, temporary_mib = _disk_mib(job.config, job.folder)
+            kept_mib += row_mib
+            most_mib = max(most_mib, kept_mib + temporary_mib)
+            if kept_mib + temporary_mib > free_mib:
+                too_large.append(job.name)
+    for name in too_large:
+        found[name].lacks.append(f"disk space: networks take {most_mib:,.1f} MiB, but only {free_mib:,.1f} are free")
     return found
 
 
-def _lacks(job: Job, devices: DeviceGroup) -> list[str]:
+def _look_at(job: Job, devices: DeviceGroup) -> Findings:
     if job.config is None:
-        return [job.mistake]
-    config = completed(job.config)
-    checks: list[Callable[[], object]] = [lambda: workdir.check(job.folder, config, overwrite=False)]
-    if not workdir.is_finished(job.folder):  # which needs nothing more
-        checks.append(lambda: experiment.check_settings(config, job.folder, devices, store_is_read_only=True))
-        lessons = "" if config.teacher.from_run else config.teacher.data
-        for name in filter(None, dict.fromkeys((config.data.name, lessons))):
-            checks.append(lambda name=name: check_available(name, settings.data_of(config, name)))
-    found = []
-    for check in checks:
+        return Findings([job.mistake])
+    config, found = completed(job.config), Findings()
+
+    @contextlib.contextmanager
+    def noting() -> Iterator[None]:
         try:
-            check()
+            yield
         except UserError as error:
-            found.append(" ".join(str(error).split()))
-    return list(dict.fromkeys(found))
+            found.lacks.append(" ".join(str(error).split()))
+
+    with noting():
+        workdir.check(job.folder, config, overwrite=False)
+    if workdir.is_finished(job.folder):  # which needs nothing more
+        return found
+    with noting():
+        experiment.check_settings(config, job.folder, devices, store_is_read_only=True)
+    lessons = "" if config.teacher.from_run else config.teacher.data
+    for name in filter(None, dict.fromkeys((config.data.name, lessons))):
+        with noting():
+            download = check_available(name, settings.data_of(config, name))
+            found.downloads += [download] if download else []
+    found.lacks = list(dict.fromkeys(found.lacks))
+    return found
 
 
 def _disk_mib(config: ml_collections.ConfigDict, folder: pathlib.Path) -> tuple[float, float]:
@@ -79,13 +97,24 @@ def _free_mib(folder: pathlib.Path) -> float:
     return shutil.disk_usage(existing).free / 2**20
 
 
-def table(found: dict[str, list[str]]) -> str:
-    """Returns what jobs lack as people read it: one line for each."""
+def table(found: Mapping[str, Findings]) -> str:
+    """Returns findings as people read them: a line for each row, then each thing that rows lack or download, once."""
+    rows_of: dict[str, int] = collections.Counter(
+        text for each in found.values() for text in (*each.lacks, *each.downloads)
+    )
+    numbers = {text: f"[{number}]" for number, text in enumerate(rows_of, 1)}
     width = max(map(len, found))
-    num_lacking = sum(map(bool, found.values()))
-    lines = [f"{name:<{width}}  {'; '.join(each) or 'ready'}" for name, each in found.items()]
-    verdict = f"{num_lacking} of {console.count(len(found), 'row')} cannot run yet"
-    if not num_lacking:
-        verdict = "nothing is missing"
-    where = ["docs/data-sets.md says where to get data sets"] if "is not prepared in" in "".join(lines) else []
-    return "\n".join([f"{'row':<{width}}  lacks", *lines, verdict, *where])
+    lines = [f"{'row':<{width}}  state"]
+    for name, each in found.items():
+        title, texts = ("not ready", each.lacks) if each.lacks else ("ready, but first", each.downloads)
+        state = f"{title}: {' '.join(numbers[text] for text in texts)}" if texts else "ready"
+        lines.append(f"{name:<{width}}  {state}")
+    notes = [f"{numbers[text]} {text} ({console.count(count, 'row')})" for text, count in rows_of.items()]
+    num_lacking = sum(bool(each.lacks) for each in found.values())
+    verdict = (
+        f"{num_lacking} of {console.count(len(found), 'row')} cannot run yet"
+        if num_lacking
+        else "no row lacks anything"
+    )
+    where = ["docs/data-sets.md says where to get data sets"] if "is not prepared in" in "".join(notes) else []
+    return "\n".join([*lines, "", *notes, verdict, *where])

@@ -6,7 +6,8 @@ from typing import Any
 
 from brittle_jax import console, files
 from brittle_jax.command_line import EXIT_BUSY, EXIT_INTERRUPTED
-from brittle_jax.errors import DamagedError
+from brittle_jax.errors import BusyError, DamagedError
+from brittle_jax.run import holding
 
 _TITLES = ("row", "state", "KD AUROC", "brittleness", "time", "page")
 
@@ -54,6 +55,10 @@ def _mean(values: list[Any]) -> float | None:
 
 def _state(folder: pathlib.Path) -> str:
     """Returns the state of a row that is not finished."""
+    try:
+        holding.check_free(folder)
+    except BusyError:
+        return "running"
     code = _last_exit_code(folder)
     if code is None:
         return "stopped" if (folder / "config.json").exists() else "not run"

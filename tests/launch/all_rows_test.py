@@ -13,21 +13,24 @@ import time
 import pytest
 
 from brittle_jax.results import read_metrics
+from tests.small_runs import read, without_times
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "launch" / "all_rows.sh"
 pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="flock is not installed")
 
-# Stands in for python: lists rows as they are given, and runs what the folder of the stand-in says for a row.
-STAND_IN = """#!/usr/bin/env bash
+# Stands in for python in `batch check`: finds that rows lack nothing, and lists them as they are given.
+CHECK = """#!/usr/bin/env bash
 here=$(dirname "$0")
 if [[ $2 == brittle_jax.batch ]]; then
-  case $3 in
-    check) exit "$(cat "$here/check" 2>/dev/null || echo 0)" ;;
-    list) shift 3; for word in "$@"; do [[ $word == -* ]] || echo "$word"; done; exit ;;
-    *) exec "$REAL_PYTHON" "$@" ;;
-  esac
+  [[ $3 == check ]] || exec "$REAL_PYTHON" "$@"
+  for word in "${@:4}"; do [[ $word == -* ]] || echo "$word"; done >"${4#--list_to=}"
+  if [[ -e $here/check ]]; then . "$here/check"; fi
+  exit
 fi
+"""
+# Stands in for python: does what a file in its folder says for a row.
+STAND_IN = """
 for argument in "$@"; do
   case $argument in --config=*) row=${argument#*=} ;; --workdir=*) folder=${argument#*=} ;; esac
 done
@@ -39,24 +42,28 @@ RESULTS = {"configurations": [{"auroc": {"kd": 0.5}, "brittleness": 0.01}], "sec
 
 
 class Launcher:
-    """Starts the script in a folder of its own, with the stand-in."""
+    """Starts the script in a folder of its own, with a stand-in for python."""
 
-    def __init__(self, folder):
-        self.runs, self.stand_in = folder / "rows", folder / "stand_in"
+    def __init__(self, folder, program=CHECK + STAND_IN):
+        self.runs, self.stand_in = folder / "my rows", folder / "stand_in"
         self.stand_in.mkdir()
-        (self.stand_in / "python").write_text(STAND_IN)
-        (self.stand_in / "python").chmod(0o755)
+        self.write_program("python", program)
         (self.stand_in / "results.json").write_text(json.dumps(RESULTS))
         self._environment = {**os.environ, "PYTHON": str(self.stand_in / "python"), "REAL_PYTHON": sys.executable}
         self._environment |= {"PYTHONPATH": str(ROOT), "RETRY_SECONDS": "0.2"}
+        self._environment["PATH"] = f"{self.stand_in}:{os.environ['PATH']}"
+
+    def write_program(self, name, text):
+        (self.stand_in / name).write_text(text)
+        (self.stand_in / name).chmod(0o755)
 
     def when(self, row, does):
         (self.stand_in / row).write_text(does)
 
-    def start(self, *arguments):
-        command = [str(SCRIPT), f"--runs={self.runs}", *arguments]
+    def start(self, *arguments, settings=()):
+        command = [str(SCRIPT), f"--runs={self.runs}", *arguments, *(["--", *settings] if settings else [])]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, env=self._environment, **pipes)
+        return subprocess.Popen(command, env=self._environment, start_new_session=True, **pipes)
 
     def run(self, *arguments, **named):
         """Returns exit code and output."""
@@ -89,7 +96,7 @@ def states(printed):
 
 def test_what_fails_is_named_and_the_rest_goes_on(launcher):
     launcher.when("xray_random", "echo 'error: the disk is full'; exit 2")
-    code, printed = launcher.run("xray_random", "plant_random", "--", "--config.seed=1")
+    code, printed = launcher.run("xray_random", "plant_random", settings=["--config.seed=1"])
     assert code == 1 and launcher.calls == ["xray_random", "plant_random"]
     assert states(printed) == {"xray_random": "failed", "plant_random": "finished"}
     assert f"xray_random: error: the disk is full ({launcher.runs}/xray_random.log)" in printed
@@ -136,10 +143,31 @@ def test_a_signal_ends_the_running_row_and_starts_no_other(launcher, number):
     launcher.when("xray_random", f"trap 'echo stopped >>$here/calls; exit 75' TERM; {waits}")
     process = launcher.start("xray_random", "plant_random")
     wait_until((launcher.stand_in / "on").exists)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal does: all but the row, which is a process group of its own
     printed, _ = process.communicate(timeout=30)
     assert process.returncode == 75 and launcher.calls == ["xray_random", "stopped"]
     assert states(printed) == {"xray_random": "stopped", "plant_random": "not run"}
+
+
+def test_a_signal_before_the_first_row_starts_none(launcher):
+    (launcher.stand_in / "check").write_text("touch $here/on; while :; do sleep 0.1; done")
+    process = launcher.start("xray_random", "--anyway")
+    wait_until((launcher.stand_in / "on").exists)
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 75 and not launcher.runs.exists()
+
+
+def test_a_row_that_is_suspended_has_not_ended(launcher):
+    launcher.when("xray_random", "echo $$ >$here/on; sleep 0.2; finish")
+    process = launcher.start("xray_random")
+    wait_until(lambda: (launcher.stand_in / "on").exists() and (launcher.stand_in / "on").read_text())
+    row = int((launcher.stand_in / "on").read_text())
+    os.killpg(row, signal.SIGSTOP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.5)
+    os.killpg(row, signal.SIGCONT)
+    assert states(process.communicate(timeout=30)[0]) == {"xray_random": "finished"}
 
 
 def test_a_row_that_stops_by_a_signal_of_its_own_ends_the_worker(launcher):
@@ -162,9 +190,42 @@ def test_workers_on_one_list_run_each_row_once(launcher):
 
 
 def test_nothing_starts_if_a_row_lacks_something_unless_that_is_wanted(launcher):
-    (launcher.stand_in / "check").write_text("2")
+    (launcher.stand_in / "check").write_text("exit 2")
     assert launcher.run("xray_random")[0] == 2 and not launcher.runs.exists()
     assert launcher.run("xray_random", "--anyway")[0] == 0 and launcher.calls == ["xray_random"]
+
+
+def test_a_mistake_in_the_rows_starts_nothing_at_all(launcher):
+    (launcher.stand_in / "check").write_text(': >"${4#--list_to=}"; exit 2')
+    assert launcher.run("xray_randon", "--anyway")[0] == 2 and not launcher.runs.exists()
+
+
+def test_the_results_of_another_run_are_not_those_of_a_row(launcher):
+    (launcher.runs / "xray_random").mkdir(parents=True)
+    shutil.copy(launcher.stand_in / "results.json", launcher.runs / "xray_random")
+    (launcher.stand_in / "check").write_text('echo "xray_random lacks" >"${4#--list_to=}"; exit 2')
+    launcher.when("xray_random", "echo 'error: belongs to a run with seed=7, not 0'; exit 2")
+    assert launcher.run("xray_random", "--anyway")[0] == 1 and launcher.calls == ["xray_random"]
+
+
+def test_a_log_that_cannot_be_written_is_named_and_the_rest_goes_on(launcher):
+    (launcher.runs / "xray_random.log").mkdir(parents=True)
+    code, printed = launcher.run("xray_random", "plant_random")
+    assert code == 1 and launcher.calls == ["plant_random"]
+    assert f"xray_random: failed, {launcher.runs}/xray_random.log cannot be written [1/2]" in printed
+    assert states(printed) == {"xray_random": "failed", "plant_random": "finished"}
+
+
+def test_a_folder_that_cannot_be_made_is_a_mistake(launcher):
+    launcher.runs.touch()
+    code, printed = launcher.run("xray_random")
+    assert code == 2 and f"error: --runs={launcher.runs} cannot be made" in printed
+
+
+def test_where_files_cannot_be_locked_rows_run(launcher):
+    launcher.write_program("flock", "#!/bin/sh\necho 'flock: No locks available' >&2\nexit 71\n")
+    code, printed = launcher.run("xray_random")
+    assert code == 0 and launcher.calls == ["xray_random"]
 
 
 def test_an_unknown_option_is_a_mistake(launcher):
@@ -172,83 +233,89 @@ def test_an_unknown_option_is_a_mistake(launcher):
     assert code == 2 and "settings of each row come after --" in printed
 
 
-def test_shellcheck_has_nothing_to_say():
-    if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed")
-    for script in sorted((ROOT / "launch").glob("*.sh")):
-        found = subprocess.run(["shellcheck", script], capture_output=True, text=True)
-        assert found.returncode == 0, found.stdout
+def test_an_option_for_rows_that_is_none_is_a_mistake(launcher):
+    launcher.write_program("python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    code, printed = launcher.run("xray_random:smok", "--anyway", settings=["cifar10"])
+    assert code == 2 and "'cifar10' is a stray argument" in printed
+    code, printed = launcher.run("xray_random:smok", "--anyway")
+    assert code == 1 and states(printed) == {"xray_random:smok": "failed"}
 
 
-FEW_UPDATES = ["--config.distill.update_steps=2"]
-MANY_UPDATES = ["--config.distill.update_steps=100"]
-SMALL = ["--config.network.name=mini", "--config.evaluate.bootstrap_samples=20", "--config.probe.max_train_samples=32"]
-SMALL += ["--config.data.max_train_samples=16", "--config.data.max_test_samples=8", "--config.pretrain.batch_size=16"]
-SMALL += ["--config.pretrain.warmup_epochs=0"]
+SETTINGS = ["--config.network.name=mini", "--config.evaluate.bootstrap_samples=20", "--config.distill.update_steps=2"]
+SETTINGS += ["--config.data.max_train_samples=16", "--config.data.max_test_samples=8"]
+SETTINGS += ["--config.probe.max_train_samples=32", "--config.pretrain.batch_size=16"]
+SETTINGS += ["--config.pretrain.max_train_samples=16", "--config.pretrain.max_test_samples=8"]
+SETTINGS += ["--config.pretrain.warmup_epochs=0", "--config.pretrain.num_epochs=1500"]  # a second or two
+ROWS = ["cifar10_stl_classification", "cats_vs_dogs_stl_classification"]  # with one teacher
 
 
 class Runs(Launcher):
     """Starts the script with real runs, on made-up data."""
 
     def __init__(self, folder, data_dir):
-        super().__init__(folder)
         program = ROOT / "tests" / "launch" / "small_python.py"
-        (self.stand_in / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')
+        super().__init__(folder, CHECK + f'exec "{sys.executable}" "{program}" "$@"\n')
         self._environment |= {"XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "compiled")}
-        self._settings = ["--", f"--config.data.dir={data_dir}", *SMALL]
+        self._settings = [f"--config.data.dir={data_dir}", *SETTINGS]
 
-    def start(self, *arguments, settings=FEW_UPDATES):
-        command = [str(SCRIPT), *arguments, f"--runs={self.runs}", *self._settings, *settings]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, env=self._environment, **pipes)
+    def start(self, *rows):
+        return super().start(*rows, settings=self._settings)
+
+    def folder(self, row):
+        return self.runs / f"{row}-smoke"
 
     def log(self, row):
         file = self.runs / f"{row}-smoke.log"
         return file.read_text() if file.exists() else ""
 
     def stages(self, row):
-        return {stage.split()[0] for stage in read_metrics(self.runs / f"{row}-smoke")}
+        return {stage.split()[0] for stage in read_metrics(self.folder(row))}
+
+    def wait_for_training(self, row, process):
+        wait_until(lambda: self.stages(row) == {"pretrain"} or process.poll() is not None)
 
 
-@pytest.fixture
-def real(tmp_path, data_dir):
-    return Runs(tmp_path, data_dir)
-
-
-def test_a_row_that_fails_is_named_and_one_that_was_stopped_goes_on(real):
-    smoke = ["xray_random:smoke", "cats_vs_dogs_random:smoke"]
-    (real.runs / "xray_random-smoke").mkdir(parents=True)
-    (real.runs / "xray_random-smoke" / "thesis.tex").touch()
-    process = real.start(*smoke, "--anyway", settings=MANY_UPDATES)
-    wait_until(lambda: "normal training samples" in real.log("cats_vs_dogs_random") or process.poll() is not None)
-    process.send_signal(signal.SIGTERM)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 75, printed
-    assert states(printed) == {"xray_random:smoke": "failed", "cats_vs_dogs_random:smoke": "stopped"}
-    assert "stopped by SIGTERM" in real.log("cats_vs_dogs_random")
-    code, printed = real.run(*smoke, "--anyway", settings=MANY_UPDATES)
-    assert code == 1, printed
-    assert states(printed) == {"xray_random:smoke": "failed", "cats_vs_dogs_random:smoke": "finished"}
-    assert "xray_random:smoke: error: --workdir=" in printed
-
-
-def test_workers_train_a_shared_teacher_once(real):
-    rows = ["cifar10_stl_classification", "cats_vs_dogs_stl_classification"]
-    smoke = [f"{row}:smoke" for row in rows]
-    settings = [*FEW_UPDATES, "--config.pretrain.num_epochs=400"]
-    first = real.start(*smoke, settings=settings)
-    wait_until(lambda: real.stages(rows[0]) == {"pretrain"} or first.poll() is not None)
-    trainer = json.loads((real.runs / f"{rows[0]}-smoke" / ".holder.json").read_text())["process"]
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory, data_dir):
+    """Runs that two workers on one list have made, and what each of these printed."""
+    runs = Runs(tmp_path_factory.mktemp("two"), data_dir)
+    smoke = [f"{row}:smoke" for row in ROWS]
+    first = runs.start(*smoke)
+    runs.wait_for_training(ROWS[0], first)
+    trainer = json.loads((runs.folder(ROWS[0]) / ".holder.json").read_text())["process"]
     os.kill(trainer, signal.SIGSTOP)
     try:
-        second = real.start(*smoke, settings=settings)
-        wait_until(lambda: "busy: teacher" in real.log(rows[1]) or second.poll() is not None)
+        second = runs.start(*smoke)
+        wait_until(lambda: "busy: teacher" in runs.log(ROWS[1]) or second.poll() is not None)
     finally:
         os.kill(trainer, signal.SIGCONT)
     printed = [worker.communicate(timeout=100)[0] for worker in (first, second)]
     for worker, each in zip((first, second), printed, strict=True):
         assert worker.returncode == 0, each
         assert states(each) == dict.fromkeys(smoke, "finished")
-    assert f"{smoke[1]}: put off, busy: teacher classification-stl10-" in printed[1]
-    assert "pretrain" in real.stages(rows[0]) and "pretrain" not in real.stages(rows[1])
-    assert ": trained before, read from" in real.log(rows[1])
+    return runs, printed
+
+
+def test_workers_train_a_shared_teacher_once(two_workers):
+    runs, printed = two_workers
+    assert f"{ROWS[1]}:smoke: put off, busy: teacher classification-stl10-" in printed[1]
+    assert "pretrain" in runs.stages(ROWS[0]) and "pretrain" not in runs.stages(ROWS[1])
+    assert ": trained before, read from" in runs.log(ROWS[1])
+
+
+def test_a_row_that_fails_is_named_and_one_that_is_stopped_goes_on_to_the_same_results(two_workers, tmp_path, data_dir):
+    runs, row = Runs(tmp_path, data_dir), f"{ROWS[0]}:smoke"
+    rows = ["xray_random:smok", row, "plant_random:smok"]  # words that no row has
+    process = runs.start(*rows)
+    runs.wait_for_training(ROWS[0], process)
+    process.terminate()
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, printed
+    assert states(printed) == dict(zip(rows, ("failed", "stopped", "not run"), strict=True))
+    assert "stopped by SIGTERM; pretrain" in runs.log(ROWS[0])
+    code, printed = runs.run(*rows)
+    assert code == 1, printed
+    assert states(printed) == dict(zip(rows, ("failed", "finished", "failed"), strict=True))
+    assert "xray_random:smok: error: --config=xray_random:smok: " in printed
+    of_both = [without_times(read(each.folder(ROWS[0]), "results.json")) for each in (runs, two_workers[0])]
+    assert of_both[0] == of_both[1]

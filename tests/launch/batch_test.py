@@ -1,4 +1,6 @@
+import dataclasses
 import functools
+import importlib.util
 import json
 import pathlib
 import re
@@ -10,6 +12,11 @@ import pytest
 
 from brittle_jax import batch, command_line, config
 from brittle_jax.errors import UserError
+from brittle_jax.models.network import ARCHITECTURES
+from brittle_jax.run import estimates, holding
+from brittle_jax.run.estimate import Estimate, StageEstimate
+from brittle_jax.run.job import Job
+from tests.mini_network import MINI
 
 SHARED = {f"stl_{teacher}" for teacher in ("classification", "rotnet", "autoencoder", "denoising")}
 
@@ -77,24 +84,63 @@ def test_other_settings_are_another_teacher(run):
     assert run("list", *small)[1] == small
 
 
-def test_everything_that_rows_lack_is_named_at_once(run, tmp_path):
+class IsLike(str):
+    """Equals what begins as this pattern says."""
+
+    def __eq__(self, other):
+        return re.match(self, other) is not None
+
+    __hash__ = str.__hash__
+
+
+def lacks(lines):
+    """Returns, by row, the notes to which its line in the table refers."""
+    notes = {line.split()[0]: line.partition(" ")[2] for line in lines if line.startswith("[")}
+    rows = [line for line in lines if re.match(r"\w+(:\w+)?  ", line) and not line.startswith("row ")]
+    return {line.split()[0]: [notes[number] for number in re.findall(r"\[\d+\]", line)] for line in rows}
+
+
+def test_everything_that_rows_lack_is_named_at_once(run, tmp_path, monkeypatch):
     runs, data = tmp_path / "batch", tmp_path / "data"
     data.mkdir()
     other = runs / "xray_random-smoke"
     other.mkdir(parents=True)
     fields = config.flatten(command_line.configure("xray_random:smoke", ())[1])
     (other / "config.json").write_text(json.dumps({**fields, "seed": 7}))
-    rows = ["cifar10_stl_rotnet", "xray_imagenet", "xray_random:smoke", "plant_random", "xray_rotnet:smoke"]
-    code, lines = run("check", *rows, f"--runs={runs}", "--", f"--config.data.dir={data}")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    rows = ["cifar10_stl_rotnet", "xray_imagenet", "xray_random:smoke", "plant_random", "cifar10_random"]
+    rows += ["xray_rotnet:smoke"]
+    arguments = [*rows, f"--runs={runs}", "--", f"--config.data.dir={data}"]
+    code, lines = run("check", f"--list_to={tmp_path / 'list'}", *arguments)
     assert code == 2
-    table = {line.split()[0]: line for line in lines}
-    assert f"cifar10 is not prepared in {data}; stl10 is not prepared in {data}" in table["cifar10_stl_rotnet"]
-    assert "--config.teacher.weights='': no such file" in table["xray_imagenet"]
-    assert "belongs to a run with seed=7, not 0" in table["xray_random:smoke"]
-    assert "plant_pathology is missing: download" in table["plant_random"]
-    assert table["xray_rotnet:smoke"].split() == ["xray_rotnet:smoke", "ready"]
-    assert "4 of 5 rows cannot run yet" in lines
+    assert lacks(lines) == {
+        "cifar10_stl_rotnet": [
+            f"cifar10 is not prepared in {data} (2 rows)",
+            f"stl10 is not prepared in {data} (1 row)",
+        ],
+        "xray_imagenet": [IsLike("--config.teacher.weights='': no such file")],
+        "xray_random:smoke": [IsLike(f"--workdir={other} belongs to a run with seed=7, not 0")],
+        "plant_random": [IsLike("plant_pathology is missing: download")],
+        "cifar10_random": [f"cifar10 is not prepared in {data} (2 rows)"],
+        "xray_rotnet:smoke": [],
+    }
+    assert "5 of 6 rows cannot run yet" in lines
     assert list(data.iterdir()) == [] and [file.name for file in runs.iterdir()] == ["xray_random-smoke"]
+    listed = [line.split() for line in (tmp_path / "list").read_text().splitlines()]
+    assert listed == [[row, *([] if row == "xray_rotnet:smoke" else ["lacks"])] for row in rows]
+    assert [row for row, *_ in listed] == run("list", *arguments)[1]
+
+
+def test_a_data_set_that_is_downloaded_first_is_named(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    arguments = [f"--runs={tmp_path / 'r'}", "--", f"--config.data.dir={tmp_path}"]
+    code, lines = run("check", "cifar10_random", "xray_random", *arguments)
+    assert code == 0 and lines[-1] == "no row lacks anything"
+    assert lacks(lines) == {
+        "cifar10_random": [IsLike(r"cifar10( \(.* MiB\))? is downloaded to .* \(1 row\)")],
+        "xray_random": [],
+    }
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_that_one_row_cannot_use_are_its_own(run, tmp_path):
@@ -102,7 +148,8 @@ def test_settings_that_one_row_cannot_use_are_its_own(run, tmp_path):
     code, lines = run(
         "check", "cifar10_random:smoke", "plant_random:smoke", f"--runs={tmp_path / 'r'}", "--", *overrides
     )
-    assert code == 2 and "give a multiple of 8" in lines[1] and lines[2].split() == ["plant_random:smoke", "ready"]
+    assert code == 2
+    assert lacks(lines) == {"cifar10_random:smoke": [IsLike(".*give a multiple of 8")], "plant_random:smoke": []}
 
 
 def test_disk_space_is_added_up_over_the_rows(run, tmp_path, monkeypatch):
@@ -110,15 +157,75 @@ def test_disk_space_is_added_up_over_the_rows(run, tmp_path, monkeypatch):
     arguments = ["check", "cats_vs_dogs_random:smoke", "cifar10_random:smoke", f"--runs={tmp_path / 'r'}"]
     arguments += ["--", f"--config.data.dir={tmp_path}"]
 
-    def needed_with(free_mib):
+    def lacks_with(free_mib):
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=int(free_mib * 2**20)))
-        lines = run(*arguments)[1][1:3]
-        return [float(found[1]) for line in lines if (found := re.search("networks take ([0-9.]+) MiB", line))]
+        return lacks(run(*arguments)[1])
 
-    first, both = needed_with(0)
-    assert 0 < first < both
-    assert needed_with((first + both) / 2) == [both]
-    assert needed_with(both + 1) == []
+    def rows_without_space(free_mib):
+        return [row for row, found in lacks_with(free_mib).items() if found]
+
+    rows = arguments[1:3]
+    [note] = set(sum(lacks_with(0).values(), []))
+    needed = float(re.fullmatch(r"disk space: networks take ([0-9.]+) MiB, but only 0.0 are free \(2 rows\)", note)[1])
+    assert rows_without_space(0) == rows
+    assert rows_without_space(needed - 1) == rows[1:]
+    assert rows_without_space(needed + 1) == []
+
+
+def jobs_of(rows, folder, overrides=(), job=Job):
+    return [job(row, folder / row.replace(":", "-"), command_line.configure(row, overrides)[1]) for row in rows]
+
+
+def test_a_shared_teacher_counts_once_in_an_estimate_of_many_rows(tmp_path):
+    rows = ["cifar10_stl_rotnet", "cats_vs_dogs_stl_rotnet", "xray_random", "xray_rotnet", "cifar10_random"]
+    jobs = jobs_of(rows, tmp_path)
+    (jobs[4].folder).mkdir()
+    (jobs[4].folder / "results.json").touch()
+
+    def estimate_of(job):
+        if job.name == "xray_random":
+            raise UserError("no such thing")
+        stages = [StageEstimate("pretrain", 10, "update", 360.0), StageEstimate("distill", 60, "update", 2.0, 60.0)]
+        return Estimate(stages, 100.0 * len(job.name), None, 3, 20.0, float(len(job.name)))
+
+    assert [re.split("  +", line) for line in estimates.lines(jobs, estimate_of)] == [
+        ["row", "time", "memory MiB", "disk MiB", "while it runs"],
+        ["cifar10_stl_rotnet", "1 h 03 min", "1,800", "20.0", "18.0"],
+        ["xray_random", "cannot be estimated: no such thing"],
+        ["xray_rotnet", "1 h 03 min", "1,100", "20.0", "11.0"],
+        ["cifar10_random", "finished before"],
+        ["cats_vs_dogs_stl_rotnet", "3 min 00 s", "2,300", "20.0", "23.0"],
+        ["in all", "2 h 09 min", "2,300", "60.0", "23.0"],
+        ["without 1 row that cannot be estimated"],
+    ]
+
+
+def test_a_teacher_counts_where_the_first_row_that_has_it_cannot_be_estimated(tmp_path):
+    jobs = jobs_of(["cifar10_stl_rotnet", "cats_vs_dogs_stl_rotnet"], tmp_path)
+
+    def estimate_of(job):
+        if job is jobs[0]:
+            raise UserError("no such thing")
+        return Estimate([StageEstimate("pretrain", 1, "update", 120.0)], 1.0, None, 3, 1.0, 1.0)
+
+    assert "2 min 00 s" in list(estimates.lines(jobs, estimate_of))[-2]
+
+
+@dataclasses.dataclass(frozen=True)
+class SmallJob(Job):
+    """A job in whose process this file is imported, and with it the mini network."""
+
+
+ARCHITECTURES["mini"] = MINI
+
+
+def test_a_row_is_estimated_in_a_process_of_its_own(tmp_path, data_dir):
+    overrides = [f"--config.data.dir={data_dir}", "--config.network.name=mini", "--config.data.max_train_samples=16"]
+    [job] = jobs_of(["cifar10_random:smoke"], tmp_path, overrides, SmallJob)
+    found = estimates.estimate_apart(job)
+    assert found.seconds > 0 and found.memory_mib > 100
+    assert {"distill", "score", "brittleness"} <= {stage.stage for stage in found.stages}
+    assert not job.folder.exists()
 
 
 def test_the_summary_tells_how_each_row_ended(run, tmp_path):
@@ -135,13 +242,15 @@ def test_the_summary_tells_how_each_row_ended(run, tmp_path):
         (tmp_path / f"{name}.exit").write_text(f"{code} 1790000000\n")
     (tmp_path / "xray_baseline.log").write_text("what it did\nerror: the disk is full\n\n")
     (folder("plant_baseline") / "config.json").write_text("{}")
+    (tmp_path / "xray_imagenet.exit").write_text("75 1790000000\n")  # of an earlier attempt
     rows = ["xray_random", "xray_rotnet:smoke", "xray_baseline", "plant_random", "plant_rotnet", "plant_baseline"]
-    code, lines = run("summary", *rows, "xray_imagenet", f"--runs={tmp_path}")
+    with holding.hold(folder("xray_imagenet")):
+        code, lines = run("summary", *rows, "xray_imagenet", "plant_imagenet", f"--runs={tmp_path}")
     page = tmp_path / "xray_random" / "report" / "index.html"
     assert lines[1].split() == ["xray_random", "finished", "60.00", "0.06000", "1", "min", "30", "s", str(page)]
     assert "finished without 1 image " in lines[2]
-    states = ["failed", "stopped", "left for later", "stopped", "not run"]
-    assert [" ".join(line.split()[1:-4]) for line in lines[3:8]] == states
+    states = ["failed", "stopped", "left for later", "stopped", "running", "not run"]
+    assert [" ".join(line.split()[1:-4]) for line in lines[3:9]] == states
     assert lines[-1] == f"xray_baseline: error: the disk is full ({tmp_path / 'xray_baseline.log'})"
 
 

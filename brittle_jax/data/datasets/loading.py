@@ -10,8 +10,8 @@ from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.data.dataset import Dataset
 from brittle_jax.data.datasets import image_folder, picture_files, plant_pathology, xray_files
 from brittle_jax.data.datasets.builders import (
-    check_prepared,
     data_dir_of,
+    download_of,
     open_split,
     own_builder,
     prepared,
@@ -42,14 +42,19 @@ def load(name: str, settings: DataSettings) -> Dataset:
     return _load_embedded_parcels(settings) if name == "xray" else _load_stock(name, settings)
 
 
-def check_available(name: str, settings: DataSettings) -> None:
-    """Raises UserError where `load` would miss files or have to download a data set; prepares nothing."""
+def check_available(name: str, settings: DataSettings) -> str:
+    """Returns what `load` would download, as text, empty if nothing; prepares nothing.
+
+    Raises:
+        UserError: if files are missing or damaged, and cannot be downloaded.
+    """
     if CATALOGUE[name].is_files:
         _list_files(name, settings)
     elif settings.stand_in:
-        stock_builder(name, settings.dir)
+        stock_builder(name, settings.dir)  # raises if it is damaged
     else:
-        check_prepared(name, settings.dir)
+        return download_of(name, settings.dir)
+    return ""
 
 
 def _list_files(name: str, settings: DataSettings) -> Listing | None:
