@@ -54,7 +54,7 @@ def lines(jobs: Sequence[Job], estimate_of: Callable[[Job], Estimate] = estimate
     A teacher that several rows share is trained by the first of them, so its time counts once. What fails is named.
     """
     width = max(len(job.name) for job in jobs)
-    yield f"{'row':<{width}}  {'time':>12}  {'memory MiB':>10}  {'disk MiB':>10}  {'while it runs':>13}"
+    yield f"{'row':<{width}}  {'time':>12}  {'memory MiB':>10}  {'disk MiB':>10}  {'temporary MiB':>13}"
     known: list[tuple[float, Estimate]] = []
     teachers = []
     num_failed = 0

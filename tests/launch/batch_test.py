@@ -189,7 +189,7 @@ def test_a_shared_teacher_counts_once_in_an_estimate_of_many_rows(tmp_path):
         return Estimate(stages, 100.0 * len(job.name), None, 3, 20.0, float(len(job.name)))
 
     assert [re.split("  +", line) for line in estimates.lines(jobs, estimate_of)] == [
-        ["row", "time", "memory MiB", "disk MiB", "while it runs"],
+        ["row", "time", "memory MiB", "disk MiB", "temporary MiB"],
         ["cifar10_stl_rotnet", "1 h 03 min", "1,800", "20.0", "18.0"],
         ["xray_random", "cannot be estimated: no such thing"],
         ["xray_rotnet", "1 h 03 min", "1,100", "20.0", "11.0"],
