@@ -10,6 +10,7 @@ from brittle_jax.models.network import NetworkSettings, Variables, init_variable
 ImageShape = tuple[int, int, int]
 
 
+@functools.cache
 def num_features(network: NetworkSettings, image_shape: ImageShape) -> int:
     """Returns F, the width of a network's representations."""
     images = jax.ShapeDtypeStruct((1, *image_shape), float)

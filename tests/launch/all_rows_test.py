@@ -234,14 +234,6 @@ def test_an_unknown_option_is_a_mistake(launcher):
     assert code == 2 and "settings of each row come after --" in printed
 
 
-def test_an_option_for_rows_that_is_none_is_a_mistake(launcher):
-    launcher.write_program("python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    code, printed = launcher.run("xray_random:smok", "--anyway", settings=["cifar10"])
-    assert code == 2 and "'cifar10' is a stray argument" in printed
-    code, printed = launcher.run("xray_random:smok", "--anyway")
-    assert code == 1 and states(printed) == {"xray_random:smok": "failed"}
-
-
 SETTINGS = ["--config.network.name=mini", "--config.evaluate.bootstrap_samples=20", "--config.distill.update_steps=2"]
 SETTINGS += ["--config.data.max_train_samples=16", "--config.data.max_test_samples=8"]
 SETTINGS += ["--config.probe.max_train_samples=32", "--config.pretrain.batch_size=16"]
@@ -262,6 +254,16 @@ def warm_python(tmp_path_factory):
     yield shlex.join([sys.executable, "-S", program[1], "call", str(path)])
     server.kill()
     server.wait()
+
+
+def test_rows_and_settings_reach_the_commands(tmp_path, warm_python):
+    launcher = Launcher(tmp_path, f'#!/usr/bin/env bash\nexec {warm_python} "$@"\n')
+    row = "xray_random:smok"  # a word that no row has
+    code, printed = launcher.run(row, "--anyway", settings=["cifar10"])
+    assert code == 2 and "'cifar10' is a stray argument" in printed
+    code, printed = launcher.run(row, "--anyway", settings=["--config.seed=1"])
+    assert code == 1 and states(printed) == {row: "failed"}
+    assert "1 of 1 row cannot run yet" in printed
 
 
 class Runs(Launcher):

@@ -221,6 +221,7 @@ ARCHITECTURES["mini"] = MINI
 
 def test_a_row_is_estimated_in_a_process_of_its_own(tmp_path, data_dir):
     overrides = [f"--config.data.dir={data_dir}", "--config.network.name=mini", "--config.data.max_train_samples=16"]
+    overrides += ["--config.data.configurations=unimodal/airplane", "--config.data.max_test_samples=8"]
     [job] = jobs_of(["cifar10_random:smoke"], tmp_path, overrides, SmallJob)
     found = estimates.estimate_apart(job)
     assert found.seconds > 0 and found.memory_mib > 100

@@ -22,7 +22,6 @@ def serve(path):
     from tests.mini_network import MINI
 
     ARCHITECTURES["mini"] = MINI
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer callers
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     listener.listen()
@@ -30,8 +29,9 @@ def serve(path):
         caller, _ = listener.accept()
         if os.fork():
             caller.close()
+            while os.waitpid(-1, os.WNOHANG)[0]:  # those that have answered; one is always left, which has just begun
+                pass
             continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         message, outputs, *_ = socket.recv_fds(caller, 2**16, 2)
         if process := os.fork():
             caller.send(str(process).encode())
@@ -40,6 +40,7 @@ def serve(path):
         caller.close()
         for number, output in enumerate(outputs, 1):
             os.dup2(output, number)
+        sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
         _, module, *arguments = json.loads(message)
         sys.argv = [module, *arguments]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
