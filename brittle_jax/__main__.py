@@ -8,6 +8,9 @@ COMMANDS = {
     "python -m brittle_jax.main --config=configs/ROW.py[:smoke] [--workdir=DIR] [--overwrite] [--estimate]": (
         "run one row of the paper, from its teacher to its results"
     ),
+    "python -m brittle_jax.batch list|check|estimate|summary [ROW ...] [--runs=DIR]": (
+        "look at many rows at once; launch/all_rows.sh runs them"
+    ),
 }
 _HELP = {"--help", "-h", "help"}
 

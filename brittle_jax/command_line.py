@@ -1,8 +1,8 @@
 """What all commands share: parsing of flags and settings, one-line errors, exit codes that scripts can rely on.
 
 Exit codes: 0 success; 2 a mistake in usage, configuration or input; 3 finished, but some inputs could not be read;
-75 stopped by SIGTERM or Ctrl-C, to be continued by the same command; 141 nobody reads the output any more; 1 anything
-else.
+4 something that is needed is in use by another run; 75 stopped by SIGTERM or Ctrl-C, to be continued by the same
+command; 141 nobody reads the output any more; 1 anything else.
 
 Only light modules are imported here, so that `--help` and mistakes are answered at once. A command imports JAX and the
 like inside its own `main`.
@@ -26,10 +26,11 @@ from ml_collections import config_flags
 
 from brittle_jax import config as config_lib
 from brittle_jax import console, interrupt
-from brittle_jax.errors import Interrupted, UserError, says_disk_full
+from brittle_jax.errors import BusyError, Interrupted, UserError, says_disk_full
 
 EXIT_USER_ERROR = 2
 EXIT_SKIPPED_INPUTS = 3
+EXIT_BUSY = 4
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 EXIT_BROKEN_PIPE = 141  # as shells report a closed pipe
 
@@ -44,11 +45,15 @@ class Arguments:
         flags: values of the command's own flags, by name.
         config: the settings after all overrides, validated and locked; None if the command takes no config.
         recipe: the row's original settings, without the word and without overrides, for comparison; None likewise.
+        words: what is no flag, for a command that takes rows.
+        overrides: `--config.FIELD=VALUE` of all rows, for such a command.
     """
 
     flags: dict[str, object]
     config: ml_collections.ConfigDict | None = None
     recipe: ml_collections.ConfigDict | None = None
+    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
 
 
 def run(
@@ -57,6 +62,7 @@ def run(
     argv: Sequence[str] | None = None,
     *,
     needs_config: bool = True,
+    takes_rows: bool = False,
 ) -> None:
     """Parses the command line, calls `main`, and exits with the right code.
 
@@ -65,6 +71,7 @@ def run(
         define_flags: adds the command's own flags to the FlagValues that it is given.
         argv: the command line; None: that of the program.
         needs_config: whether the command takes `--config` and overrides of its fields.
+        takes_rows: whether a command without a config takes words and overrides, which it gives to `configure` itself.
     """
     usage = sys.modules[main.__module__].__doc__ or ""
     for stream in (sys.stdout, sys.stderr):
@@ -73,7 +80,7 @@ def run(
     def parse_flags(argv):
         flags.FLAGS(argv[:1])  # absl insists on parsing its own flags; ours are separate
         with _exit_codes(), interrupt.handled():
-            return parse(argv, define_flags, usage, needs_config=needs_config)
+            return parse(argv, define_flags, usage, needs_config=needs_config, takes_rows=takes_rows)
 
     def run_main(arguments):
         again = "run the same command again to continue"
@@ -121,6 +128,9 @@ def _exit_codes(again: str = "") -> Iterator[None]:
     """Turns errors into one line and an exit code; `again` says how to go on."""
     try:
         yield
+    except BusyError as error:
+        print(f"busy: {_one_line(error)}", file=sys.stderr)
+        sys.exit(EXIT_BUSY)
     except UserError as error:
         print(f"error: {fields_as_flags(_one_line(error))}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
@@ -150,6 +160,7 @@ def parse(
     usage: str = "",
     *,
     needs_config: bool = True,
+    takes_rows: bool = False,
 ) -> Arguments:
     """Returns what the command line asks for; arguments as in `run`.
 
@@ -163,13 +174,13 @@ def parse(
         flags_help = own_flags.main_module_help() or own_flags.get_help()
         print(usage.strip(), flags_help, *([_CONFIG_HELP] if needs_config else []), sep="\n\n")
         sys.exit(0)
-    config_paths, overrides, own_arguments = _sort_arguments(argv[1:], own_flags, needs_config)
-    recipe, config = _configure(config_paths, overrides) if needs_config else (None, None)
+    words, config_paths, overrides, own_arguments = _sort_arguments(argv[1:], own_flags, needs_config, takes_rows)
+    recipe, config = configure(_only(config_paths), overrides) if needs_config else (None, None)
     try:
         own_flags([argv[0], *own_arguments])
     except (flags.Error, ValueError) as error:
         raise UserError(_one_line(error)) from None
-    return Arguments(own_flags.flag_values_dict(), config, recipe)
+    return Arguments(own_flags.flag_values_dict(), config, recipe, tuple(words), tuple(overrides))
 
 
 _CONFIG_HELP = (
@@ -180,19 +191,26 @@ _CONFIG_HELP = (
 
 
 def _sort_arguments(
-    arguments: Sequence[str], own_flags: flags.FlagValues, needs_config: bool
-) -> tuple[list[str], list[str], list[str]]:
-    """Splits the arguments into values of --config, overrides of its fields, and the command's own flags."""
-    config_paths, overrides, own = [], [], []
+    arguments: Sequence[str], own_flags: flags.FlagValues, needs_config: bool, takes_rows: bool
+) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Splits the arguments into words, values of --config, overrides of its fields, and the command's own flags."""
+    words, config_paths, overrides, own = [], [], [], []
     remaining = list(arguments)
-    seen = set()
+    seen, may_be_word = set(), takes_rows
     while remaining:
         argument = remaining.pop(0)
         match = re.fullmatch(r"--?([^=]+)(?:=(.*))?", argument, flags=re.DOTALL)
+        if may_be_word and argument == "--":
+            may_be_word = False  # settings follow
+            continue
+        if may_be_word and match is None:
+            words.append(argument)
+            continue
         if match is None:
             raise UserError(f"{argument!r} is a stray argument: write every setting as --name=value")
         name, value = match.groups()
-        is_config = needs_config and (name == "config" or name.startswith("config."))
+        is_override = (needs_config or takes_rows) and name.startswith("config.")
+        is_config = is_override or (needs_config and name == "config")
         is_bool = not is_config and name in own_flags and own_flags[name].boolean
         is_negated = name.startswith("no") and name[2:] in own_flags and own_flags[name[2:]].boolean
         if not is_config and name not in own_flags and not is_negated:
@@ -205,24 +223,36 @@ def _sort_arguments(
         if name in seen and name != "config":
             raise UserError(f"--{name} is given twice: give it once")
         seen.add(name.removeprefix("no") if is_negated else name)
-        if name == "config" and is_config:
+        if is_config and not is_override:
             config_paths.append(value)
-        elif is_config:
+        elif is_override:
             overrides.append(f"--{name}={value}")
         else:
             own.append(argument if value is None else f"--{name}={value}")
-    return config_paths, overrides, own
+    return words, config_paths, overrides, own
 
 
-def _configure(
-    config_paths: list[str], overrides: list[str]
-) -> tuple[ml_collections.ConfigDict, ml_collections.ConfigDict]:
-    """Returns the row's recipe, and its settings with the word and the overrides applied, validated and locked."""
+def _only(config_paths: list[str]) -> str:
     if not config_paths:
         raise UserError("--config is missing: name a row, such as --config=configs/xray_rotnet.py:smoke")
     if len(config_paths) > 1:
         raise UserError(f"--config is given {len(config_paths)} times: give it once")
-    recipe, config = _load(config_paths[0])
+    return config_paths[0]
+
+
+def configure(
+    path_and_word: str, overrides: Sequence[str]
+) -> tuple[ml_collections.ConfigDict, ml_collections.ConfigDict]:
+    """Returns the row's recipe, and its settings with the word and the overrides applied, validated and locked.
+
+    Args:
+        path_and_word: a config file, or the name of a row; then perhaps a colon and a word.
+        overrides: `--config.FIELD=VALUE` each.
+
+    Raises:
+        UserError: if there is no such file, or a setting cannot be used.
+    """
+    recipe, config = _load(path_and_word)
     _apply_overrides(config, overrides)
     config_lib.validate(config)
     return recipe, config.lock()
@@ -290,7 +320,7 @@ def _check_fields(config: ml_collections.ConfigDict) -> None:
             raise TypeError(f"{name} is {fields[name]!r}, not a {type(default).__name__}")
 
 
-def _apply_overrides(config: ml_collections.ConfigDict, arguments: list[str]) -> None:
+def _apply_overrides(config: ml_collections.ConfigDict, arguments: Sequence[str]) -> None:
     fields = config_lib.flatten(config)
     for argument in arguments:
         name, _, value = argument.removeprefix("--config.").partition("=")

@@ -26,6 +26,10 @@ class DivergedError(UserError):
         super().__init__(f"{what}: lower {rate_setting}")
 
 
+class BusyError(UserError):
+    """Something that this run needs is in use by another run; the same command works once that has ended."""
+
+
 class OutOfMemoryError(UserError):
     """A work that does not fit in the memory of the machine, or of its accelerator."""
 

@@ -7,12 +7,15 @@ and Ctrl-C stop it where nothing is lost, with exit code 75.
 """
 
 import math
+import os
+import pathlib
 import sys
 
 from absl import flags
 
 from brittle_jax import command_line, console
 from brittle_jax.errors import UserError
+from brittle_jax.run import holding
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -32,6 +35,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "estimate the time, memory and disk space that the run needs, without training anything",
         flag_values=flag_values,
     )
+    flags.DEFINE_bool(
+        "wait",
+        True,
+        "wait for a teacher that another run is training; with --nowait exit at once, with code "
+        f"{command_line.EXIT_BUSY}",
+        flag_values=flag_values,
+    )
     flags.DEFINE_float(
         "minutes_between_saves",
         5.0,
@@ -43,17 +53,18 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 def main(arguments: command_line.Arguments) -> None:
     """Runs the experiment that the command line describes."""
-    # These imports take seconds, so they wait until the command line is known to be valid.
+    config, minutes = arguments.config, arguments.flags["minutes_between_saves"]
+    if not math.isfinite(minutes):
+        raise UserError(f"--minutes_between_saves={minutes} is not a number of minutes: give one, such as 5")
+    workdir = os.path.expanduser(arguments.flags["workdir"] or command_line.default_workdir(config))
+    if not arguments.flags["estimate"]:
+        holding.check_free(pathlib.Path(workdir))
+    # These imports take seconds, so they wait until the run is known to be possible.
     from brittle_jax import runtime
 
     runtime.set_up()  # before the others: it also quiets what libraries log when they are imported
     from brittle_jax.run import experiment
 
-    minutes = arguments.flags["minutes_between_saves"]
-    if not math.isfinite(minutes):
-        raise UserError(f"--minutes_between_saves={minutes} is not a number of minutes: give one, such as 5")
-    config = arguments.config
-    workdir = arguments.flags["workdir"] or command_line.default_workdir(config)
     if arguments.flags["estimate"]:
         from brittle_jax.run import estimate
 
@@ -65,6 +76,7 @@ def main(arguments: command_line.Arguments) -> None:
         recipe=arguments.recipe,
         overwrite=arguments.flags["overwrite"],
         seconds_between_saves=60 * minutes,
+        wait=arguments.flags["wait"],
     )
     if results["skipped_inputs"]:
         sys.exit(command_line.EXIT_SKIPPED_INPUTS)

@@ -18,11 +18,16 @@ def set_up() -> None:
     On a CPU the process also keeps the memory that it frees, and with a single device each call of a program waits for
     its end.
     """
-    logging.set_verbosity(logging.ERROR)
+    quiet_libraries()
     keep_freed_memory()
     _run_cpu_programs_in_the_call()
     _enable_compilation_cache()
     _warn_of_idle_gpu()
+
+
+def quiet_libraries() -> None:
+    """Lets libraries log errors only; to be called before they are imported."""
+    logging.set_verbosity(logging.ERROR)
 
 
 def _run_cpu_programs_in_the_call() -> None:

@@ -9,8 +9,9 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from brittle_jax import command_line, config, console, runtime
-from brittle_jax.errors import UserError
+from brittle_jax.errors import BusyError, UserError
 from brittle_jax.main import define_flags, main
+from brittle_jax.run import holding
 
 ROW = "--config=configs/xray_rotnet.py"
 
@@ -27,6 +28,7 @@ def test_defaults():
         "workdir": None,
         "overwrite": False,
         "estimate": False,
+        "wait": True,
         "minutes_between_saves": 5.0,
     }
     assert command_line.default_workdir(arguments.config) == os.path.join("runs", "xray_rotnet")
@@ -445,3 +447,29 @@ command_line.run(look_up_what_is_not_there, lambda flag_values: None, needs_conf
     made = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
     assert made.startswith(str(temporary))
     assert list(temporary.iterdir()) == []
+
+
+def test_what_is_busy_is_one_line_and_exit_code_4(run_in_process):
+    def command(arguments):
+        raise BusyError("teacher rotnet is\nbeing trained")
+
+    assert run_in_process(ROW, command=command) == (4, "busy: teacher rotnet is being trained\n")
+
+
+def test_a_workdir_that_is_in_use_is_exit_code_4(run_in_process, tmp_path):
+    with holding.hold(tmp_path):
+        code, printed = run_in_process(ROW, f"--workdir={tmp_path}")
+    assert code == 4 and re.fullmatch(
+        "busy: --workdir=.* is in use by process .*: wait for it, or name another\n", printed
+    )
+
+
+def test_a_command_of_rows_takes_words_and_settings():
+    argv = ["batch", "check", "--workdir=x", "xray", "--", "--config.seed=1", "--config.data.dir", "d"]
+    arguments = command_line.parse(argv, define_flags, needs_config=False, takes_rows=True)
+    assert arguments.words == ("check", "xray") and arguments.flags["workdir"] == "x" and arguments.config is None
+    assert arguments.overrides == ("--config.seed=1", "--config.data.dir=d")
+    with pytest.raises(UserError, match="--config is not a flag of this command"):
+        command_line.parse(["batch", ROW], define_flags, needs_config=False, takes_rows=True)
+    with pytest.raises(UserError, match="'xray' is a stray argument"):
+        command_line.parse(["batch", "check", "--", "xray"], define_flags, needs_config=False, takes_rows=True)

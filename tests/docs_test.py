@@ -18,6 +18,7 @@ PAGES = sorted(
         *ROOT.glob("*.md"),
         *(ROOT / "docs").glob("*.md"),
         ROOT / "configs" / "README.md",
+        ROOT / "launch" / "README.md",
         ROOT / "benchmarks" / "NOTES.md",
     ]
 )

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import dataclasses
-import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +15,8 @@ from brittle_jax import console
 from brittle_jax.config import completed
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.loop import Loop, Work
-from brittle_jax.models.network import init_variables
 from brittle_jax.rows import MOST_BYTES_IN_MEMORY, bytes_needed
-from brittle_jax.run import experiment
+from brittle_jax.run import disk, experiment
 from brittle_jax.run.row import Row
 from brittle_jax.run.stages import peak_memory_mib
 
@@ -140,7 +138,14 @@ def estimate(
             if reference is not None:
                 experiment.run_configuration(reference, experiment.reference_of(configuration))
     num_references = 0 if reference is None else len(configurations)
-    num_networks, disk_mib = _kept(row, len(configurations), num_references, loop.num_trainings("pretrain"))
+    num_networks, disk_mib = disk.kept(
+        row.network,
+        row.dataset.images.shape,
+        num_configurations=len(configurations),
+        num_references=num_references,
+        num_trained=loop.num_trainings("pretrain"),
+        teacher_is_shared=row.teacher_is_shared,
+    )
     images_mib = sum(dataset.images.cached_bytes for dataset in row.datasets) / 2**20
     return Estimate(
         loop.estimates(),
@@ -262,38 +267,14 @@ def _try(work: Work, least_seconds: float) -> tuple[Any, _Tried]:
     return state, _Tried(work.unit, per_call / at_once, max(first_seconds - per_call, 0.0), list(outputs))
 
 
-def _num_features(row: Row) -> int:
-    module = row.network.module
-    images = jax.ShapeDtypeStruct((1, *row.dataset.images.shape), float)
-    variables = jax.eval_shape(lambda: init_variables(module, 0, row.dataset.images.shape))
-    return jax.eval_shape(module.apply, variables, images).shape[-1]
-
-
-def _kept(row: Row, num_configurations: int, num_references: int, num_trained: int) -> tuple[int, float]:
-    """Returns how many networks are kept, and what they and their detectors take in MiB.
-
-    Networks are students and teachers; a teacher that is trained is in the store, too. A random teacher that stands
-    beside the row's own is one for each configuration.
-    """
-    size = _network_bytes(row)
-    num_detectors = num_configurations + num_references
-    num_teachers = (1 if row.teacher_is_shared else num_configurations) + num_references
-    num_networks = num_detectors + num_teachers + num_trained
-    gaussian = 4 * _num_features(row) ** 2
-    return num_networks, (num_networks * size + num_detectors * gaussian) / 2**20
-
-
-def _network_bytes(row: Row) -> int:
-    variables = jax.eval_shape(lambda: init_variables(row.network.module, 0, row.dataset.images.shape))
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(variables))
-
-
 def _temporary_bytes(row: Row, most_bytes_in_memory: int, num_rows: int) -> int:
     """Returns what is on disk while the row runs, at most, beside the networks and results.
 
-    That is two states of a training, each of weights and two moments; the journals of two passes over all images, of
-    the teacher and of the student; and the temporary files of representations, of as many rows, and of errors.
+    That is the states of a training; the journals of two passes over all images, of the teacher and of the student; and
+    the temporary files of representations, of as many rows, and of errors.
     """
-    num_images, num_features = len(row.dataset.images), _num_features(row)
+    image_shape = row.dataset.images.shape
+    num_images, num_features = len(row.dataset.images), disk.num_features(row.network, image_shape)
     _, in_file = bytes_needed(num_images, num_features, most_bytes_in_memory)
-    return 2 * 3 * _network_bytes(row) + 2 * 4 * num_images * num_features + (num_rows + 1) * in_file
+    states = disk.bytes_of_states(row.network, image_shape)
+    return states + 2 * 4 * num_images * num_features + (num_rows + 1) * in_file

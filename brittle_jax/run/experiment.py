@@ -39,6 +39,7 @@ def run(
     overwrite: bool = False,
     devices: DeviceGroup | None = None,
     seconds_between_saves: float = SECONDS_BETWEEN_SAVES,
+    wait: bool = True,
 ) -> dict[str, Any]:
     """Runs one row over its configurations, writes its results to a folder, and returns those of results.json.
 
@@ -51,8 +52,10 @@ def run(
         overwrite: start anew in a folder that an earlier run has used.
         devices: that share the work; None: all of this process.
         seconds_between_saves: after which unfinished work is kept.
+        wait: for a teacher that another run is training; otherwise that is a BusyError.
 
     Raises:
+        BusyError: if another run is writing to the folder, or is training the teacher; nothing is lost.
         UserError: for a setting, data set or folder that cannot be used, before the folder is touched; and if training
             diverges.
         Interrupted: if a signal has asked for it, in a block where `interrupt.handled`.
@@ -60,7 +63,7 @@ def run(
     devices = devices or DeviceGroup()
     config, recipe = completed(config), completed(recipe or config)
     folder = pathlib.Path(folder).expanduser()
-    kind = check_settings(config, folder, devices)
+    kind = check_settings(config, folder, devices, wait=wait)
     if config.teacher.from_run and pathlib.Path(config.teacher.from_run).expanduser().resolve() == folder.resolve():
         raise UserError(f"teacher.from_run={config.teacher.from_run} is this run's own folder: name another")
     workdir.check(folder, config, overwrite=overwrite)
@@ -99,12 +102,17 @@ def run(
 
 
 def check_settings(
-    config: ml_collections.ConfigDict, folder: pathlib.Path, devices: DeviceGroup, *, store_is_read_only: bool = False
+    config: ml_collections.ConfigDict,
+    folder: pathlib.Path,
+    devices: DeviceGroup,
+    *,
+    store_is_read_only: bool = False,
+    wait: bool = True,
 ) -> Kind:
     """Returns the kind of teacher; raises UserError for all that can be known to be wrong before any data are read."""
     validate(config)
     check_architecture(config.network.name, config.network.output_features, needs_decoder=False)
-    kind = settings.teacher_of(config, folder, store_is_read_only=store_is_read_only)
+    kind = settings.teacher_of(config, folder, store_is_read_only=store_is_read_only, wait=wait)
     kind.check(devices)
     settings.check_parcels(config, learns_anomalies=kind.learns_anomalies)
     one_class.choose(config.data.configurations, config.data.name, CATALOGUE[config.data.name].classes)

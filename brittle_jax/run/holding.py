@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import filelock
 
 from brittle_jax import files
-from brittle_jax.errors import DamagedError, UserError
+from brittle_jax.errors import BusyError, DamagedError, UserError
 
 LOCK = ".lock"
 HOLDER = ".holder.json"  # not in the lock file: who tries to acquire that may truncate it
@@ -59,19 +59,34 @@ def _is_same(path: pathlib.Path, status: os.stat_result) -> bool:
         return False
 
 
+def check_free(folder: pathlib.Path) -> None:
+    """Raises BusyError if another process holds a folder, which need not exist. What it cannot tell, `hold` will."""
+    if not all(os.path.exists(folder / name) for name in (LOCK, HOLDER)):
+        return
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise _busy(folder) from None
+    except OSError:
+        return
+    lock.release()
+
+
 @contextlib.contextmanager
 def hold(folder: pathlib.Path) -> Iterator[Held]:
     """Holds an existing folder while the block runs.
 
     Raises:
-        UserError: if another process holds it, which the message names; or if it cannot be written.
+        BusyError: if another process holds it, which the message names.
+        UserError: if it cannot be written.
         OSError: if it cannot be locked, or the disk is full.
     """
     lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise UserError(f"--workdir={folder} is in use by {_holder(folder)}: wait for it, or name another") from None
+        raise _busy(folder) from None
     try:
         held = Held(folder)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -85,6 +100,10 @@ def hold(folder: pathlib.Path) -> Iterator[Held]:
     finally:
         with contextlib.suppress(OSError):  # of a file system that has gone: it frees the lock with the process
             lock.release()
+
+
+def _busy(folder: pathlib.Path) -> BusyError:
+    return BusyError(f"--workdir={folder} is in use by {_holder(folder)}: wait for it, or name another")
 
 
 def _holder(folder: pathlib.Path) -> str:

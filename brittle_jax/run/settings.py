@@ -61,12 +61,14 @@ def random_teacher(config: ml_collections.ConfigDict) -> Random:
     return Random(config.seed, config.teacher.random_batch_norm, config.teacher.batch_norm_batch_size)
 
 
-def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is_read_only: bool = False) -> Kind:
+def teacher_of(
+    config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is_read_only: bool = False, wait: bool = True
+) -> Kind:
     """Returns the kind of teacher. This is the one place that compares its name with others.
 
     Args:
         run: folder of the run; teachers are stored beside it unless the config says otherwise.
-        store_is_read_only: as in `TeacherStore`.
+        store_is_read_only, wait: as in `TeacherStore`.
 
     Raises:
         UserError: if another run's teacher is asked for, and that run has none that fits.
@@ -111,7 +113,7 @@ def teacher_of(config: ml_collections.ConfigDict, run: pathlib.Path, *, store_is
         splitting=splitting_of(config, learns_anomalies=True)
         if is_own_data
         else Splitting(config.seed, config.data.train_fraction),
-        store=TeacherStore(_store_folder(config, run), store_is_read_only),
+        store=TeacherStore(_store_folder(config, run), store_is_read_only, wait),
         # Parcels of other sizes and seeds have the same ids.
         image_settings=[config.data.parcels.to_dict(), config.data.patches.to_dict()]
         if CATALOGUE[teacher.data].is_parcels

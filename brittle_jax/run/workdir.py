@@ -215,7 +215,8 @@ def opened(
         The folder as this process holds it; its `check` tells whether it is still there.
 
     Raises:
-        UserError: if another process holds it, it cannot be written, or the run in it began with other images.
+        BusyError: if another process holds it.
+        UserError: if it cannot be written, or the run in it began with other images.
         OSError: if the disk is full.
     """
     with contextlib.ExitStack() as stack:

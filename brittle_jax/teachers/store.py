@@ -14,7 +14,7 @@ import numpy as np
 from brittle_jax import checkpoint, console
 from brittle_jax.data.dataset import Dataset
 from brittle_jax.data.splits import Lesson
-from brittle_jax.errors import UserError
+from brittle_jax.errors import BusyError, UserError
 from brittle_jax.models.network import Variables
 
 Identity = dict[str, Any]
@@ -49,10 +49,12 @@ class TeacherStore:
     Attributes:
         folder: need not exist yet.
         is_read_only: nothing is written to it.
+        wait: for a trunk that another run is training; otherwise that is a BusyError.
     """
 
     folder: pathlib.Path
     is_read_only: bool = False
+    wait: bool = True
 
     def obtain(
         self, identity: Identity, like: Variables, train: Callable[[], tuple[Variables, dict[str, Any]]]
@@ -64,6 +66,7 @@ class TeacherStore:
             train: returns variables and description.
 
         Raises:
+            BusyError: if another run is training it, and `wait` is False.
             UserError: if the store cannot be written.
         """
         key = key_of(identity)
@@ -80,13 +83,18 @@ class TeacherStore:
 
     @contextlib.contextmanager
     def _reserved(self, key: str) -> Iterator[None]:
-        """Holds a trunk's folder against other runs; waits for a run that is training it."""
+        """Holds a trunk's folder against other runs; where one is training it, waits or raises BusyError."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(self.folder / f".{key}.lock")
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
+                # Who holds a trunk that is here already only reads it, which takes a moment.
+                if not self.wait and not checkpoint.exists(self.folder / key):
+                    raise BusyError(
+                        f"teacher {key} is being trained by another run: run the same command again later"
+                    ) from None
                 console.say(f"  teacher {key}: another run is training it, waiting")
                 lock.acquire()
         except OSError as error:

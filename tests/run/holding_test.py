@@ -11,7 +11,7 @@ import time
 import filelock
 import pytest
 
-from brittle_jax.errors import UserError
+from brittle_jax.errors import BusyError, UserError
 from brittle_jax.run import holding
 
 HOLD = """
@@ -163,3 +163,13 @@ def test_a_folder_that_cannot_be_reached_is_noticed(folder):
         folder.symlink_to(folder)  # a loop
         with pytest.raises(UserError, match=r"run can no longer be reached \(Too many levels .*\): restore access"):
             held.check()
+
+
+def test_a_folder_that_is_held_is_not_free(tmp_path, other_process):
+    with pytest.raises(BusyError, match=f"is in use by process {other_process.pid} on "):
+        holding.check_free(tmp_path)
+    other_process.kill()
+    other_process.wait()
+    holding.check_free(tmp_path)
+    holding.check_free(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()

@@ -1,10 +1,12 @@
 import json
 import threading
+import time
 
+import filelock
 import numpy as np
 import pytest
 
-from brittle_jax.errors import UserError
+from brittle_jax.errors import BusyError, UserError
 from brittle_jax.teachers.store import TeacherStore, key_of
 from tests.damage import NUM_FLIPS, flip_bit
 from tests.small_teachers import assert_equal, obtain_teacher
@@ -105,3 +107,31 @@ def test_a_key_names_task_and_data_and_changes_with_the_identity():
     key, other = (key_of({**IDENTITY, "seed": seed}) for seed in (0, 1))
     assert key.startswith("rotnet-cifar10-") and len(key) == len("rotnet-cifar10-") + 16
     assert key == key_of(dict(reversed(IDENTITY.items()))) != other
+
+
+def test_who_does_not_wait_is_told_that_another_run_trains_it(tmp_path):
+    train, store = Training(), TeacherStore(tmp_path, wait=False)
+    other = filelock.FileLock(tmp_path / f".{key_of(IDENTITY)}.lock")
+    with other, pytest.raises(BusyError, match=f"^teacher {key_of(IDENTITY)} is being trained by another run: "):
+        store.obtain(IDENTITY, TRUNK, train)
+    assert train.count == 0
+    store.obtain(IDENTITY, TRUNK, train)
+    assert train.count == 1
+
+
+def test_who_does_not_wait_for_a_training_waits_for_a_reader(tmp_path):
+    train, store = Training(), TeacherStore(tmp_path, wait=False)
+    expected = store.obtain(IDENTITY, TRUNK, train)
+    reads = threading.Event()
+
+    def read():
+        with filelock.FileLock(tmp_path / f".{key_of(IDENTITY)}.lock"):
+            reads.set()
+            time.sleep(0.3)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    reads.wait()
+    assert_equal(store.obtain(IDENTITY, TRUNK, train)[0], expected[0])
+    reader.join()
+    assert train.count == 1

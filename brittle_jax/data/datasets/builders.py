@@ -66,6 +66,20 @@ def stock_builder(name: str, directory: str) -> tfds.core.DatasetBuilder:
     return builder
 
 
+def download_of(name: str, directory: str) -> str:
+    """Returns what `prepared` would download of a stock data set, as text, empty if nothing; prepares nothing.
+
+    Raises:
+        UserError: as `stock_builder`; and where the data set is missing and cannot be downloaded.
+    """
+    builder = stock_builder(name, directory)
+    if builder.is_prepared() or isinstance(builder, _OWN_BUILDERS):
+        return ""
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS or not _has_tensorflow():
+        raise UserError(f"{name} is not prepared in {builder.data_dir_root}")
+    return f"{name}{_download_size(builder)} is downloaded to {builder.data_dir_root}"
+
+
 def own_builder(
     builder_class: type[tfds.core.DatasetBuilder],
     data_dir: str,
@@ -178,6 +192,14 @@ def _prepare_own(builder: tfds.core.DatasetBuilder, name: str) -> None:
     files.write_manifest(folder, files.digests_of(folder, only=beside))
 
 
+def _has_tensorflow() -> bool:
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def _download_size(builder: tfds.core.DatasetBuilder) -> str:
+    return f" ({builder.info.download_size})" if builder.info.download_size else ""
+
+
 def _download_and_prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
     """Has tfds download and prepare a stock data set, which takes TensorFlow, a network and disk space."""
     root = builder.data_dir_root
@@ -191,14 +213,14 @@ def _download_and_prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
         "name the folder that has it with data.dir, or prepare it where there is a network "
         f"({_prepare_command(builder)})" + (f"; {by_hand}" if by_hand else "")
     )
-    if importlib.util.find_spec("tensorflow") is None:
+    if not _has_tensorflow():
         raise UserError(
             f"{name} is not in {root}, and preparing it takes TensorFlow, which is not installed: {elsewhere}"
         )
-    size = f" ({builder.info.download_size})" if builder.info.download_size else ""
     # tfds tries again and again: for 3.5 minutes if connections are refused.
     console.say(
-        f"downloading {name}{size} and preparing it, once, in {root}; without a network this fails after minutes"
+        f"downloading {name}{_download_size(builder)} and preparing it, once, in {root}; without a network this fails "
+        "after minutes"
     )
     try:
         builder.download_and_prepare(file_format=_ARRAY_RECORD)

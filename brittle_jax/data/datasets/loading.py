@@ -9,7 +9,14 @@ from brittle_jax import console
 from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.data.dataset import Dataset
 from brittle_jax.data.datasets import image_folder, picture_files, plant_pathology, xray_files
-from brittle_jax.data.datasets.builders import data_dir_of, open_split, own_builder, prepared, stock_builder
+from brittle_jax.data.datasets.builders import (
+    data_dir_of,
+    download_of,
+    open_split,
+    own_builder,
+    prepared,
+    stock_builder,
+)
 from brittle_jax.data.datasets.image_sets import patch_set, picture_set
 from brittle_jax.data.datasets.listing import Listing, as_text
 from brittle_jax.data.datasets.picture_files import PictureFiles, feature_of, picture_files_config
@@ -33,6 +40,21 @@ def load(name: str, settings: DataSettings) -> Dataset:
     if listing is not None:
         return _load_listing(name, listing, settings)
     return _load_embedded_parcels(settings) if name == "xray" else _load_stock(name, settings)
+
+
+def check_available(name: str, settings: DataSettings) -> str:
+    """Returns what `load` would download, as text, empty if nothing; prepares nothing.
+
+    Raises:
+        UserError: if files are missing or damaged, and cannot be downloaded.
+    """
+    if CATALOGUE[name].is_files:
+        _list_files(name, settings)
+    elif settings.stand_in:
+        stock_builder(name, settings.dir)  # raises if it is damaged
+    else:
+        return download_of(name, settings.dir)
+    return ""
 
 
 def _list_files(name: str, settings: DataSettings) -> Listing | None:
