@@ -42,6 +42,8 @@ trap '' TERM # which `scontrol requeue` sends
 state=$(squeue --noheader --jobs="$job" --format=%T) || state=''
 if ((code != 75 && code != 4)); then
   say "ended with exit code $code"
+elif [[ -z $state ]]; then
+  say "ended with exit code $code, and could not be requeued, because squeue does not answer: submit it again to go on"
 elif [[ $state != RUNNING ]]; then
   say "ended with exit code $code, because Slurm ended the job (scancel, requeue or preemption): not requeued from here"
 elif ! scontrol requeue "$job"; then
