@@ -311,6 +311,7 @@ def two_workers(tmp_path_factory, warm_python, data_dir):
     return runs, printed
 
 
+@pytest.mark.workers
 def test_workers_train_a_shared_teacher_once(two_workers):
     runs, printed = two_workers
     assert f"{ROWS[1]}:smoke: put off, busy: teacher classification-stl10-" in printed[1]
@@ -318,6 +319,7 @@ def test_workers_train_a_shared_teacher_once(two_workers):
     assert ": trained before, read from" in runs.log(ROWS[1])
 
 
+@pytest.mark.workers
 def test_a_row_that_fails_is_named_and_one_that_is_stopped_goes_on(two_workers, tmp_path, warm_python, data_dir):
     runs, row = Runs(tmp_path, warm_python, data_dir), f"{ROWS[0]}:smoke"
     rows = ["xray_random:smok", row, "plant_random:smok"]  # words that no row has
