@@ -18,7 +18,6 @@ from tests.small_runs import read, without_times
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "launch" / "all_rows.sh"
-pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="flock is not installed")
 
 # Stands in for python in `batch check`: finds that rows lack nothing, and lists them as they are given.
 CHECK = """#!/usr/bin/env bash
@@ -42,7 +41,10 @@ if [[ -e $here/$row ]]; then . "$here/$row"; else finish; fi
 RESULTS = {"configurations": [{"auroc": {"kd": 0.5}, "brittleness": 0.01}], "seconds": {"data": 1.0}}
 
 # Not with every test run: a signal test hung once, and it is not known yet whether the script or the test is at fault.
-pytestmark = pytest.mark.workers
+pytestmark = [
+    pytest.mark.workers,
+    pytest.mark.skipif(shutil.which("flock") is None, reason="flock is not installed"),
+]
 
 
 class Launcher:
