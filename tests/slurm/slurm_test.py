@@ -5,6 +5,7 @@ Shows what happens and when with `python -m pytest -m slurm -n 0 -s`.
 
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -174,7 +175,14 @@ def test_nothing_is_left_when_a_block_fails():
 
 
 def test_a_job_that_meets_its_time_limit_goes_on_inside_the_network(jobs):
-    settings = [*ONE, "--config.distill.update_steps=18000"]
+    # The time limit, a minute, is Slurm's shortest: a network that trains for longer has updates by this machine's rate.
+    jobs.start_plainly(ROW, *ONE, "--config.distill.update_steps=2000")
+    assert jobs.plain.wait(SECONDS_AT_MOST) == 0
+    [first, *_, last] = read_metrics(jobs.folder / "plain")["distill cat"]
+    per_second = (last["step"] - first["step"]) / (last["seconds"] - first["seconds"])
+    jobs.say("-", f"{per_second:.0f} updates a second")
+    shutil.rmtree(jobs.folder / "plain")
+    settings = [*ONE, f"--config.distill.update_steps={round(80 * per_second)}"]
     jobs.start_plainly(ROW, *settings)
     job = jobs.submit("slurm.sbatch", ROW, "--", *settings, options=["--time=1", "--signal=B:TERM@5"])
     jobs.wait_until(job, "stopped before the time limit", lambda: "stopped by SIGTERM" in jobs.log(job))

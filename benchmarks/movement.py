@@ -1,0 +1,72 @@
+"""How far a student moves decides which detector it is: narrow ResNets on CIFAR-10, at two learning rates.
+
+    python -m benchmarks.movement --data=DIR --out=DIR
+
+Each cell is a run of its own: a teacher, a class that is normal, a seed, and a rate. One rate moves the weights as far
+as in the paper's recipe, the other about 36 times as far. The rules by which the outcome is judged were written down
+before the first run, in docs/measurements.md. Finished cells are not run again.
+"""
+
+import argparse
+import itertools
+import pathlib
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+TEACHERS = {"rotnet": "cifar10_cifar_rotnet", "random": "cifar10_random"}
+RATES = (2.8e-5, 1e-3)
+UPDATES, BATCH_SIZE = 1580, 16
+
+
+def settings(teacher: str, normal: str, seed: int, rate: float, data: str) -> ml_collections.ConfigDict:
+    """Returns the settings of a cell: the row's, with a network of an eighth of the width and a short pre-training."""
+    from brittle_jax.recipes import small_resnet_row
+
+    config = small_resnet_row(
+        TEACHERS[teacher], None, data="cifar10", teacher=teacher, teacher_data="" if teacher == "random" else "cifar10"
+    )
+    config.seed, config.data.dir, config.data.configurations = seed, data, f"unimodal/{normal}"
+    config.network.name = "small_resnet_tiny"
+    config.pretrain.num_epochs, config.pretrain.warmup_epochs, config.pretrain.batch_size = 8.0, 2.0, 128
+    config.pretrain.peak_learning_rate = 0.1
+    config.distill.update_steps, config.distill.batch_size, config.distill.learning_rate = UPDATES, BATCH_SIZE, rate
+    config.probe.max_train_samples, config.probe.max_test_samples = 2000, 1000
+    return config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="tfds data_dir that holds cifar10")
+    parser.add_argument("--out", required=True, type=pathlib.Path, help="folder of the runs")
+    parser.add_argument("--classes", default="automobile,deer,bird", help="that are normal in turn")
+    parser.add_argument("--seeds", default="0,1,2")
+    arguments = parser.parse_args()
+    from brittle_jax import runtime
+
+    runtime.set_up()
+    from brittle_jax.run import experiment
+
+    cells = itertools.product(map(int, arguments.seeds.split(",")), arguments.classes.split(","), TEACHERS, RATES)
+    entries: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for seed, normal, teacher, rate in cells:
+        folder = arguments.out / f"{teacher}-{normal}-{seed}-{rate:g}"
+        content = experiment.run(settings(teacher, normal, seed, rate, arguments.data), folder)
+        entries.setdefault((teacher, rate), []).append(content["configurations"][0])
+    print("\nmean and standard deviation over classes and seeds\n")
+    print("| teacher | rate | cells | KD | MSE | brittleness | student's error over the mean predictor's |")
+    print("|---|---|---|---|---|---|---|")
+    for (teacher, rate), cell in entries.items():
+        columns = [
+            [100 * entry["auroc"]["kd"] for entry in cell],
+            [100 * entry["auroc"]["mse"] for entry in cell],
+            [entry["brittleness"] for entry in cell],
+            [entry["distillation"]["loss"] / entry["distillation"]["mean_predictor_loss"] for entry in cell],
+        ]
+        shown = [f"{np.mean(column):.4g} ± {np.std(column, ddof=1):.2g}" for column in columns]
+        print(f"| {teacher} | {rate:g} | {len(cell)} | {' | '.join(shown)} |")
+
+
+if __name__ == "__main__":
+    main()
