@@ -182,7 +182,7 @@ def test_a_job_that_meets_its_time_limit_goes_on_inside_the_network(jobs):
     per_second = (last["step"] - first["step"]) / (last["seconds"] - first["seconds"])
     jobs.say("-", f"{per_second:.0f} updates a second")
     shutil.rmtree(jobs.folder / "plain")
-    settings = [*ONE, f"--config.distill.update_steps={round(80 * per_second)}"]
+    settings = [*ONE, f"--config.distill.update_steps={round(60 * per_second)}"]
     jobs.start_plainly(ROW, *settings)
     job = jobs.submit("slurm.sbatch", ROW, "--", *settings, options=["--time=1", "--signal=B:TERM@5"])
     jobs.wait_until(job, "stopped before the time limit", lambda: "stopped by SIGTERM" in jobs.log(job))
