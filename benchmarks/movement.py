@@ -37,6 +37,7 @@ def settings(teacher: str, normal: str, seed: int, rate: float, data: str) -> ml
 
 
 def main() -> None:
+    """Runs all cells, and prints their table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="tfds data_dir that holds cifar10")
     parser.add_argument("--out", required=True, type=pathlib.Path, help="folder of the runs")

@@ -7,7 +7,7 @@ import ml_collections
 
 from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.errors import UserError
-from brittle_jax.text import nearest
+from brittle_jax.text import nearest, split_list
 
 DATASETS = tuple(name for name, entry in CATALOGUE.items() if entry.detects_anomalies)
 OF_FILES = tuple(name for name, entry in CATALOGUE.items() if entry.is_files)  # read from files in data.path
@@ -126,6 +126,9 @@ def get_base_config() -> ml_collections.ConfigDict:
     distill.update_steps = 0  # if above 0, the number of updates, instead of num_epochs
     distill.batch_size = 64  # images, over all devices
     distill.learning_rate = 1e-5  # of Adam
+    distill.keep_movement = True  # scale that rate in a smaller run, so that the weights move as far as in the recipe
+    distill.measure_at = ""  # comma-separated updates after which the student is measured on the way; empty: none
+    distill.measure_samples = 512  # normal training samples, normal and anomalous test samples, for each measurement
 
     config.probe = probe = ml_collections.ConfigDict()
     probe.inverse_penalty = 1.0  # C of the logistic regression on standardised features
@@ -167,6 +170,18 @@ def parse_range(text: str) -> tuple[float, float] | None:
     return low, high
 
 
+def parse_counts(text: str) -> list[int]:
+    """Returns the numbers of a field such as "10,100".
+
+    Raises:
+        ValueError: for anything that is not a whole number above 0.
+    """
+    counts = [int(part) for part in split_list(text)]
+    if any(count < 1 for count in counts):
+        raise ValueError(f"{min(counts)} is not above 0")
+    return counts
+
+
 def completed(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Returns a copy of the settings in which an empty `teacher.data` names the data set that it stands for."""
     config = config.copy_and_resolve_references()
@@ -186,6 +201,12 @@ def validate(config: ml_collections.ConfigDict) -> None:
     _validate_ranges(fields)
     _validate_image_size(config)
     _validate_files(config)
+    try:
+        parse_counts(config.distill.measure_at)
+    except ValueError:
+        raise UserError(
+            f"distill.measure_at={config.distill.measure_at!r}: give numbers of updates, such as 10,100,1000"
+        ) from None
 
 
 def _validate_ranges(fields: dict[str, Any]) -> None:
@@ -198,6 +219,7 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
         "teacher.batch_norm_batch_size",
         "pretrain.batch_size",
         "distill.batch_size",
+        "distill.measure_samples",
         "evaluate.batch_size",
         "evaluate.bootstrap_samples",
     )

@@ -142,7 +142,7 @@ class Loop:
         there, in this process or another, as if nothing had happened.
 
         Args:
-            until: stop after this many steps of the whole work; None: after all of them.
+            until: stop after this many steps of the whole work, and keep the state; None: take all of them.
 
         Raises:
             DivergedError: if the loss, or a weight in the end, is not finite.
@@ -158,7 +158,8 @@ class Loop:
                 console.say(f"  {work.name}: {work.shown(done)} done before")
             if done < end:
                 state = self._take_steps(work, state, done, end, results)
-            results.end(state, max(done, end), is_to_keep=work.is_kept_at_end or interrupt.is_requested())
+            goes_on = end < work.num_steps or interrupt.is_requested()
+            results.end(state, max(done, end), is_to_keep=work.is_kept_at_end or goes_on)
             interrupt.raise_if_requested(results.what_is_kept(max(done, end)))
         return state
 

@@ -172,6 +172,24 @@ def read_scores(path: pathlib.Path) -> SampleScores:
     return SampleScores(list(ids), labels, scores)
 
 
+def how_far_in_words(error_ratio: float | None) -> str:
+    """Says how near a student has come to its teacher.
+
+    Args:
+        error_ratio: the student's error on normal test images over that of always predicting the teacher's mean; None
+            where the teacher's outputs do not vary.
+    """
+    if error_ratio is None:
+        return "the teacher's outputs do not vary, so there is nothing to learn"
+    if error_ratio >= 1:
+        return "it has not learned the teacher: always predicting the teacher's mean is no worse"
+    if error_ratio >= 0.5:
+        return "it has begun to learn the teacher"
+    if error_ratio >= 0.1:
+        return "it has learned most of what the teacher's outputs vary by"
+    return "it follows the teacher closely"
+
+
 def read_metrics(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
     """Reads the records of metrics.jsonl by stage; of steps that were taken again, those of the last time.
 

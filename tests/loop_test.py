@@ -175,7 +175,7 @@ np.savez(saved, **{str(number): leaf for number, leaf in enumerate(jax.tree.leav
 
 
 def test_a_training_stopped_within_an_epoch_goes_on_in_a_new_process_bit_for_bit(tmp_path):
-    # 20 images in batches of 8: update 4 ends within the second epoch. What was kept last is the state after update 3.
+    # 20 images in batches of 8: update 4 ends within the second epoch, and its state is kept.
     def train(until, name, folder):
         command = [sys.executable, "-c", _TRAINING, str(until), str(tmp_path / name), str(tmp_path / folder)]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -192,8 +192,8 @@ def test_a_training_stopped_within_an_epoch_goes_on_in_a_new_process_bit_for_bit
     records = {line for line in whole.splitlines() if line[0].isdigit()}
     assert len(records) == 12
     assert {line for line in (first + rest).splitlines() if line[0].isdigit()} == records
-    assert "distill x: 3 of 12 updates done before" in rest
-    assert "distill x: 9 updates in" in rest
+    assert "distill x: 4 of 12 updates done before" in rest
+    assert "distill x: 8 updates in" in rest
 
 
 def stopped(work):

@@ -1,9 +1,11 @@
 import jax
 import numpy as np
+import pytest
 
 from brittle_jax.inference import Representations
 from brittle_jax.loop import Loop
-from brittle_jax.student import distillation, num_updates
+from brittle_jax.models.network import NetworkSettings, init_variables
+from brittle_jax.student import distillation, movement, num_updates
 from tests.small_runs import read_row
 
 
@@ -12,6 +14,16 @@ def test_updates_follow_epochs_unless_they_are_set():
     assert num_updates(413, batch_size=64, num_epochs=20.0) == 140
     assert num_updates(5000, batch_size=64, num_epochs=20.0, update_steps=7) == 7
     assert num_updates(5, batch_size=64, num_epochs=0.1) == 1
+
+
+@pytest.mark.parametrize("name", ["small_resnet_tiny", "densenet_tiny", "mini"])
+def test_movement_is_the_mean_over_all_weights_in_deviations_of_their_draw(name):
+    network = NetworkSettings(name, 128)
+    params = init_variables(network.module, 0, (32, 32, 3))["params"]
+    drawn = jax.tree_util.tree_leaves_with_path(params)
+    kernels = [np.asarray(leaf) for path, leaf in drawn if path[-1].key == "kernel"]
+    each = np.concatenate([np.full(kernel.size, 1e-3 * 50 / kernel.std()) for kernel in kernels])
+    assert movement(network, 50, 1e-3) == pytest.approx(each.mean(), rel=0.03)
 
 
 def test_teacher_and_student_never_share_a_draw(cifar10_config, tmp_path, four_devices):

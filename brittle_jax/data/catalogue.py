@@ -34,6 +34,8 @@ class Entry:
         is_parcels: whether its samples are parcels, whose views are cut into patches.
         is_files: whether it is read from files that `data.path` names.
         stand_in: None if the data set itself is made in software.
+        train_per_class: training images of each class that can be normal, in the data set itself; 0: it may have any
+            number, or is never the anomaly-detection data.
     """
 
     classes: tuple[str, ...]
@@ -45,6 +47,7 @@ class Entry:
     detects_anomalies: bool = False
     is_parcels: bool = False
     is_files: bool = False
+    train_per_class: int = 0
 
 
 CATALOGUE = {
@@ -54,12 +57,14 @@ CATALOGUE = {
         stand_in=StandIn({"train": 100, "test": 40}, (32, 32, 3)),
         has_multimodal=True,
         detects_anomalies=True,
+        train_per_class=5000,
     ),
     "cats_vs_dogs": Entry(
         ("cat", "dog"),
         split="classes",
         stand_in=StandIn({"train": 130}, (120, 160, 3), is_jpeg=True),
         detects_anomalies=True,
+        train_per_class=10_000,
     ),
     "plant_pathology": Entry(
         ("healthy", "multiple_diseases", "rust", "scab"),
@@ -68,6 +73,7 @@ CATALOGUE = {
         normal="healthy",
         detects_anomalies=True,
         is_files=True,
+        train_per_class=413,
     ),
     "xray": Entry(
         ("soc", "threat"),  # stream of commerce

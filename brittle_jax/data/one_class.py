@@ -25,6 +25,7 @@ class Configuration:
         calibration: indices of normal samples that neither train nor test: for thresholds.
         test: indices of the test samples.
         test_labels: of each test sample 0, normal, or 1, anomalous.
+        num_normal: how many normal training samples there are, used or not.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Configuration:
     calibration: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray
+    num_normal: int
 
 
 def configurations(
@@ -104,8 +106,9 @@ def _configuration(
 ) -> Configuration:
     is_normal = np.isin(dataset.samples.labels, normal_classes)
     rng = np.random.default_rng(derive_seed(seed, "subset", name))
+    all_normal = np.flatnonzero(is_normal & (assigned == "train"))
     samples = {
-        "normal training": limit(np.flatnonzero(is_normal & (assigned == "train")), max_train_samples, rng),
+        "normal training": limit(all_normal, max_train_samples, rng),
         "normal test": limit(np.flatnonzero(is_normal & (assigned == "test")), max_test_samples, rng),
         "anomalous test": limit(np.flatnonzero(~is_normal & (assigned == "test")), max_test_samples, rng),
     }
@@ -121,7 +124,8 @@ def _configuration(
     train, normal, anomalous = samples.values()
     calibration = np.flatnonzero(is_normal & (assigned == "calibration"))
     labels = np.repeat([0, 1], [len(normal), len(anomalous)])
-    return Configuration(name, _group(name), train, calibration, np.concatenate([normal, anomalous]), labels)
+    test = np.concatenate([normal, anomalous])
+    return Configuration(name, _group(name), train, calibration, test, labels, len(all_normal))
 
 
 def _remedy(dataset: Dataset, members: np.ndarray, role: str) -> str:

@@ -28,6 +28,13 @@ def he_normal_init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.
 
 INITIALISERS = {"uniform": kernel_init, "he_normal": he_normal_init}  # values of a trunk's `initialiser`
 
+
+def deviation_of_draw(initialiser: str, shape: Sequence[int]) -> float:
+    """Returns the standard deviation of the weights that an initialiser draws for a kernel [..., C, F]."""
+    fan_in = math.prod(shape[:-1])
+    return {"uniform": (3 * fan_in) ** -0.5, "he_normal": (2 / fan_in) ** 0.5}[initialiser]
+
+
 conv = functools.partial(nn.Conv, use_bias=False, kernel_init=kernel_init, conv_general_dilated=conv_general_dilated)
 
 

@@ -151,6 +151,23 @@ def training_curve(records: Sequence[Mapping[str, Any]], stage: str) -> Plot:
     return Plot(figure, f"Training loss of {stage}: {extent}.")
 
 
+def course(points: Sequence[Mapping[str, Any]], quantity: str, label: str) -> Plot:
+    """Plots what was measured of a student on the way, over its updates.
+
+    Args:
+        points: as results.json's `course` has them.
+        quantity: key of the points, such as "brittleness".
+        label: of the axis.
+    """
+    steps, values = ([point[name] for point in points] for name in ("update_steps", quantity))
+    with _style():
+        figure, axes = _figure(left=56)
+        axes.plot(steps, values, color=INK, linewidth=1, marker="o", markersize=3)
+        axes.set(xlabel="updates", ylabel=label, xscale="log")
+    listed = ", ".join(f"{value:.3g} after {step:,}" for step, value in zip(steps, values, strict=True))
+    return Plot(figure, f"{label} of the student on the way: {listed}.")
+
+
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
     """Sets our style over matplotlib's own, whatever the user's is."""

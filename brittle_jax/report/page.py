@@ -21,6 +21,11 @@ _DETECTORS = {
     "mahalanobis_diag": "Mahalanobis, diagonal",
     "mahalanobis_full": "Mahalanobis, full",
 }
+_OF_COURSE = {
+    "kd_auroc": "KD AUROC",
+    "error_ratio": "error / mean predictor's",
+    "brittleness": "brittleness",
+}
 _BAND_SAMPLES = 200
 _RANKED_SAMPLES = 2000  # on one page, over all configurations
 _NAMED_KINDS = 4  # in a heading
@@ -144,6 +149,7 @@ def _configuration(
         "plots": [] if samples is None else _plots(entry, samples),
         "ranking": None if samples is None else _ranking(samples, kinds, num_ranked),
         "curves": _curves({stage: records for stage, records in stages.items() if _owner(stage) == name}),
+        "course": _course(entry["distillation"].get("course", [])),
     }
 
 
@@ -238,6 +244,15 @@ def _has_anomalies(entry: Mapping[str, Any]) -> bool:
 def _owner(stage: str) -> str:
     """Returns the configuration of a stage such as "distill unimodal/airplane"; empty where all share it."""
     return stage.partition(" ")[2]
+
+
+def _course(points: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """Returns plots of what was measured of a student on the way; what could not be measured has none."""
+    return [
+        to_svg(figures.course(points, quantity, label))
+        for quantity, label in _OF_COURSE.items()
+        if points and None not in [point[quantity] for point in points]
+    ]
 
 
 def _curves(stages: Mapping[str, list]) -> list[dict[str, Any]]:

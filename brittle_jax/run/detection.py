@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from brittle_jax import console, files, probe, results, student
+from brittle_jax import files, probe, results
 from brittle_jax.apply import detector as detector_lib
 from brittle_jax.apply.brittleness import measure_brittleness
 from brittle_jax.apply.detector import Detector
@@ -19,8 +19,9 @@ from brittle_jax.inference import Representations
 from brittle_jax.models.network import Network
 from brittle_jax.report.examples import collect_examples
 from brittle_jax.rows import Rows
-from brittle_jax.run import gradient_rows, settings
+from brittle_jax.run import gradient_rows, scoring, settings, students
 from brittle_jax.run.row import Row
+from brittle_jax.run.students import Budget
 from brittle_jax.seeding import derive_seed
 
 
@@ -31,13 +32,15 @@ class MadeDetector:
     Attributes:
         representations: of its teacher; those of the training images are computed.
         teacher: what is known about the teacher, ready for JSON.
-        update_steps: of the student.
+        budget: of the student.
+        course: of the student on the way, ready for JSON.
     """
 
     detector: Detector
     representations: Representations
     teacher: dict[str, Any]
-    update_steps: int
+    budget: Budget
+    course: list[dict[str, Any]]
 
 
 def make_detector(row: Row, configuration: Configuration) -> MadeDetector:
@@ -49,7 +52,6 @@ def make_detector(row: Row, configuration: Configuration) -> MadeDetector:
         DegenerateDataError: if representations do not vary, or are not finite.
         UserError: if training diverges.
     """
-    images = row.dataset.images
     train = row.dataset.images_of(configuration.train)
     with row.stage("pretrain"):
         teacher, description = row.obtain_teacher(configuration)
@@ -58,31 +60,14 @@ def make_detector(row: Row, configuration: Configuration) -> MadeDetector:
         rows = representations.compute(train)
         gaussian = row.loop.call("fit", lambda: _fit(row, rows, train))
     with row.stage("distill"):
-        distill = row.config.distill
-        num_updates = student.num_updates(
-            len(train),
-            batch_size=distill.batch_size,
-            num_epochs=distill.num_epochs,
-            update_steps=distill.update_steps,
+        budget = students.budget_of(row, configuration)
+        students.say_budget(budget)
+        pupil, course = row.obtain_student(
+            configuration,
+            teacher,
+            budget.update_steps,
+            lambda: students.distil(row, configuration, teacher, gaussian, representations, budget),
         )
-
-        def distil() -> Network:
-            work = student.distillation(
-                teacher.module,
-                images,
-                train,
-                representations,
-                name=configuration.name,
-                seed=row.config.seed,
-                num_updates=num_updates,
-                batch_size=distill.batch_size,
-                learning_rate=distill.learning_rate,
-                training_dtype=row.network.training_dtype,
-                devices=row.loop.devices,
-            )
-            return Network(teacher.module, row.loop.run(work).variables)
-
-        pupil = row.obtain_student(configuration, teacher, num_updates, distil)
     detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing)
     if row.folder is not None:
         row.check_folder()
@@ -93,7 +78,7 @@ def make_detector(row: Row, configuration: Configuration) -> MadeDetector:
             teacher=row.folder_of(configuration, "teacher"),
             made_from=row.made_from,
         )
-    return MadeDetector(detector, representations, description, num_updates)
+    return MadeDetector(detector, representations, description, budget, course)
 
 
 def _fit(row: Row, rows: Rows, indices: np.ndarray) -> Gaussian:
@@ -117,8 +102,8 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
     with row.stage("probe"):
         probed = row.share("probe", lambda: row.remember(configuration, "probe", lambda: _probe(row, detector.teacher)))
     with row.stage("score"):
-        image_scores, scores = _score(row, made, configuration.test)
-        _, calibration_scores = _score(row, made, configuration.calibration)
+        image_scores, scores = scoring.score(row, detector, made.representations, configuration.test)
+        _, calibration_scores = scoring.score(row, detector, made.representations, configuration.calibration)
     with row.stage("brittleness"):
         measured = measure_brittleness(
             detector,
@@ -153,15 +138,6 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
     return _entry(row, made, configuration, measured.terms, image_scores, {**separations, "probe": probed})
 
 
-def _score(row: Row, made: MadeDetector, chosen: np.ndarray) -> tuple[samples.Scores, samples.Scores]:
-    """Returns the scores of the images of some samples [S], and those of the samples; empty ones of no samples."""
-    if not len(chosen):
-        return {}, {}
-    images = row.dataset.images_of(chosen)
-    image_scores = detector_lib.score(made.detector, row.dataset.images, images, row.loop, made.representations)
-    return image_scores, samples.sample_scores(row.dataset, images, image_scores, chosen)
-
-
 def _write_scores(
     row: Row,
     folder: str,
@@ -185,6 +161,9 @@ def _entry(
     """Returns a configuration's entry in results.json; `measured` are fields that are known already."""
     dataset, num_features = row.dataset, made.representations.num_features
     train, test = dataset.images_of(configuration.train), dataset.images_of(configuration.test)
+    normal = configuration.test[configuration.test_labels == 0]
+    error = scoring.student_error(row, normal, test, image_scores, num_features)
+    scoring.warn_if_untaught(configuration, error)
     entry = {
         "name": configuration.name,
         "group": configuration.group,
@@ -202,8 +181,10 @@ def _entry(
         },
         "teacher": {name: value for name, value in made.teacher.items() if name != "reconstructions"},
         "distillation": {
-            "update_steps": made.update_steps,
-            **_distillation_check(row, configuration, test, image_scores, num_features),
+            **dataclasses.asdict(made.budget),
+            **error,
+            "in_words": results.how_far_in_words(error["error_ratio"]),
+            "course": made.course,
         },
     }
     if len(dataset.views) > 1:
@@ -241,23 +222,3 @@ def _separations(row: Row, configuration: Configuration, scores: samples.Scores)
         **samples.separations(labels, scores, **resampling),
         "by_kind": samples.separations_by_kind(labels, kinds, scores, **resampling),
     }
-
-
-def _distillation_check(
-    row: Row, configuration: Configuration, test: np.ndarray, image_scores: samples.Scores, num_features: int
-) -> dict[str, float]:
-    """Compares the student with always predicting the teacher's mean, on normal test images; warns if it lost.
-
-    For diagnosis only: no choice depends on it.
-    """
-    normal_samples = configuration.test[configuration.test_labels == 0]
-    is_normal = np.isin(row.dataset.sample_of_image[test], normal_samples)
-    loss = float(image_scores["kd"][is_normal].mean() / num_features)
-    mean_predictor_loss = float(image_scores["mse"][is_normal].mean())
-    if loss >= mean_predictor_loss:
-        console.warn(
-            f"{configuration.name}: the student's error on normal test images, {loss:.4g}, is not below that of always "
-            f"predicting the teacher's mean, {mean_predictor_loss:.4g}: it has not learned the teacher yet (train "
-            "longer, distill.num_epochs)"
-        )
-    return {"loss": loss, "mean_predictor_loss": mean_predictor_loss}

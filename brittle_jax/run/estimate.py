@@ -199,9 +199,10 @@ class Rehearsal(Loop):
         if key not in self._tried:
             state, self._tried[key] = _try(work, self._least_seconds)
         tried = self._tried[key]
-        tried.num_works += 1
-        tried.num_steps += work.num_steps
-        tried.num_units += work.num_units
+        num_steps = (work.num_steps if until is None else until) - work.first
+        tried.num_works += work.first == 0
+        tried.num_steps += num_steps
+        tried.num_units += work.units_of(work.first, num_steps)
         for step in range(work.num_steps if work.take is not None else 0):
             work.take(tried.outputs[step % len(tried.outputs)], step, 1)
         return state

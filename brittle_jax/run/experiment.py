@@ -23,7 +23,7 @@ from brittle_jax.metric_log import MetricLog
 from brittle_jax.models.network import check_architecture
 from brittle_jax.published import published_row
 from brittle_jax.report import page
-from brittle_jax.run import announcements, borrowing, record, settings, workdir
+from brittle_jax.run import announcements, borrowing, record, settings, students, workdir
 from brittle_jax.run.detection import evaluate_detector, make_detector
 from brittle_jax.run.row import Row, Stage
 from brittle_jax.run.stages import Stages
@@ -77,6 +77,8 @@ def run(
     splits = record.splits(row, configurations)
     announcements.say_what_was_read(row, splits)
     borrowing.check_same_images(config, row.dataset)
+    for configuration in configurations:
+        students.check_points(dataclasses.replace(row, recipe=recipe), configuration)
     if is_finished:
         workdir.check_splits(folder, config, splits)
         return _finished(folder)
@@ -90,7 +92,7 @@ def run(
                 seconds_between_saves=seconds_between_saves,
                 check=held.check,
             )
-            row = dataclasses.replace(row, configurations=configurations)
+            row = dataclasses.replace(row, configurations=configurations, recipe=recipe)
             row = row.kept_in(folder, workdir.made_from(config, splits), loop, held.check)
             entries, references = _run_configurations(row, configurations)
         held.check()

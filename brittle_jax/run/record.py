@@ -29,6 +29,8 @@ _NOT_OF_THE_RECIPE = {
     "teacher.weights",
     "teacher.store",
     "evaluate.keep_errors_mib",
+    "distill.measure_at",
+    "distill.measure_samples",
 }
 
 
@@ -79,6 +81,10 @@ def measurement(row: Row) -> dict[str, Any]:
         "ridge": config.evaluate.ridge if config.evaluate.covariance == "ridge" else None,
         "random_batch_norm": None,
         "augmentation": None,
+        "movement": "of the row's recipe, unless the learning rate is another: see each configuration's distillation"
+        if config.distill.keep_movement
+        else "by the learning rate that is set",
+        "measure_samples": config.distill.measure_samples if config.distill.measure_at else None,
         **row.kind.readings,
         "output_features": config.network.output_features or "pooled features",
         "probe": "logistic regression on standardised pooled features (autoencoders: codes), L-BFGS, C = "

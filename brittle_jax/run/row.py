@@ -46,6 +46,7 @@ class Row:
         is_reference: whether this random teacher stands beside the row's own.
         shared: what configurations share, by name.
         most_bytes_in_memory: of representations, and of errors; larger ones are in temporary files.
+        recipe: settings of the row's full recipe; None: they are its own.
     """
 
     config: ml_collections.ConfigDict
@@ -63,6 +64,7 @@ class Row:
     is_reference: bool = False
     shared: dict[str, Any] = dataclasses.field(default_factory=dict)
     most_bytes_in_memory: int = MOST_BYTES_IN_MEMORY
+    recipe: ml_collections.ConfigDict | None = None
 
     @property
     def network(self) -> NetworkSettings:
@@ -136,9 +138,14 @@ class Row:
 
     def remember(self, configuration: Configuration, what: str, make: Callable[[], Any]) -> Any:
         """Returns what `make` returns of the teacher, ready for JSON; a run that goes on does not make it again."""
-        if self.progress is None:
-            return make()
-        return self.progress.remember(what, None if self.teacher_is_shared else configuration.name, make)
+        return self._remember(None if self.teacher_is_shared else configuration.name, what, make)
+
+    def remember_own(self, configuration: Configuration, what: str, make: Callable[[], Any]) -> Any:
+        """Returns what `make` returns of the configuration alone, as `remember` does of its teacher."""
+        return self._remember(configuration.name, what, make)
+
+    def _remember(self, owner: str | None, what: str, make: Callable[[], Any]) -> Any:
+        return make() if self.progress is None else self.progress.remember(what, owner, make)
 
     def share(self, what: str, make: Callable[[], Any]) -> Any:
         """Returns what `make` returns; if configurations share the teacher, it is made once."""
@@ -179,9 +186,13 @@ class Row:
         return Network(module, variables), description
 
     def obtain_student(
-        self, configuration: Configuration, teacher: Network, num_updates: int, distil: Callable[[], Network]
-    ) -> Network:
-        """Returns a teacher's student, distilled if the row's folder does not have it already."""
+        self,
+        configuration: Configuration,
+        teacher: Network,
+        num_updates: int,
+        distil: Callable[[], tuple[Network, list[dict[str, Any]]]],
+    ) -> tuple[Network, list[dict[str, Any]]]:
+        """Returns a teacher's student and its course, distilled if the row's folder does not have it already."""
         folder = self.folder_of(configuration, "student")
         if folder is None:
             return distil()
@@ -190,14 +201,14 @@ class Row:
             variables, found = recovered
             if found.get("teacher_sha256", description["teacher_sha256"]) == description["teacher_sha256"]:
                 console.say("  student: finished before, read back")
-                return Network(teacher.module, variables)
+                return Network(teacher.module, variables), found.get("course", [])
             # A teacher that was made anew on another machine differs by rounding, which training magnifies.
             console.warn(f"{folder} is the student of another teacher: it is distilled anew")
-        student = distil()
+        student, course = distil()
         self.check_folder()
-        checkpoint.save(folder, student.variables, description, self.made_from)
+        checkpoint.save(folder, student.variables, description | {"course": course}, self.made_from)
         self.loop.forget("distill")
-        return student
+        return student, course
 
     def representations_of(self, configuration: Configuration, teacher: Network) -> Representations:
         """Returns the teacher's outputs; if configurations share it, with those that earlier ones asked for."""

@@ -63,7 +63,7 @@ def parcels():
 def configuration(test):
     """Returns a configuration that tests these parcels, of which the second is anomalous."""
     nothing = np.array([])
-    return Configuration("soc", "all", nothing, nothing, np.array(test), np.array(test))
+    return Configuration("soc", "all", nothing, nothing, np.array(test), np.array(test), 0)
 
 
 def test_the_deciding_patch_is_framed_in_its_own_view_and_inside_the_picture(parcels):

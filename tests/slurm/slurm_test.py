@@ -175,7 +175,7 @@ def test_nothing_is_left_when_a_block_fails():
 
 
 def test_a_job_that_meets_its_time_limit_goes_on_inside_the_network(jobs):
-    # The time limit, a minute, is Slurm's shortest: a network that trains for longer has updates by this machine's rate.
+    # The time limit, a minute, is Slurm's shortest. How many updates take longer depends on the machine.
     jobs.start_plainly(ROW, *ONE, "--config.distill.update_steps=2000")
     assert jobs.plain.wait(SECONDS_AT_MOST) == 0
     [first, *_, last] = read_metrics(jobs.folder / "plain")["distill cat"]
