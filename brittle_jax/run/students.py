@@ -128,18 +128,20 @@ def distil(
     course = []
     for point in check_points(row, configuration):
         state = row.loop.run(work, until=point)
+        work = dataclasses.replace(work, state=state, first=point)
         pupil = Network(teacher.module, state.variables)
         detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing)
+        is_past = row.progress is not None and int(state.step) > point  # a training that went on, from a later state
 
-        def measured(detector: Detector = detector, point: int = point) -> dict[str, Any]:
-            movement = budget.movement * point / budget.update_steps
-            return {"update_steps": point, "movement": movement} | measure(
-                row, configuration, detector, representations
-            )
+        def measured(detector: Detector = detector, is_past: bool = is_past) -> dict[str, Any] | None:
+            return None if is_past else measure(row, configuration, detector, representations)
 
-        course.append(row.remember_own(configuration, f"student-after-{point}", measured))
-        console.say(f"  after {point:,} updates: {_in_words(course[-1])}")
-        work = dataclasses.replace(work, state=state, first=point)
+        if (values := row.remember_own(configuration, f"student-after-{point}", measured)) is None:
+            console.warn(f"what was measured after {point:,} updates is lost, and left out")
+            continue
+        movement = budget.movement * point / budget.update_steps
+        course.append({"update_steps": point, "movement": movement, **values})
+        console.say(f"  after {point:,} updates: {_in_words(values)}")
     state = row.loop.run(work) if work.first < work.num_steps else work.state
     return Network(teacher.module, state.variables), course
 
@@ -175,8 +177,8 @@ def measure(
     }
 
 
-def _in_words(point: dict[str, Any]) -> str:
-    ratio, auroc = point["error_ratio"], point["kd_auroc"]
+def _in_words(values: dict[str, Any]) -> str:
+    ratio, auroc = values["error_ratio"], values["kd_auroc"]
     parts = ["" if ratio is None else f"error {ratio:.2f} of the mean predictor's"]
-    parts += ["" if auroc is None else f"KD AUROC {100 * auroc:.1f}", f"brittleness {point['brittleness']:.4f}"]
+    parts += ["" if auroc is None else f"KD AUROC {100 * auroc:.1f}", f"brittleness {values['brittleness']:.4f}"]
     return ", ".join(part for part in parts if part)

@@ -113,6 +113,7 @@ def test_a_run_of_several_configurations_goes_on_with_those_that_are_left(tmp_pa
     config = learn_fashion(shrink(cifar10_config))
     config.data.configurations = "unimodal/airplane,multimodal/airplane"
     config.evaluate.batch_size, config.data.calibration_fraction = 8, 0.2
+    config.distill.measure_at = "1,3"
     run_until_it_ends(config, tmp_path / "stopped" / "run")
     lines = capsys.readouterr().out.splitlines()
     assert {*STAGES, "pretrain", "distill unimodal/airplane", "distill multimodal/airplane"} < {*signals.met}
