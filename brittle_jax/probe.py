@@ -1,7 +1,7 @@
 """The linear probe: how well a linear layer on a frozen teacher tells classes apart (Sec. 3.4)."""
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,16 @@ from brittle_jax.models.network import Network
 MAX_ITERATIONS = 2000  # of the fit
 
 
+class Answers(NamedTuple):
+    """What a classifier says of N images, or of N samples."""
+
+    labels: np.ndarray  # [N] int, the class that it names
+    scores: np.ndarray  # of two classes: [N], the log-odds of the second; of K > 2: [N, K], the probability of each
+    classes: np.ndarray  # [K] int, the labels that it has learned, in ascending order
+
+
 def probe(network: Network, lesson: Lesson, loop: Loop, *, inverse_penalty: float) -> dict[str, Any] | None:
-    """Fits a linear classifier to a network's outputs for training images; returns its accuracy on held-out ones.
+    """Fits a linear classifier to a network's outputs for training images, and tests it on held-out ones.
 
     The classifier is logistic regression on standardised features, fitted by L-BFGS to convergence.
 
@@ -25,9 +33,10 @@ def probe(network: Network, lesson: Lesson, loop: Loop, *, inverse_penalty: floa
         inverse_penalty: C of the logistic regression.
 
     Returns:
-        `accuracy` over test images; if samples have several images, `accuracy_by_sample`, where a sample is of the last
-        class that any of its images is given; `num_train_images`, `num_test_images`, `num_classes`. None if there are
-        no two classes to tell apart, or nothing to test on.
+        `accuracy`, `balanced_accuracy`, `auroc` and `majority_accuracy` over test images, as in `figures`. If samples
+        have several images, the same for samples, such as `accuracy_by_sample`: a sample is of the last class that any
+        of its images is given, and its scores are the largest of its images'. `num_train_images`, `num_test_images`,
+        `num_classes`. None if there are no two classes to tell apart, or nothing to test on.
     """
     dataset = lesson.dataset
     train, test = dataset.images_of(lesson.train), dataset.images_of(lesson.held_out)
@@ -37,21 +46,22 @@ def probe(network: Network, lesson: Lesson, loop: Loop, *, inverse_penalty: floa
     train_features, test_features = (
         outputs(network, dataset.images, indices, loop, "features to probe") for indices in (train, test)
     )
-    predicted = loop.call(
-        "probe", lambda: fit_and_predict(train_features, labels[train], test_features, inverse_penalty)
-    )
-    if predicted is None:  # an estimate fits nothing
+    answers = loop.call("probe", lambda: fit_and_predict(train_features, labels[train], test_features, inverse_penalty))
+    if answers is None:  # an estimate fits nothing
         return None
-    description = {
-        "accuracy": float((predicted == labels[test]).mean()),
+    by_image, by_sample = figures(labels[test], answers), {}
+    _say(f"linear probe of {len(answers.classes)} classes", by_image)
+    if len(test) > len(lesson.held_out):
+        of_samples = _of_samples(answers, dataset.sample_of_image[test], lesson.held_out)
+        by_sample = figures(dataset.samples.labels[lesson.held_out], of_samples)
+        _say("the same by sample", by_sample)
+    return {
+        **by_image,
+        **{f"{name}_by_sample": value for name, value in by_sample.items()},
         "num_train_images": len(train),
         "num_test_images": len(test),
-        "num_classes": len(np.unique(labels[train])),
+        "num_classes": len(answers.classes),
     }
-    if len(test) > len(lesson.held_out):
-        description["accuracy_by_sample"] = _accuracy_by_sample(lesson, test, predicted)
-    console.say(f"  linear probe: {100 * description['accuracy']:.2f}% of {description['num_classes']} classes")
-    return description
 
 
 def fit_and_predict(
@@ -60,8 +70,8 @@ def fit_and_predict(
     test_features: np.ndarray,
     inverse_penalty: float,
     max_iterations: int = MAX_ITERATIONS,
-) -> np.ndarray:
-    """Returns the labels [M] that logistic regression predicts for features [M, F], fitted to others [N, F].
+) -> Answers:
+    """Returns what logistic regression says of features [M, F], fitted to others [N, F].
 
     It warns if the fit has not converged after `max_iterations`.
     """
@@ -79,11 +89,49 @@ def fit_and_predict(
         classifier.fit(train_features, train_labels)
     if any(issubclass(each.category, ConvergenceWarning) for each in caught):
         console.warn(f"the linear probe did not converge in {max_iterations} iterations: its accuracy may be too low")
-    return classifier.predict(test_features)
+    classes = classifier.classes_
+    # A probability close to 1 is rounded to 1; log-odds keep the order.
+    score = classifier.decision_function if len(classes) == 2 else classifier.predict_proba
+    return Answers(classifier.predict(test_features), score(test_features), classes)
 
 
-def _accuracy_by_sample(lesson: Lesson, test: np.ndarray, predicted: np.ndarray) -> float:
-    samples = lesson.dataset.samples
-    last = np.full(len(samples), -1)
-    np.maximum.at(last, lesson.dataset.sample_of_image[test], predicted)
-    return float((last == samples.labels)[lesson.held_out].mean())
+def figures(labels: np.ndarray, answers: Answers) -> dict[str, float | None]:
+    """Returns how well answers fit the labels [N], as fractions.
+
+    Returns:
+        `accuracy`; `balanced_accuracy`, the mean of the accuracies on each class that occurs; `auroc`, with more than
+        two classes the mean over classes, each against the rest, and None unless exactly the learned classes occur;
+        `majority_accuracy`, that of always naming the class that occurs most often.
+    """
+    from sklearn.metrics import recall_score, roc_auc_score
+
+    occurring, counts = np.unique(labels, return_counts=True)
+    auroc = None
+    if np.array_equal(occurring, answers.classes):
+        truth = labels == occurring[1] if answers.scores.ndim == 1 else labels[:, None] == occurring
+        auroc = float(roc_auc_score(truth, answers.scores))
+    return {
+        "accuracy": float((answers.labels == labels).mean()),
+        "balanced_accuracy": float(recall_score(labels, answers.labels, labels=occurring, average="macro")),
+        "auroc": auroc,
+        "majority_accuracy": float(counts.max() / len(labels)),
+    }
+
+
+def _of_samples(answers: Answers, sample_of_image: np.ndarray, samples: np.ndarray) -> Answers:
+    """Returns the answers for samples [S] from those for images [M], whose samples are given too."""
+
+    def largest(values: np.ndarray) -> np.ndarray:
+        of_sample = np.full((samples.max() + 1, *values.shape[1:]), values.min(), values.dtype)
+        np.maximum.at(of_sample, sample_of_image, values)
+        return of_sample[samples]
+
+    return Answers(largest(answers.labels), largest(answers.scores), answers.classes)
+
+
+def _say(what: str, measured: dict[str, float | None]) -> None:
+    percent = {name: "-" if value is None else f"{100 * value:.2f}" for name, value in measured.items()}
+    console.say(
+        f"  {what}: accuracy {percent['accuracy']}% (always the most frequent class: {percent['majority_accuracy']}%), "
+        f"balanced accuracy {percent['balanced_accuracy']}%, AUROC {percent['auroc']}"
+    )

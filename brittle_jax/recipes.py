@@ -63,6 +63,8 @@ def densenet_row(
     config.pretrain.peak_learning_rate = 0.05 * 64 / 256
     config.pretrain.weight_decay = 1e-4
     config.pretrain.update(_NO_AUGMENTATION)
+    if data == "plant_pathology":
+        config.distill.batch_size = 8  # few images: batches of 64 would leave the student close to its draw
     if word == "smoke":
         config.network.name = "densenet_tiny"
         if data == "xray":

@@ -42,10 +42,20 @@ def summarise(configurations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def summarise_probes(configurations: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Averages the probe over configurations, which differ where each has a teacher of its own."""
-    accuracies = [entry["probe"]["accuracy"] for entry in configurations if entry["probe"] is not None]
-    deviation = float(np.std(accuracies)) if accuracies else None
-    return {"probe_accuracy": _mean(accuracies), "probe_accuracy_sd": deviation}
+    """Averages the probe over configurations, which differ where each has a teacher of its own.
+
+    Returns:
+        Means by name, such as `probe_accuracy`, and standard deviations, such as `probe_accuracy_sd`. None where there
+        is no probe, or one of the values is not known.
+    """
+    probes = [entry["probe"] for entry in configurations if entry["probe"] is not None]
+    summary = {}
+    for name in ("accuracy", "balanced_accuracy", "auroc"):
+        values = [probe.get(name) for probe in probes]  # a run that an earlier version began may lack some
+        mean = _mean(values)
+        summary |= {f"probe_{name}": mean, f"probe_{name}_sd": None if mean is None else float(np.std(values))}
+    # That of the test, which all configurations share.
+    return summary | {"probe_majority_accuracy": _mean([probe.get("majority_accuracy") for probe in probes])}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

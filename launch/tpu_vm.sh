@@ -20,7 +20,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # ---- Your site. An environment variable of the same name overrides a line. ------------------------------------------
-TPU_PROJECT=${TPU_PROJECT:-}                         # your Google Cloud project; required
+TPU_PROJECT=${TPU_PROJECT:-}                         # your Google Cloud project; only a dry run does without
 TPU_ZONE=${TPU_ZONE:-us-west4-a}                     # a zone that has the type below and where you have quota
 TPU_NETWORK=${TPU_NETWORK:-default}
 TPU_TYPE=${TPU_TYPE:-v5litepod-8}                    # a type of one host, see SINGLE_HOST
@@ -32,6 +32,8 @@ TPU_DISK_SIZE=${TPU_DISK_SIZE:-200GB}
 TPU_DISK_TYPE=${TPU_DISK_TYPE:-pd-balanced}          # v6e: hyperdisk-balanced
 TPU_ROWS=${TPU_ROWS:-cifar10}                        # rows or groups, as launch/all_rows.sh takes them
 TPU_OVERRIDES=${TPU_OVERRIDES:-}                     # options for each row, such as --config.seed=1
+TPU_RUNS=${TPU_RUNS:-runs}                           # folder of the results on the disk; another one for another seed
+TPU_EXTRAS=${TPU_EXTRAS:-}                           # more extras of the package: weights reads .pth files
 TPU_RESULTS=${TPU_RESULTS:-runs/$TPU_NAME}           # folder on this machine that `fetch` copies to
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -43,7 +45,6 @@ ARCHIVE=$TPU_RESULTS/code.tar.gz                     # what `install` takes to t
 
 dry_run=false
 yes=false
-where=(--project="$TPU_PROJECT" --zone="$TPU_ZONE")
 
 fail() {
   echo "tpu_vm.sh: $1" >&2
@@ -129,7 +130,7 @@ install() {
     export UV_CACHE_DIR=$MOUNT/uv/cache UV_PYTHON_INSTALL_DIR=$MOUNT/uv/python
     test -x uv/uv || curl -LsSf https://astral.sh/uv/install.sh | env UV_UNMANAGED_INSTALL=$MOUNT/uv sh
     test -x venv/bin/python || uv/uv venv --python 3.12 venv
-    uv/uv pip install --python venv/bin/python --editable \"code[tpu,prepare]\"
+    uv/uv pip install --python venv/bin/python --editable \"code[tpu,prepare${TPU_EXTRAS:+,$TPU_EXTRAS}]\"
     venv/bin/python -c \"import jax; print(jax.devices())\""
 }
 
@@ -144,7 +145,7 @@ start() {
       --property=KillMode=mixed --property=TimeoutStopSec=300 --property=StandardOutput=append:$MOUNT/all_rows.log \\
       --setenv=PATH=$MOUNT/venv/bin:\$PATH --setenv=TFDS_DATA_DIR=$MOUNT/tensorflow_datasets \\
       --setenv=JAX_COMPILATION_CACHE_DIR=$MOUNT/compiled \\
-      $MOUNT/code/launch/all_rows.sh $TPU_ROWS --runs=$MOUNT/runs${TPU_OVERRIDES:+ -- $TPU_OVERRIDES}"
+      $MOUNT/code/launch/all_rows.sh $TPU_ROWS --runs=$MOUNT/$TPU_RUNS${TPU_OVERRIDES:+ -- $TPU_OVERRIDES}"
 }
 
 estimate() {
@@ -152,7 +153,7 @@ estimate() {
     cd $MOUNT/code
     export PATH=$MOUNT/venv/bin:\$PATH TFDS_DATA_DIR=$MOUNT/tensorflow_datasets
     export JAX_COMPILATION_CACHE_DIR=$MOUNT/compiled
-    launch/all_rows.sh --estimate $TPU_ROWS --runs=$MOUNT/runs${TPU_OVERRIDES:+ -- $TPU_OVERRIDES}"
+    launch/all_rows.sh --estimate $TPU_ROWS --runs=$MOUNT/$TPU_RUNS${TPU_OVERRIDES:+ -- $TPU_OVERRIDES}"
 }
 
 # Ends with the exit code of the rows. systemd forgets a unit that ended well, and then answers 0.
@@ -168,7 +169,7 @@ stop() {
 
 fetch() {
   execute mkdir -p "$TPU_RESULTS"
-  execute gcloud compute tpus tpu-vm scp --recurse "$TPU_NAME:$MOUNT/runs" "$TPU_NAME:$MOUNT/all_rows.log" \
+  execute gcloud compute tpus tpu-vm scp --recurse "$TPU_NAME:$MOUNT/$TPU_RUNS" "$TPU_NAME:$MOUNT/all_rows.log" \
     "$TPU_RESULTS" "${where[@]}"
 }
 
@@ -215,7 +216,10 @@ main() {
     esac
   done
   [[ -n $command ]] || fail "name a command: see launch/tpu_vm.sh --help"
+  if $dry_run; then TPU_PROJECT=${TPU_PROJECT:-YOUR-PROJECT}; fi
   [[ -n $TPU_PROJECT ]] || fail "TPU_PROJECT is empty: name your Google Cloud project"
+  where=(--project="$TPU_PROJECT" --zone="$TPU_ZONE")
+  [[ $TPU_RUNS =~ ^runs[A-Za-z0-9_.-]*$ ]] || fail "TPU_RUNS=$TPU_RUNS: give a name such as runs-seed-1"
   [[ $TPU_SPOT == true || $TPU_SPOT == false ]] || fail "TPU_SPOT=$TPU_SPOT: give true or false"
   $dry_run || command -v gcloud >/dev/null || fail "gcloud is missing: https://cloud.google.com/sdk/docs/install"
   if [[ $command == run ]]; then command=start; fi

@@ -15,6 +15,7 @@ from brittle_jax.main import define_flags
 from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.network import ARCHITECTURES, init_variables
 from brittle_jax.run import record
+from brittle_jax.student import num_updates
 from brittle_jax.teachers.pretraining import Recipe
 from brittle_jax.train.optimizers import adam
 from brittle_jax.train.steps import create_state, distill_step, pretrain_step
@@ -183,8 +184,20 @@ def test_the_full_recipes_are_the_published_ones_or_their_readings(row):
     used = (pretrain.num_epochs, pretrain.optimizer, pretrain.peak_learning_rate, pretrain.batch_size)
     assert (*used, pretrain.weight_decay) == RECIPES[row]
     assert (pretrain.noise_deviation, pretrain.temperature, pretrain.colour_strength) == (0.1, 0.5, 0.5)
-    assert (distill.num_epochs, distill.update_steps, distill.batch_size, distill.learning_rate) == (20, 0, 64, 1e-5)
+    batch_size = 8 if settings.data.name == "plant_pathology" else 64
+    used = (distill.num_epochs, distill.update_steps, distill.batch_size, distill.learning_rate)
+    assert used == (20, 0, batch_size, 1e-5)
     assert settings.network.output_features == (0 if settings.network.name == "densenet161" else 128)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.startswith("plant_")])
+def test_students_of_leaves_learn_in_batches_of_8(row):
+    distill = load(row).config.distill
+    updates = num_updates(
+        413, batch_size=distill.batch_size, num_epochs=distill.num_epochs, update_steps=distill.update_steps
+    )
+    assert (distill.batch_size, updates) == (8, 1040)
+    assert load(row, ":smoke").config.distill.batch_size == 32
 
 
 def test_to_name_the_side_that_is_the_default_changes_nothing():

@@ -35,6 +35,45 @@ def test_the_summary_averages_each_group():
     assert summary["unimodal"]["num_configurations"] == 2
 
 
+def probe(accuracy, balanced_accuracy, auroc):
+    return {
+        "probe": {
+            "accuracy": accuracy,
+            "balanced_accuracy": balanced_accuracy,
+            "auroc": auroc,
+            "majority_accuracy": 0.75,
+        }
+    }
+
+
+def test_probes_have_means_and_deviations_over_configurations():
+    summary = results.summarise_probes([probe(0.5, 0.2, 0.6), probe(0.9, 0.8, 0.8)])
+    assert summary == pytest.approx(
+        {
+            "probe_accuracy": 0.7,
+            "probe_accuracy_sd": 0.2,
+            "probe_balanced_accuracy": 0.5,
+            "probe_balanced_accuracy_sd": 0.3,
+            "probe_auroc": 0.7,
+            "probe_auroc_sd": 0.1,
+            "probe_majority_accuracy": 0.75,
+        }
+    )
+
+
+def test_what_a_probe_could_not_tell_has_no_mean():
+    summary = results.summarise_probes([probe(0.5, 0.5, None), probe(0.5, 0.5, 0.5)])
+    assert (summary["probe_auroc"], summary["probe_auroc_sd"], summary["probe_balanced_accuracy"]) == (None, None, 0.5)
+    without = results.summarise_probes([{"probe": None}])
+    assert without.keys() == summary.keys() and set(without.values()) == {None}
+
+
+def test_a_probe_of_an_earlier_version_has_its_accuracy_alone():
+    summary = results.summarise_probes([{"probe": {"accuracy": 0.5}}])
+    known = {name: value for name, value in summary.items() if value is not None}
+    assert known == {"probe_accuracy": 0.5, "probe_accuracy_sd": 0.0}
+
+
 def test_the_table_puts_ours_beside_the_published_numbers():
     entries = [
         entry("unimodal/cat", "unimodal", 0.61239, 0.1),

@@ -10,6 +10,8 @@ from brittle_jax.run import workdir
 from brittle_jax.run.estimate import Estimate, estimate
 from brittle_jax.run.job import Job, shared_teacher, teachers_first
 
+_SECONDS_TO_END = 10  # of a process that has sent its answer
+
 
 def estimate_apart(job: Job) -> Estimate:
     """Estimates a job in a new process.
@@ -26,11 +28,12 @@ def estimate_apart(job: Job) -> Estimate:
     sender.close()  # this process's own copy, so that the end of the other process is the end of the pipe
     try:
         answer = receiver.recv()
+        process.join(_SECONDS_TO_END)  # so that it frees what the system would otherwise report as leaked
     except EOFError:
         process.join()
         raise UserError(f"its process ended with exit code {process.exitcode}, perhaps for want of memory") from None
     finally:
-        process.kill()  # nothing is left to do, or this process is stopped
+        process.kill()  # if it is still there: this process is stopped
         process.join()
     if isinstance(answer, str):
         raise UserError(answer)

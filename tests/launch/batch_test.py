@@ -1,3 +1,4 @@
+import atexit
 import dataclasses
 import functools
 import importlib.util
@@ -213,7 +214,11 @@ def test_a_teacher_counts_where_the_first_row_that_has_it_cannot_be_estimated(tm
 
 @dataclasses.dataclass(frozen=True)
 class SmallJob(Job):
-    """A job in whose process this file is imported, and with it the mini network."""
+    """A job in whose process this file is imported, and with it the mini network; it says when that process ends."""
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        atexit.register((self.folder.parent / "ended").touch)
 
 
 ARCHITECTURES["mini"] = MINI
@@ -227,6 +232,7 @@ def test_a_row_is_estimated_in_a_process_of_its_own(tmp_path, data_dir):
     assert found.seconds > 0 and found.memory_mib > 100
     assert {"distill", "score", "brittleness"} <= {stage.stage for stage in found.stages}
     assert not job.folder.exists()
+    assert (tmp_path / "ended").exists()  # and was not killed: it would leave semaphores behind
 
 
 def test_the_summary_tells_how_each_row_ended(run, tmp_path):

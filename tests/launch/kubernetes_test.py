@@ -101,14 +101,18 @@ def test_names_refer_to_objects_that_are_there(objects, pod):
 
 
 @pytest.mark.parametrize(
-    ("rows", "overrides", "expected"),
+    ("settings", "expected"),
     [
-        ("cifar10 xray_rotnet", "", ["cifar10", "xray_rotnet", "--runs=/data/runs"]),
-        ("", "", ["--runs=/data/runs"]),
-        ("xray", "--config.seed=1 --x=y", ["xray", "--runs=/data/runs", "--", "--config.seed=1", "--x=y"]),
+        ({"ROWS": "cifar10 xray_rotnet"}, ["cifar10", "xray_rotnet", "--runs=/data/runs"]),
+        ({"ROWS": ""}, ["--runs=/data/runs"]),
+        ({"RUNS": ""}, ["cifar10", "--runs=/data/runs"]),
+        (
+            {"ROWS": "xray", "OVERRIDES": "--config.seed=1 --x=y", "RUNS": "/data/runs-seed 1"},
+            ["xray", "--runs=/data/runs-seed 1", "--", "--config.seed=1", "--x=y"],
+        ),
     ],
 )
-def test_the_worker_is_called_with_the_rows_and_options(pod, tmp_path, rows, overrides, expected):
+def test_the_worker_is_called_with_the_rows_and_options(objects, pod, tmp_path, settings, expected):
     (tmp_path / "launch").mkdir()
     worker = tmp_path / "launch" / "all_rows.sh"
     worker.write_text("#!/bin/sh\necho $$\nprintf '%s\\n' \"$@\"\n", encoding="utf-8")
@@ -116,7 +120,7 @@ def test_the_worker_is_called_with_the_rows_and_options(pod, tmp_path, rows, ove
     process = subprocess.Popen(
         pod["containers"][0]["command"],
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "ROWS": rows, "OVERRIDES": overrides},
+        env={"PATH": os.environ["PATH"], **objects["ConfigMap"]["data"], **settings},
         stdout=subprocess.PIPE,
         text=True,
     )

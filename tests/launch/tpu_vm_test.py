@@ -104,6 +104,35 @@ def test_rows_and_options_reach_the_vm_word_for_word(run):
     assert remote(command).endswith(f"/all_rows.sh xray plant_rotnet --runs=/mnt/brittle_jax/runs -- {options}")
 
 
+def test_another_folder_of_results_is_written_and_fetched(run):
+    for command in ("run", "estimate"):
+        finished, _ = run(
+            command, "--dry_run", TPU_ROWS="xray", TPU_RUNS="runs-seed-1", TPU_OVERRIDES="--config.seed=1"
+        )
+        (ssh,) = printed(finished)
+        assert remote(ssh).endswith(" xray --runs=/mnt/brittle_jax/runs-seed-1 -- --config.seed=1")
+    finished, _ = run("fetch", "--dry_run", TPU_RUNS="runs-seed-1")
+    assert "brittle-jax:/mnt/brittle_jax/runs-seed-1" in printed(finished)[-1]
+    finished, _ = run("fetch", "--dry_run")
+    assert "brittle-jax:/mnt/brittle_jax/runs" in printed(finished)[-1]
+
+
+@pytest.mark.parametrize(("extras", "installed"), [("", "code[tpu,prepare]"), ("weights", "code[tpu,prepare,weights]")])
+def test_more_extras_are_installed(run, extras, installed):
+    finished, _ = run("install", "--dry_run", TPU_EXTRAS=extras)
+    assert f'--editable "{installed}"\n' in remote(printed(finished)[-1])
+
+
+def test_a_dry_run_needs_no_project(run):
+    finished, calls = run("all", "--dry_run", TPU_PROJECT="")
+    assert (finished.returncode, finished.stderr, calls) == (0, "", [])
+    commands = [command for command in printed(finished) if command[0] == "gcloud"]
+    assert [verb(command) for command in commands] == ALL
+    assert all("--project=YOUR-PROJECT" in command for command in commands)
+    create = next(command for command in commands if verb(command) == "create")
+    assert "--data-disk=source=projects/YOUR-PROJECT/zones/us-west4-a/disks/brittle-jax-disk,mode=read-write" in create
+
+
 def test_all_runs_what_a_dry_run_prints(run):
     finished, calls = run("all", "--yes")
     assert finished.returncode == 0, finished.stderr
@@ -153,6 +182,9 @@ def test_a_yes_deletes_the_vm_and_not_the_disk(run, arguments, answer):
         (["all"], {"TPU_PROJECT": ""}, "TPU_PROJECT is empty"),
         (["create"], {"TPU_TYPE": "v4-16"}, "TPU_TYPE=v4-16 is not one of"),
         (["create"], {"TPU_SPOT": "yes"}, "TPU_SPOT=yes: give true or false"),
+        (["run"], {"TPU_RUNS": "code"}, "TPU_RUNS=code: give a name such as runs-seed-1"),
+        (["run"], {"TPU_RUNS": "runs/../code"}, "TPU_RUNS=runs/../code: give a name such"),
+        (["fetch"], {"TPU_RUNS": "runs; reboot"}, "TPU_RUNS=runs; reboot: give a name"),
         ([], {}, "name a command"),
         (["create", "run"], {}, "give one command"),
         (["launch"], {}, "unknown argument launch"),

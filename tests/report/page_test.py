@@ -117,6 +117,41 @@ def test_the_probe_stands_beside_the_published_one(tmp_path):
     assert "Linear probe: 25.00% of 96 labelled test images right (10 classes)." in page.text
 
 
+PROBE = {"accuracy": 0.895, "balanced_accuracy": 0.51, "auroc": 0.6123, "majority_accuracy": 0.89}
+PROBE_SUMMARY = {f"probe_{name}": value for name, value in PROBE.items()}
+PROBE_SUMMARY |= {"probe_accuracy_sd": 0.01, "probe_balanced_accuracy_sd": 0.02, "probe_auroc_sd": 0.03}
+
+
+def test_the_accuracy_of_a_probe_never_stands_alone(tmp_path):
+    content = write_run(tmp_path, **PROBE_SUMMARY)
+    content["configurations"][0]["probe"] = {**PROBE, "num_test_images": 96, "num_classes": 2}
+    page = read_page(tmp_path, content)
+    assert (
+        "Linear probe: 89.50%, standard deviation over configurations 1.00; published 21.59%. Always naming the most "
+        "frequent class: 89.00%. Balanced accuracy 51.00% (standard deviation 2.00), AUROC 61.23 (standard deviation "
+        "3.00)."
+    ) in page.text
+    assert (
+        "Linear probe: 89.50% of 96 labelled test images right (2 classes). Always naming the most frequent class: "
+        "89.00%. Balanced accuracy 51.00%; AUROC 61.23."
+    ) in page.text
+    assert "Balanced accuracy" in [term.text for term in page.find("dt")]
+
+
+def test_parcels_are_probed_by_patch_and_by_parcel(tmp_path):
+    content = write_run(tmp_path, ("soc",), **PROBE_SUMMARY | {"probe_auroc": None, "probe_auroc_sd": None})
+    probe = {**PROBE, "auroc": None, "num_test_images": 96, "num_classes": 2}
+    probe |= {"accuracy_by_sample": 0.4, "balanced_accuracy_by_sample": 0.3, "auroc_by_sample": 0.2}
+    content["configurations"][0]["probe"] = probe | {"majority_accuracy_by_sample": 0.7}
+    page = read_page(tmp_path, content)
+    assert "Balanced accuracy 51.00%, AUROC -." in page.text
+    assert (
+        "Linear probe: 89.50% of 96 labelled test images right (2 classes), 40.00% of the samples. Always naming the "
+        "most frequent class: 89.00%, 70.00% of the samples. Balanced accuracy 51.00%, by sample 30.00%; AUROC -, by "
+        "sample 20.00."
+    ) in page.text
+
+
 def test_reconstructions_are_shown_where_there_are_some(tmp_path):
     content = write_run(tmp_path, names=("soc",))
     content["configurations"][0]["teacher"] = {"held_out_squared_error": 0.0123}

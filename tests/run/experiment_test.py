@@ -70,6 +70,8 @@ def test_smoke_writes_every_file_of_the_contract(smoke):
         assert entry[metric].keys() == set(DETECTORS)
     assert entry["auroc_by_view"].keys() == {"top", "side"}
     assert results["probe_accuracy"] == entry["probe"]["accuracy"] > 0.5
+    for name in ("balanced_accuracy", "auroc", "majority_accuracy"):
+        assert results[f"probe_{name}"] == entry["probe"][name]
     assert entry["probe"]["num_classes"] == 2 and 0 < entry["probe"]["accuracy_by_sample"] <= 1
     assert entry["brittleness"] == pytest.approx(entry["gradient_norm"] / entry["error_trace"])
     assert results["summary"]["all"]["auroc"] == entry["auroc"]

@@ -147,6 +147,11 @@ def test_a_task_of_an_array_is_a_worker_on_the_list(called_with):
     assert {"xray", "plant_random", "--runs=R"} < set(words) and words[-2:] == ["--", "--config.seed=1"]
 
 
+def test_a_task_can_estimate_its_rows(called_with):
+    words = called_with("slurm_array.sbatch", "xray", "--estimate", "--", "--config.seed=1")
+    assert words == ["-m", "brittle_jax.batch", "estimate", "xray", "--runs=R", "--", "--config.seed=1"]
+
+
 @pytest.mark.parametrize("arguments", [[], ["xray_random", "xray_rotnet"], ["--config.seed=1"]])
 def test_a_job_of_one_row_takes_one_row(job, arguments):
     process = job.start("bash", LAUNCH / "slurm.sbatch", *arguments, SLURM_SUBMIT_DIR=str(LAUNCH.parent))
