@@ -73,7 +73,7 @@ def make_detector(row: Row, configuration: Configuration) -> MadeDetector:
                 train,
                 representations,
                 name=configuration.name,
-                seed=row.config.seed,
+                seed=settings.student_seed(row.config),
                 num_updates=num_updates,
                 batch_size=distill.batch_size,
                 learning_rate=distill.learning_rate,
