@@ -248,20 +248,6 @@ def test_one_seed_has_no_deviation(config, tmp_path):
     assert summary["auroc"] == read(tmp_path / "run" / "seed-2", "results.json")["summary"]["unimodal"]["auroc"]
 
 
-def test_seeds_share_a_teacher_whose_seed_is_set(config, tmp_path):
-    fields = {"teacher.task": "classification", "teacher.data": "fashion_mnist", "data.configurations": NAMES[0]}
-    fields |= {"pretrain.max_train_samples": 0, "pretrain.max_test_samples": 0}  # a subset is drawn by `seed`
-    repeats.run(changed(config, **fields, **{"teacher.seed": 5}), tmp_path / "run")
-    stored = [each.name for each in (tmp_path / "teachers").iterdir() if not each.name.startswith(".")]
-    assert len(stored) == 1
-    runs = [read(tmp_path / "run" / f"seed-{seed}", "results.json") for seed in (1, 3)]
-    assert [each["seeds"] for each in runs] == [
-        {"splits": 1, "teacher": 5, "student": 1},
-        {"splits": 3, "teacher": 5, "student": 3},
-    ]
-    assert [each["configurations"][0]["teacher"]["key"] for each in runs] == 2 * stored
-
-
 def test_a_run_of_one_seed_takes_no_seeds(config, tmp_path):
     with pytest.raises(ValueError, match="seeds='1,3': call repeats.run"):
         experiment.run(config, tmp_path / "run")
