@@ -19,6 +19,8 @@ from brittle_jax.report import page, seeds_page
 from brittle_jax.run import announcements, experiment, settings, workdir
 from brittle_jax.run.holding import Held
 
+_NUMBERS = ("auroc", "brittleness", "probe_accuracy")  # that are averaged
+
 
 def run(
     config: ml_collections.ConfigDict,
@@ -130,7 +132,7 @@ def over_seeds(folder: pathlib.Path, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _measured(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the numbers of a configuration that are averaged."""
+    """Returns the numbers of a configuration's entry in the results of one run that are averaged."""
     probe = entry["probe"]
     return {
         "auroc": {detector: entry["auroc"][detector] for detector in results.DETECTORS},
@@ -161,9 +163,6 @@ def _summary(group: str, entries: Sequence[Mapping[str, Any]], runs: Sequence[Ma
         "sd_over_seeds": _each(_deviation, by_run),
         "sd_over_configurations": _each(_deviation, averaged),
     }
-
-
-_NUMBERS = ("auroc", "brittleness", "probe_accuracy")
 
 
 def _each(reduce: Callable[[list[Any]], Any], trees: Sequence[Any]) -> Any:
