@@ -28,6 +28,7 @@ CHOICES = {
 }
 
 
+_DEFAULT_TO_SEED = ("teacher.seed", "distill.seed")  # -1 stands for the value of `seed`
 # By the last part of a field's name; a larger value is surely a slip.
 _LARGEST = {
     "batch_size": 65_536,
@@ -48,7 +49,8 @@ def get_base_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.row = ""  # name of the row, and of its config file
     config.word = ""  # what followed the colon of --config=FILE:WORD
-    config.seed = 0  # of all random draws; teacher, student, splits and shuffling derive their own seeds from it
+    config.seed = 0  # of all random draws: splits, subsets, the bootstrap and, unless they have their own, networks
+    config.seeds = ""  # repeat the row once for each of these comma-separated seeds, instead of one run with `seed`
 
     config.data = data = ml_collections.ConfigDict()
     data.name = ""  # anomaly-detection data set, one of DATASETS; set by every row
@@ -91,6 +93,7 @@ def get_base_config() -> ml_collections.ConfigDict:
 
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.task = ""  # one of TEACHERS; set by every row
+    teacher.seed = -1  # of the teacher's draws: weights, head, pre-training; -1: `seed`
     teacher.data = ""  # data set of the auxiliary task; empty: the anomaly-detection data; none for random, imagenet
     teacher.weights = ""  # file of DenseNet weights, .pth or .safetensors, for imagenet and pretrain.from_weights
     teacher.weights_sha256 = (
@@ -122,6 +125,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     pretrain.max_test_samples = 0  # test samples used for the held-out accuracy; 0: all
 
     config.distill = distill = ml_collections.ConfigDict()
+    distill.seed = -1  # of the student's draws: weights, order of batches; -1: `seed`
     distill.num_epochs = 20.0
     distill.update_steps = 0  # if above 0, the number of updates, instead of num_epochs
     distill.batch_size = 64  # images, over all devices
@@ -182,6 +186,27 @@ def parse_counts(text: str) -> list[int]:
     return counts
 
 
+def seeds_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:
+    """Returns the seeds over which a row is repeated; none for a single run.
+
+    Raises:
+        UserError: if `seeds` are not different whole numbers, or `seed` is set too.
+    """
+    if not config.seeds.strip():
+        return ()
+    try:
+        seeds = tuple(int(part) for part in config.seeds.split(","))
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UserError(
+            f"seeds={config.seeds!r}: give different whole numbers, 0 or more, separated by commas, such as 0,1,2"
+        )
+    if config.seed:
+        raise UserError(f"seed={config.seed} and seeds={config.seeds!r} are both set: leave out one of them")
+    return seeds
+
+
 def completed(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Returns a copy of the settings in which an empty `teacher.data` names the data set that it stands for."""
     config = config.copy_and_resolve_references()
@@ -199,6 +224,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
             hint = nearest(fields[name], list(choices))
             raise UserError(f"{name}={fields[name]!r} is not one of {', '.join(map(repr, choices))}{hint}")
     _validate_ranges(fields)
+    seeds_of(config)
     _validate_image_size(config)
     _validate_files(config)
     try:
@@ -244,8 +270,9 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
             raise UserError(f"{name}={value}: give a finite number")
         if name in above_zero and value <= 0:
             raise UserError(f"{name}={value}: give a number above 0")
-        if value < 0:
-            raise UserError(f"{name}={value}: give 0 or more")
+        lowest, otherwise = (-1, ", or -1 for the value of seed") if name in _DEFAULT_TO_SEED else (0, "")
+        if value < lowest:
+            raise UserError(f"{name}={value}: give 0 or more{otherwise}")
         if value > _LARGEST.get(name.rpartition(".")[2], math.inf):
             raise UserError(f"{name}={value}: give at most {_LARGEST[name.rpartition('.')[2]]}")
         if name in at_least_one and value < 1:

@@ -63,14 +63,14 @@ def main(arguments: command_line.Arguments) -> None:
     from brittle_jax import runtime
 
     runtime.set_up()  # before the others: it also quiets what libraries log when they are imported
-    from brittle_jax.run import experiment
+    from brittle_jax.run import repeats
 
     if arguments.flags["estimate"]:
         from brittle_jax.run import estimate
 
         console.say(estimate.table(estimate.estimate(config, workdir)))
         return
-    results = experiment.run(
+    results = repeats.run(
         config,
         workdir,
         recipe=arguments.recipe,

@@ -153,6 +153,76 @@ def _lines_by_kind(by_kind: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+class LineOverSeeds(NamedTuple):
+    """A number of a group of a repeated row, as text: AUROC and accuracy in percent; "-": none."""
+
+    name: str  # a detector, "brittleness" or "probe accuracy"
+    mean: str
+    sd_over_seeds: str
+    sd_over_configurations: str
+    published: str
+
+
+class GroupOverSeeds(NamedTuple):
+    """The numbers of a group of a repeated row."""
+
+    title: str
+    published_title: str  # empty where there is nothing published
+    lines: list[LineOverSeeds]
+
+
+def groups_over_seeds(content: Mapping[str, Any]) -> list[GroupOverSeeds]:
+    """Returns the numbers of a repeated row beside the published ones; `content` is that of its results.json."""
+    published = content["published"] or {"groups": {}, "probe_accuracy": None}
+    groups = []
+    for group, summary in content["summary"].items():
+        names = [entry["name"] for entry in content["configurations"] if entry["group"] == group]
+        title, heading = group if len(names) == 1 else f"{group}, mean of {len(names)}", ""
+        if len(names) == 1 and names[0] in published["groups"]:
+            heading, reference = "published", published["groups"][names[0]]
+        elif group in published["groups"]:
+            heading, reference = f"published {group} mean", published["groups"][group]
+        else:
+            reference = {"auroc": {}}
+        reference = {**reference, "probe_accuracy": published["probe_accuracy"]}
+        numbers = (summary, summary["sd_over_seeds"], summary["sd_over_configurations"], reference)
+        columns = [_as_texts(each) for each in numbers]
+        lines = [LineOverSeeds(name, *(each[name] for each in columns)) for name in columns[0]]
+        groups.append(GroupOverSeeds(title, heading, lines))
+    return groups
+
+
+def _as_texts(numbers: Mapping[str, Any]) -> dict[str, str]:
+    brittleness = numbers.get("brittleness")
+    return {
+        **{name: _percent(numbers["auroc"].get(name)) for name in DETECTORS},
+        "brittleness": "-" if brittleness is None else f"{brittleness:.5f}",
+        "probe accuracy": _percent(numbers["probe_accuracy"]),
+    }
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f}"
+
+
+def table_over_seeds(content: Mapping[str, Any]) -> str:
+    """Returns the results of a repeated row as lines of text."""
+    lines = []
+    for group in groups_over_seeds(content):
+        width = 28 if group.published_title else 0
+        lines.append(
+            f"{group.title:<28}{'mean':>10}{'sd over seeds':>16}{'sd over configurations':>25}"
+            f"{group.published_title:>{width}}"
+        )
+        for line in group.lines:
+            label = f"AUROC {line.name}" if line.name in DETECTORS else line.name
+            lines.append(
+                f"  {label:<26}{line.mean:>10}{line.sd_over_seeds:>16}{line.sd_over_configurations:>25}"
+                f"{line.published if width else '':>{width}}"
+            )
+    return "\n".join(lines)
+
+
 class SampleScores(NamedTuple):
     """The test samples of a configuration, in the order of scores/CONFIGURATION.csv."""
 

@@ -109,6 +109,12 @@ MISTAKES = {
     "not a number": ([ROW, "--config.distill.learning_rate=nan"], "give a finite number"),
     "zero batch": ([ROW, "--config.evaluate.batch_size=0"], "give at least 1"),
     "negative seed": ([ROW, "--config.seed=-1"], "give 0 or more"),
+    "negative seed of a network": (
+        [ROW, "--config.distill.seed=-2"],
+        "--config.distill.seed=-2: give 0 or more, or -1",
+    ),
+    "seeds": ([ROW, "--config.seeds=0,0"], "seeds='0,0': give different whole numbers"),
+    "seed and seeds": ([ROW, "--config.seeds=0,1", "--config.seed=1"], "seed=1 and seeds='0,1' are both set"),
     "tiny patch": ([ROW, "--config.data.patches.size_pixels=16"], "give at least 32"),
     "odd size": (["--config=cifar10_random", "--config.data.image_size_pixels=30"], "give a multiple of 8"),
     "cutout larger than the image": (

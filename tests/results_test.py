@@ -96,6 +96,37 @@ def test_the_table_puts_ours_beside_the_published_numbers():
     assert without[1].split() == ["AUROC", "kd", "61.24"]
 
 
+def over_seeds(names, published):
+    """Returns, of the results of a repeated row, what its table shows."""
+
+    def numbers(value):
+        return {"auroc": dict.fromkeys(results.DETECTORS, value), "brittleness": value / 10, "probe_accuracy": value}
+
+    group = "unimodal" if "/" in names[0] else "all"
+    summary = {**numbers(0.5), "sd_over_seeds": numbers(0.02), "sd_over_configurations": numbers(0.1)}
+    if len(names) == 1:
+        summary["sd_over_configurations"] = {**dict.fromkeys(summary), "auroc": dict.fromkeys(results.DETECTORS)}
+    entries = [{"name": name, "group": group} for name in names]
+    return {"configurations": entries, "summary": {group: summary}, "published": published_row(published)}
+
+
+def test_the_table_of_a_repeated_row_has_means_and_deviations():
+    content = over_seeds(["unimodal/cat", "unimodal/dog"], "cifar10_random")
+    lines = [line.split() for line in results.table_over_seeds(content).splitlines()]
+    assert " ".join(lines[0]) == "unimodal, mean of 2 mean sd over seeds sd over configurations published unimodal mean"
+    assert lines[1] == ["AUROC", "kd", "50.00", "2.00", "10.00", "60.09"]
+    assert lines[5] == ["brittleness", "0.05000", "0.00200", "0.01000", "0.05300"]
+    assert lines[6][:5] == ["probe", "accuracy", "50.00", "2.00", "10.00"] and len(lines) == 7
+
+
+def test_the_table_of_a_repeated_row_finds_what_is_published_of_one_configuration():
+    lines = [line.split() for line in results.table_over_seeds(over_seeds(["soc"], "xray_rotnet")).splitlines()]
+    assert lines[0][0] == "all" and lines[0][-1] == "published"
+    assert lines[1] == ["AUROC", "kd", "50.00", "2.00", "-", "96.41"]
+    lines = [line.split() for line in results.table_over_seeds(over_seeds(["normal"], "image_folder")).splitlines()]
+    assert "published" not in lines[0] and lines[1] == ["AUROC", "kd", "50.00", "2.00", "-"]
+
+
 def test_the_table_finds_a_configuration_of_its_own():
     entries = [entry("soc", "all", 0.9, 0.1)]
     content = {

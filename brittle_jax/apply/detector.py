@@ -149,6 +149,8 @@ def folder_of(run: pathlib.Path, configuration: str) -> pathlib.Path:
 def _why_missing(run: pathlib.Path, configuration: str) -> str:
     if not run.is_dir():
         return f"{run} is not a folder: name that of a finished run"
+    if seeds := sorted(file.parent for file in run.glob("seed-*/results.json")):
+        return f"{run} has the runs of several seeds: name one of them, such as {seeds[0]}"
     networks = checkpoint.find_networks(run / "checkpoints")
     names = [each.parent.relative_to(run / "checkpoints").as_posix() for each in networks if each.name == "detector"]
     if not names:

@@ -52,24 +52,29 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
             configurations.append(_configuration(folder, entry, stages, content, _RANKED_SAMPLES // len(own)))
             progress.update(1)
     comparisons = results.compare(content)
-    text = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            results=content,
-            title=_title(content),
-            is_own_data=_is_own_data(content),
-            comparisons=comparisons,
-            kinds_are_above={comparison.title for comparison in comparisons if comparison.by_kind},
-            headings={each["entry"]["name"]: each["heading"] for each in configurations},
-            is_comparable=not (content["synthetic_data"] or content["reduced"] or _is_own_data(content)),
-            overview=to_svg(figures.auroc_overview(own, _DETECTORS)) if _has_anomalies(own[0]) else None,
-            configurations=configurations,
-            shared_curves=_curves({stage: records for stage, records in stages.items() if _owner(stage) not in names}),
-            detectors=_DETECTORS,
-            version=__version__,
-        )
+    text = render(
+        "page.html",
+        results=content,
+        title=_title(content),
+        is_own_data=_is_own_data(content),
+        comparisons=comparisons,
+        kinds_are_above={comparison.title for comparison in comparisons if comparison.by_kind},
+        headings={each["entry"]["name"]: each["heading"] for each in configurations},
+        is_comparable=not (content["synthetic_data"] or content["reduced"] or _is_own_data(content)),
+        overview=to_svg(figures.auroc_overview(own, _DETECTORS)) if _has_anomalies(own[0]) else None,
+        configurations=configurations,
+        shared_curves=_curves({stage: records for stage, records in stages.items() if _owner(stage) not in names}),
     )
+    return save(folder, text)
+
+
+def render(template: str, **values: Any) -> str:
+    """Returns the text of a page from a template of this folder, which also knows the version and the detectors."""
+    return _environment().get_template(template).render(version=__version__, detectors=_DETECTORS, **values)
+
+
+def save(folder: pathlib.Path, text: str) -> pathlib.Path:
+    """Writes the text of a page to report/index.html, with its digest; returns where it is."""
     path = folder / "report" / "index.html"
     try:
         # A path may have bytes that are no text.
@@ -96,6 +101,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["percent"] = lambda fraction: "-" if fraction is None else f"{100 * fraction:.2f}"
+    environment.filters["five_decimals"] = lambda number: "-" if number is None else f"{number:.5f}"
     environment.filters["plain"] = lambda number: f"{number:.10g}"
     environment.filters["score"] = lambda score: f"{score:#.4g}".rstrip(".")
     environment.filters["duration"] = console.duration

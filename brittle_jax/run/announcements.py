@@ -19,7 +19,9 @@ def say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> No
     """Says which row runs, on which devices, with which teacher and network."""
     word = f" ({config.word})" if config.word else ""
     kinds = sorted(set(devices.kinds))
-    console.say(f"brittle_jax {__version__}: {config.row}{word}, seed {config.seed}")
+    own = {"teacher": config.teacher.seed, "student": config.distill.seed}
+    seeds = "".join(f", of the {network} {seed}" for network, seed in own.items() if seed >= 0)
+    console.say(f"brittle_jax {__version__}: {config.row}{word}, seed {config.seed}{seeds}")
     console.say(f"devices: {devices.size} x {', '.join(kinds)} ({devices.platform})")
     side = settings.preprocessing_of(config).side_pixels
     console.say(f"teacher: {config.teacher.task}; network: {config.network.name}, on images of {side} x {side} pixels")
@@ -68,6 +70,16 @@ def say_results(content: Mapping[str, Any], folder: pathlib.Path) -> None:
     console.say(f"time: {times}")
     console.say(f"page: {folder / 'report' / 'index.html'}")
     console.say(f"results: {folder / 'results.json'}; scores: {folder / 'scores'}; log: tensorboard --logdir={folder}")
+
+
+def say_results_over_seeds(content: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """Says what the runs of a repeated row have in common, and where everything is."""
+    seeds = ", ".join(str(each["seed"]) for each in content["runs"])
+    console.say(f"\nMeans over seeds {seeds}; AUROC and accuracy in percent.")
+    console.say(results.table_over_seeds(content))
+    _say_synthetic(content)
+    console.say(f"page: {folder / 'report' / 'index.html'}")
+    console.say(f"results: {folder / 'results.json'}; runs: {folder / content['runs'][0]['folder']} and so on")
 
 
 def _say_synthetic(content: Mapping[str, Any]) -> None:

@@ -14,8 +14,9 @@ from brittle_jax.run import workdir
 def check(config: ml_collections.ConfigDict) -> tuple[pathlib.Path, bool]:
     """Returns the folder that `teacher.from_run` names, and whether that run was on synthetic data.
 
-    A teacher that learned from the anomaly-detection data must come from the same split of them: it has learned from
-    what trained there, which must not be tested on here. See `check_same_images`, too.
+    A teacher that learned from the anomaly-detection data must come from the same split of them, and so from a run of
+    the same `seed`: it has learned from what trained there, which must not be tested on here. See `check_same_images`,
+    too. The seed of the teacher's own draws may be any, unless `teacher.seed` asks for one.
 
     Raises:
         UserError: if that is no finished run, is damaged, or has another teacher.
@@ -37,6 +38,10 @@ def check(config: ml_collections.ConfigDict) -> tuple[pathlib.Path, bool]:
     if workdir.is_unverified(run):
         console.warn(f"{run} is unverified: a version that kept no digests of its files wrote it")
     lent, wanted = files.read_json(run / "config.json"), flatten(config)
+    if lent.get("seeds"):
+        raise UserError(f"{field} repeats a row over several seeds: name the run of one of them, a folder in it")
+    if 0 <= config.teacher.seed != (its_seed := teacher_seed(config)):
+        raise UserError(f"{field} has a teacher of seed {its_seed}, not {config.teacher.seed}: set teacher.seed=-1")
     names = ["teacher.task", "teacher.data", "network.name", "network.output_features", "data.image_size_pixels"]
     names += ["teacher.random_batch_norm"] if config.teacher.task in TASKS_WITHOUT_DATA else []
     names += [name for name in wanted if name.startswith("data.patches.")]
@@ -47,6 +52,12 @@ def check(config: ml_collections.ConfigDict) -> tuple[pathlib.Path, bool]:
         if lent.get(name) != wanted[name]:
             raise UserError(f"{field} has {name}={lent.get(name)!r}, not {wanted[name]!r}: set {name}")
     return run, bool(files.read_json(run / "results.json").get("synthetic_data"))
+
+
+def teacher_seed(config: ml_collections.ConfigDict) -> int:
+    """Returns the seed that the teacher of `teacher.from_run` was made with."""
+    lent = files.read_json(_named(config)[0] / "results.json")
+    return lent["seeds"]["teacher"] if "seeds" in lent else lent["seed"]
 
 
 def check_same_images(config: ml_collections.ConfigDict, dataset: Dataset) -> None:

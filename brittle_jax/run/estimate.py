@@ -12,11 +12,11 @@ import jax
 import ml_collections
 
 from brittle_jax import console
-from brittle_jax.config import completed
+from brittle_jax.config import completed, seeds_of
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.loop import Loop, Work
 from brittle_jax.rows import MOST_BYTES_IN_MEMORY, bytes_needed
-from brittle_jax.run import disk, experiment
+from brittle_jax.run import disk, experiment, settings
 from brittle_jax.run.row import Row
 from brittle_jax.run.stages import peak_memory_mib
 
@@ -62,6 +62,7 @@ class Estimate:
         disk_mib: that they and the detectors take; up to `evaluate.keep_errors_mib` per configuration come on top.
         temporary_disk_mib: that the run takes on top, at most, until it has finished: what it needs to go on if it is
             stopped, and representations and errors that memory cannot hold.
+        num_seeds: over which the row is repeated; stages, networks and disk space are those of all of them.
     """
 
     stages: list[StageEstimate]
@@ -70,6 +71,7 @@ class Estimate:
     num_networks: int
     disk_mib: float
     temporary_disk_mib: float
+    num_seeds: int = 1
 
     @property
     def seconds(self) -> float:
@@ -94,7 +96,8 @@ def table(estimate: Estimate) -> str:
     disk += f", and up to {estimate.temporary_disk_mib:,.1f} MiB more until it has finished"
     about = "for the whole row from the start, except teachers that are in the store; nothing was trained"
     besides = "reading the data, fitting the probe, and pictures come on top"
-    return "\n".join([*rows, memory, disk, about, besides])
+    seeds = [f"for {estimate.num_seeds} seeds, that is {estimate.num_seeds} times the work of the first"]
+    return "\n".join([*rows, memory, disk, *(seeds if estimate.num_seeds > 1 else []), about, besides])
 
 
 def _rate(stage: StageEstimate) -> str:
@@ -112,7 +115,8 @@ def estimate(
 ) -> Estimate:
     """Rehearses a row, and returns what the whole of it would take.
 
-    The data sets are read as for a run, and made or prepared first where a run would do that.
+    The data sets are read as for a run, and made or prepared first where a run would do that. Of a row that is repeated
+    over several seeds, the first is rehearsed, and each of the others takes as much work.
 
     Args:
         config: the settings, see `brittle_jax.config`.
@@ -125,7 +129,9 @@ def estimate(
         UserError: for a setting or data set that cannot be used.
     """
     devices, config = devices or DeviceGroup(), completed(config)
-    kind = experiment.check_settings(config, pathlib.Path(folder).expanduser(), devices, store_is_read_only=True)
+    folder, seeds = pathlib.Path(folder).expanduser(), seeds_of(config)
+    config, num_seeds = (settings.for_seed(config, seeds[0], folder), len(seeds)) if seeds else (config, 1)
+    kind = experiment.check_settings(config, folder, devices, store_is_read_only=True)
     loop = Rehearsal(devices, config.evaluate.batch_size, least_seconds)
     row = experiment.read_row(config, kind, loop, loop.stage)
     row = dataclasses.replace(row, most_bytes_in_memory=most_bytes_in_memory)
@@ -148,12 +154,13 @@ def estimate(
     )
     images_mib = sum(dataset.images.cached_bytes for dataset in row.datasets) / 2**20
     return Estimate(
-        loop.estimates(),
+        [dataclasses.replace(stage, count=num_seeds * stage.count) for stage in loop.estimates()],
         peak_memory_mib() + images_mib,
         devices.peak_memory_mib(),
-        num_networks,
-        disk_mib,
+        num_seeds * num_networks,
+        num_seeds * disk_mib,
         _temporary_bytes(row, most_bytes_in_memory, num_rows=1 if reference is None else 2) / 2**20,
+        num_seeds,
     )
 
 

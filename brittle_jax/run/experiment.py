@@ -3,13 +3,13 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
 
 from brittle_jax import console, files, results
-from brittle_jax.config import completed, validate
+from brittle_jax.config import completed, seeds_of, validate
 from brittle_jax.data import one_class
 from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.data.datasets.loading import load
@@ -40,26 +40,32 @@ def run(
     devices: DeviceGroup | None = None,
     seconds_between_saves: float = SECONDS_BETWEEN_SAVES,
     wait: bool = True,
+    before_writing: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Runs one row over its configurations, writes its results to a folder, and returns those of results.json.
 
     A run that was stopped, at any point and in any way, goes on from what it kept, and gives the same results.
 
     Args:
-        config: the settings, see `brittle_jax.config`.
+        config: the settings, see `brittle_jax.config`. With `seeds` they are for `repeats.run`.
         folder: of the results. If it is finished, it is left as it is; if it is not, the run goes on.
         recipe: the row's own settings, which the results are compared with; None: the same as `config`.
         overwrite: start anew in a folder that an earlier run has used.
         devices: that share the work; None: all of this process.
         seconds_between_saves: after which unfinished work is kept.
         wait: for a teacher that another run is training; otherwise that is a BusyError.
+        before_writing: called once all that can be checked has been, before the folder is touched; not if it is
+            finished.
 
     Raises:
+        ValueError: if the settings have `seeds`.
         BusyError: if another run is writing to the folder, or is training the teacher; nothing is lost.
         UserError: for a setting, data set or folder that cannot be used, before the folder is touched; and if training
             diverges.
         Interrupted: if a signal has asked for it, in a block where `interrupt.handled`.
     """
+    if seeds_of(config):
+        raise ValueError(f"seeds={config.seeds!r}: call repeats.run, which runs the row once for each seed")
     devices = devices or DeviceGroup()
     config, recipe = completed(config), completed(recipe or config)
     folder = pathlib.Path(folder).expanduser()
@@ -82,6 +88,7 @@ def run(
     if is_finished:
         workdir.check_splits(folder, config, splits)
         return _finished(folder)
+    before_writing()
     with workdir.opened(folder, config, splits, overwrite=overwrite) as held:
         stages.keep_in(folder / "stages.json", held.check)
         with contextlib.closing(MetricLog(folder)) as log:
@@ -213,6 +220,7 @@ def _results(
         "synthetic_data": any(each.synthetic for each in row.datasets)
         or any({"synthetic_data", "synthetic_weights"} & entry["teacher"].keys() for entry in entries),
         "seed": config.seed,
+        "seeds": record.seeds(config),
         "reduced": record.changed_fields(config, recipe),
         "configurations": entries,
         "summary": results.summarise(entries),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import ml_collections
 
 from brittle_jax import console
-from brittle_jax.config import completed
+from brittle_jax.config import completed, seeds_of
 from brittle_jax.data import one_class
 from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.data.datasets.loading import check_available
@@ -88,8 +88,10 @@ def _disk_mib(config: ml_collections.ConfigDict, folder: pathlib.Path) -> tuple[
         num_trained=(1 if kind.is_shared else count) if kind.dataset and not config.teacher.from_run else 0,
         teacher_is_shared=kind.is_shared,
     )
-    written_mib = sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file()) / 2**20
-    return max(kept_mib - written_mib, 0.0), disk.bytes_of_states(network, image_shape) / 2**20
+    runs = [workdir.folder_of_seed(folder, seed) for seed in seeds_of(config)] or [folder]
+    written = (file for run in runs for file in (run / "checkpoints").rglob("*") if file.is_file())
+    written_mib = sum(file.stat().st_size for file in written) / 2**20
+    return max(len(runs) * kept_mib - written_mib, 0.0), disk.bytes_of_states(network, image_shape) / 2**20
 
 
 def _free_mib(folder: pathlib.Path) -> float:

@@ -13,7 +13,7 @@ from brittle_jax.config import flatten
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.splits import identical_across_splits
 from brittle_jax.devices import DeviceGroup
-from brittle_jax.run import settings
+from brittle_jax.run import borrowing, settings
 from brittle_jax.run.row import Row
 
 # Fields that do not change what is measured, or that name the run.
@@ -21,6 +21,9 @@ _NOT_OF_THE_RECIPE = {
     "row",
     "word",
     "seed",
+    "seeds",
+    "teacher.seed",
+    "distill.seed",
     "data.dir",
     "data.path",
     "data.stand_in",
@@ -41,6 +44,16 @@ def changed_fields(config: ml_collections.ConfigDict, recipe: ml_collections.Con
         name: [published[name], used[name]]
         for name in published
         if name not in _NOT_OF_THE_RECIPE and used[name] != published[name]
+    }
+
+
+def seeds(config: ml_collections.ConfigDict) -> dict[str, int]:
+    """Returns the seeds that a run uses: that of the splits also draws subsets, the probe and the bootstrap."""
+    borrows = config.teacher.from_run
+    return {
+        "splits": config.seed,
+        "teacher": borrowing.teacher_seed(config) if borrows else settings.teacher_seed(config),
+        "student": settings.student_seed(config),
     }
 
 

@@ -166,7 +166,7 @@ class Row:
         """Returns the frozen teacher, and what is known about it; from the row's folder if it is there already."""
         module = self.network.module
         # The draw of the head, and of all of a random teacher, is never the student's: their purposes differ.
-        seed = derive_seed(self.config.seed, "teacher", "weights")
+        seed = derive_seed(settings.teacher_seed(self.config), "teacher", "weights")
         drawn = Network(module, init_variables(module, seed, self.dataset.images.shape))
         folder = self.folder_of(configuration, "teacher")
 

@@ -56,9 +56,32 @@ def splitting_of(config: ml_collections.ConfigDict, *, learns_anomalies: bool) -
     return Splitting(config.seed, data.train_fraction, data.calibration_fraction, anomalous_fraction)
 
 
+def teacher_seed(config: ml_collections.ConfigDict) -> int:
+    """Returns the seed of the teacher's draws: of a random teacher, of a head, and of all that pre-training draws."""
+    return config.seed if config.teacher.seed < 0 else config.teacher.seed
+
+
+def student_seed(config: ml_collections.ConfigDict) -> int:
+    """Returns the seed of the student's draws: its weights, and the order of its batches."""
+    return config.seed if config.distill.seed < 0 else config.distill.seed
+
+
+def for_seed(config: ml_collections.ConfigDict, seed: int, run: pathlib.Path) -> ml_collections.ConfigDict:
+    """Returns the settings of one of the runs that repeat a row.
+
+    Args:
+        config: the settings of the row, with `seeds`.
+        seed: one of them.
+        run: folder of the repeated row; the runs of all seeds share the store of teachers beside it.
+    """
+    config = config.copy_and_resolve_references()
+    config.seed, config.seeds, config.teacher.store = seed, "", str(_store_folder(config, run))
+    return config
+
+
 def random_teacher(config: ml_collections.ConfigDict) -> Random:
     """Returns a teacher that is drawn at random."""
-    return Random(config.seed, config.teacher.random_batch_norm, config.teacher.batch_norm_batch_size)
+    return Random(teacher_seed(config), config.teacher.random_batch_norm, config.teacher.batch_norm_batch_size)
 
 
 def teacher_of(
@@ -95,7 +118,7 @@ def teacher_of(
     if teacher.task == "imagenet":
         stand_in = None
         if config.data.stand_in:
-            stand_in = Random(config.seed, "normal_images", teacher.batch_norm_batch_size)
+            stand_in = Random(teacher_seed(config), "normal_images", teacher.batch_norm_batch_size)
         return Published(weights, config.network.name, image_shape, stand_in)
     is_own_data = teacher.data == config.data.name
     if teacher.data == "image_folder" and not is_own_data:
@@ -109,6 +132,7 @@ def teacher_of(
         recipe=Recipe(**config.pretrain),
         weights=weights,
         network=network_of(config),
+        seed=teacher_seed(config),
         image_shape=image_shape,
         splitting=splitting_of(config, learns_anomalies=True)
         if is_own_data

@@ -19,7 +19,7 @@ from brittle_jax.evaluate.detectors import Gaussian
 from brittle_jax.evaluate.metrics import separation
 from brittle_jax.inference import Representations
 from brittle_jax.models.network import Network, NetworkSettings
-from brittle_jax.run import scoring
+from brittle_jax.run import scoring, settings
 from brittle_jax.run.row import Row
 from brittle_jax.seeding import derive_seed
 
@@ -118,7 +118,7 @@ def distil(
         row.dataset.images_of(configuration.train),
         representations,
         name=configuration.name,
-        seed=row.config.seed,
+        seed=settings.student_seed(row.config),
         num_updates=budget.update_steps,
         batch_size=row.config.distill.batch_size,
         learning_rate=budget.learning_rate,

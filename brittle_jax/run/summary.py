@@ -42,6 +42,8 @@ def _line(name: str, folder: pathlib.Path) -> tuple[str, ...]:
     except (DamagedError, LookupError, TypeError, AttributeError):
         return name, _state(folder), "-", "-", "-", "-"
     state = "finished"
+    if "runs" in results:
+        state += f", {console.count(len(results['runs']), 'seed')}"
     if results.get("skipped_inputs"):
         state += f" without {console.count(len(results['skipped_inputs']), 'image')}"
     auroc = "-" if kd is None else f"{100 * kd:.2f}"

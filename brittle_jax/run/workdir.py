@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -134,7 +135,8 @@ def check(folder: pathlib.Path, config: ml_collections.ConfigDict, *, overwrite:
         written = _read(folder, "config.json")
         if written is None and all(_read(folder, name) is None for name in _KEYS):
             raise UserError(f"--workdir={folder} is not empty, and has no config.json of a run: name another")
-        if links := [name for name in _FILES + _FOLDERS if (folder / name).is_symlink()]:
+        own = [*_FILES, *_FOLDERS, *(each.name for each in _folders_of_seeds(folder))]
+        if links := [name for name in own if (folder / name).is_symlink()]:
             raise UserError(
                 f"--workdir={folder}: {links[0]} is a link, but a run keeps its files in its own folder: put what it "
                 "leads to in its place"
@@ -203,12 +205,13 @@ def check_splits(folder: pathlib.Path, config: ml_collections.ConfigDict, splits
 
 @contextlib.contextmanager
 def opened(
-    folder: pathlib.Path, config: ml_collections.ConfigDict, splits: dict[str, Any], *, overwrite: bool
+    folder: pathlib.Path, config: ml_collections.ConfigDict, splits: dict[str, Any] | None, *, overwrite: bool
 ) -> Iterator[holding.Held]:
     """Holds a checked folder for one run, with config.json and splits.json in it.
 
     Args:
-        splits: which images these are, and which of them train and test.
+        splits: which images these are, and which of them train and test; None for a repeated row, where the run of each
+            seed has its own.
         overwrite: delete what an earlier run left there.
 
     Yields:
@@ -225,15 +228,33 @@ def opened(
             held = stack.enter_context(holding.hold(folder))
             if overwrite:
                 _drop_run(folder)
-            else:
+            elif splits is not None:
                 check_splits(folder, config, splits)
             files.write_json(folder / "config.json", _settings(config))
-            files.write_json(folder / "splits.json", splits, indent=None)
+            if splits is not None:
+                files.write_json(folder / "splits.json", splits, indent=None)
         yield held
 
 
+def folder_of_seed(folder: pathlib.Path, seed: int) -> pathlib.Path:
+    """Returns where a repeated row keeps the run of one seed."""
+    return folder / f"seed-{seed}"
+
+
+def _folders_of_seeds(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [each for each in folder.glob("seed-*") if re.fullmatch(r"seed-\d+", each.name)]
+
+
 def _drop_run(folder: pathlib.Path) -> None:
-    """Deletes an earlier run, except for config.json: it tells that the folder is a run's until it is replaced."""
+    """Deletes an earlier run, except for config.json: it tells that the folder is a run's until it is replaced.
+
+    Of a repeated row, the runs of all seeds go first, with their config.json.
+    """
+    for each in _folders_of_seeds(folder):
+        if any(_read(each, name) is not None for name in _KEYS):
+            with holding.hold(each):
+                _drop_run(each)
+                files.drop(each / "config.json")
     for name in _FOLDERS + _FILES:
         if name != "config.json" or not (folder / name).is_file():
             files.drop(folder / name)

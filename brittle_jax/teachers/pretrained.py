@@ -37,6 +37,7 @@ class Pretrained:
         recipe: of the training.
         weights: of the trunk that it starts from, if the recipe says so.
         network: that is trained.
+        seed: of all that its training draws.
         splitting: of the data set that it learns from.
         store: of pre-trained trunks.
         image_settings: what else its images depend on, such as the sizes of parcels and patches; ready for JSON.
@@ -48,6 +49,7 @@ class Pretrained:
     recipe: Recipe
     weights: Weights
     network: NetworkSettings
+    seed: int
     image_shape: tuple[int, int, int]
     splitting: Splitting
     store: TeacherStore
@@ -173,7 +175,7 @@ class Pretrained:
             "bottleneck": self.network.output_features if self.keeps_head else None,
             "pretrain": dataclasses.asdict(self.recipe),
             "initial_weights": sha256_of(self.weights.path) if self.recipe.from_weights else None,
-            "seed": self.splitting.seed,
+            "seed": self.seed,  # what the splitting's seed decides, the lesson tells
         }
 
     def _train(self, lesson: Lesson, like: Variables, owner: str, loop: Loop) -> tuple[Variables, Description]:
@@ -190,7 +192,7 @@ class Pretrained:
             dataset.labels_of(train),
             self.recipe,
             trunk=self.weights.trunk_like(like) if self.recipe.from_weights else None,
-            seed=self.splitting.seed,
+            seed=self.seed,
             seed_name=key_of(self.identity(lesson)),
             owner=owner,
             training_dtype=self.network.training_dtype,

@@ -153,6 +153,13 @@ def test_a_detector_that_is_damaged_is_one_line(small_run, tmp_path, part):
     assert missing in load_error(tmp_path / "run")
 
 
+def test_a_row_of_several_seeds_is_told_to_name_one(tmp_path):
+    files.write_json(tmp_path / "run" / "seed-3" / "results.json", {})
+    assert load_error(tmp_path / "run").endswith(
+        f"run has the runs of several seeds: name one of them, such as {tmp_path / 'run' / 'seed-3'}"
+    )
+
+
 def test_a_detector_whose_architecture_is_not_registered_is_one_line(small_run, monkeypatch):
     monkeypatch.delitem(ARCHITECTURES, "mini")
     assert load_error(small_run).startswith("network.name='mini' is not one of ")

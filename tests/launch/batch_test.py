@@ -171,6 +171,8 @@ def test_disk_space_is_added_up_over_the_rows(run, tmp_path, monkeypatch):
     assert rows_without_space(0) == rows
     assert rows_without_space(needed - 1) == rows[1:]
     assert rows_without_space(needed + 1) == []
+    arguments.append("--config.seeds=0,1,2")
+    assert rows_without_space(2 * needed) == rows[1:]
 
 
 def jobs_of(rows, folder, overrides=(), job=Job):
@@ -250,14 +252,17 @@ def test_the_summary_tells_how_each_row_ended(run, tmp_path):
     (tmp_path / "xray_baseline.log").write_text("what it did\nerror: the disk is full\n\n")
     (folder("plant_baseline") / "config.json").write_text("{}")
     (tmp_path / "xray_imagenet.exit").write_text("75 1790000000\n")  # of an earlier attempt
+    results |= {"runs": 3 * [{}], "skipped_inputs": []}
+    (folder("cifar10_random") / "results.json").write_text(json.dumps(results))
     rows = ["xray_random", "xray_rotnet:smoke", "xray_baseline", "plant_random", "plant_rotnet", "plant_baseline"]
     with holding.hold(folder("xray_imagenet")):
-        code, lines = run("summary", *rows, "xray_imagenet", "plant_imagenet", f"--runs={tmp_path}")
+        code, lines = run("summary", *rows, "xray_imagenet", "plant_imagenet", "cifar10_random", f"--runs={tmp_path}")
     page = tmp_path / "xray_random" / "report" / "index.html"
     assert lines[1].split() == ["xray_random", "finished", "60.00", "0.06000", "1", "min", "30", "s", str(page)]
     assert "finished without 1 image " in lines[2]
     states = ["failed", "stopped", "left for later", "stopped", "running", "not run"]
     assert [" ".join(line.split()[1:-4]) for line in lines[3:9]] == states
+    assert lines[9].split()[:6] == ["cifar10_random", "finished,", "3", "seeds", "60.00", "0.06000"]
     assert lines[-1] == f"xray_baseline: error: the disk is full ({tmp_path / 'xray_baseline.log'})"
 
 

@@ -109,6 +109,14 @@ def test_what_is_synthetic_or_reduced_never_stands_there_without_a_mark(tmp_path
     assert ("distill.num_epochs 20 2" in page.text) == bool(reduced)
 
 
+def test_networks_with_seeds_of_their_own_are_named(tmp_path):
+    seeds = {"splits": 0, "teacher": 0, "student": 0}
+    assert "Seed 0. Finished" in read_page(tmp_path, write_run(tmp_path, ("soc",), seeds=seeds)).text
+    seeds |= {"teacher": 1, "student": 2}
+    page = read_page(tmp_path, write_run(tmp_path, ("soc",), seeds=seeds))
+    assert "Seed 0, of the teacher 1, of the student 2. Finished" in page.text
+
+
 def test_the_probe_stands_beside_the_published_one(tmp_path):
     content = write_run(tmp_path, probe_accuracy=0.2345, probe_accuracy_sd=0.01)
     content["configurations"][0]["probe"] = {"accuracy": 0.25, "num_test_images": 96, "num_classes": 10}

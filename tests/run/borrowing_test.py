@@ -30,7 +30,7 @@ def lend(config, folder, **results):
 @pytest.mark.parametrize("is_synthetic", [False, True])
 def test_a_run_with_the_same_teacher_lends_it(config, tmp_path, is_synthetic):
     lender = lend(config, tmp_path / "lender", synthetic_data=is_synthetic)
-    config.seed = 5  # the teacher has seen nothing of what is tested here
+    config.seed = config.distill.seed = 5  # the teacher has seen nothing of what is tested here
     assert borrowing.check(config) == (lender, is_synthetic)
 
 
@@ -43,6 +43,29 @@ def test_a_teacher_that_may_have_seen_what_is_tested_is_refused(config, tmp_path
     borrowing.check(config)
     config.update_from_flattened_dict({field: value})
     with pytest.raises(UserError, match=f"^teacher.from_run=.* has {field}=.*, not {value}: set {field}$"):
+        borrowing.check(config)
+
+
+def test_a_teacher_of_another_seed_is_refused_where_one_is_asked_for(config, tmp_path):
+    config.teacher.task, config.teacher.data = "rotnet", "cifar10"
+    config.teacher.seed = 3
+    lend(config, tmp_path / "lender", seed=0, seeds={"splits": 0, "teacher": 3, "student": 0})
+    for seed in (3, -1):  # the split is the same, whoever drew the teacher
+        config.teacher.seed = seed
+        borrowing.check(config)
+        assert borrowing.teacher_seed(config) == 3
+    config.teacher.seed = 0
+    with pytest.raises(UserError, match="has a teacher of seed 3, not 0: set teacher.seed=-1$"):
+        borrowing.check(config)
+
+
+def test_a_row_of_several_seeds_is_refused(config, tmp_path):
+    config.seeds = "0,1"
+    lend(config, tmp_path / "lender")
+    config.seeds = ""
+    with pytest.raises(
+        UserError, match="^teacher.from_run=.*/lender repeats a row over several seeds: name the run of"
+    ):
         borrowing.check(config)
 
 

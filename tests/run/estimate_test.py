@@ -70,6 +70,27 @@ def test_a_random_teacher_takes_its_batch_norm_alone(tmp_path, cifar10_config):
     assert estimated.num_networks == 2
 
 
+def test_a_repeated_row_takes_the_work_of_all_its_seeds(tmp_path, cifar10_config):
+    shrink(cifar10_config)
+    once = briefly(cifar10_config, tmp_path / "run")
+    cifar10_config.seeds = "4,5,6"
+    repeated = briefly(cifar10_config, tmp_path / "run")
+    assert work_of(repeated) == {stage: 3 * count for stage, count in work_of(once).items()}
+    assert repeated.num_networks == 3 * once.num_networks and repeated.disk_mib == 3 * once.disk_mib
+    assert repeated.temporary_disk_mib == once.temporary_disk_mib
+    assert "for 3 seeds, that is 3 times the work of the first" in estimate.table(repeated).splitlines()
+    assert "seeds" not in estimate.table(once)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_teacher_of_a_repeated_row_may_be_in_the_store_beside_it(tmp_path, cifar10_config):
+    shrink(cifar10_config)
+    cifar10_config.teacher.task, cifar10_config.teacher.data = "classification", "fashion_mnist"
+    experiment.run(cifar10_config, tmp_path / "single")
+    cifar10_config.seeds = "0,1"
+    assert ("pretrain", "update") not in work_of(briefly(cifar10_config, tmp_path / "run"))
+
+
 def test_rows_that_memory_cannot_hold_take_room_on_the_disk(tmp_path, cifar10_config):
     shrink(cifar10_config)
     in_memory = briefly(cifar10_config, tmp_path)

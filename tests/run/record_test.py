@@ -1,3 +1,6 @@
+import pytest
+
+from brittle_jax.files import write_json
 from brittle_jax.recipes import densenet_row, small_resnet_row
 from brittle_jax.run import record, settings
 from brittle_jax.run.row import Row
@@ -6,7 +9,7 @@ from brittle_jax.run.row import Row
 def test_changed_fields_name_the_recipe_and_what_was_used():
     recipe = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
     used = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
-    used.seed, used.data.dir = 3, "there"
+    used.seed, used.data.dir, used.teacher.seed, used.distill.seed, used.seeds = 3, "there", 1, 2, "0,1"
     assert record.changed_fields(used, recipe) == {}
     used.distill.num_epochs = 2.0
     used.data.configurations = "unimodal"
@@ -14,6 +17,22 @@ def test_changed_fields_name_the_recipe_and_what_was_used():
         "data.configurations": ["all", "unimodal"],
         "distill.num_epochs": [20.0, 2.0],
     }
+
+
+def test_the_seeds_that_are_used_are_recorded():
+    config = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
+    config.seed = 3
+    assert record.seeds(config) == {"splits": 3, "teacher": 3, "student": 3}
+    config.teacher.seed, config.distill.seed = 1, 0
+    assert record.seeds(config) == {"splits": 3, "teacher": 1, "student": 0}
+
+
+@pytest.mark.parametrize("results", [{"seed": 7}, {"seed": 2, "seeds": {"splits": 2, "teacher": 7, "student": 2}}])
+def test_the_seed_of_another_runs_teacher_is_that_runs(tmp_path, results):
+    write_json(tmp_path / "results.json", results)
+    config = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
+    config.teacher.from_run = str(tmp_path)
+    assert record.seeds(config) == {"splits": 0, "teacher": 7, "student": 0}
 
 
 def row_of(config):

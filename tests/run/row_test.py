@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -8,6 +9,7 @@ from brittle_jax import checkpoint, files
 from brittle_jax.config import completed
 from brittle_jax.loop import Loop
 from brittle_jax.models.network import Network
+from brittle_jax.run.detection import make_detector
 from brittle_jax.run.experiment import needs_reference, reference_of
 from brittle_jax.run.row import Row
 from brittle_jax.teachers.random import Random
@@ -32,6 +34,55 @@ def test_a_teacher_is_read_back_from_its_folder(cifar10_config, tmp_path, four_d
     assert isinstance(again, Network) and again.module == first.module
     assert_equal(again.variables, first.variables)
     assert description == same
+
+
+class Noting(Loop):
+    """A loop that notes the weights with which students begin."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.drawn = []
+
+    def run(self, work, until=None):
+        if work.kind == "distill":
+            self.drawn.append(jax.device_get(work.state.params))
+        return super().run(work, until)
+
+
+def draws_of(config, folder, devices, **fields):
+    """Returns the weights of the teacher, and those of its student before and after distillation."""
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(fields)
+    loop = Noting(devices, 16)
+    row, (configuration, *_) = read_row(config, folder, devices)
+    row = dataclasses.replace(row, loop=loop, shared_loop=None, folder=None, progress=None)
+    detector = make_detector(row, configuration).detector
+    return [detector.teacher.variables, loop.drawn[0], detector.student.variables]
+
+
+@pytest.mark.parametrize("task", ["random", "rotnet"])
+def test_teacher_and_student_have_draws_of_their_own(cifar10_config, tmp_path, one_device, task):
+    config = shrink(cifar10_config)
+    config.teacher.task, config.teacher.data = task, {"random": "", "rotnet": "cifar10"}[task]
+
+    def draws(name, **fields):
+        return draws_of(config, tmp_path / name / "run", one_device, **fields)
+
+    defaults = draws("defaults")
+    for one, other in zip(draws("same", **{"teacher.seed": 0, "distill.seed": 0}), defaults, strict=True):
+        assert_equal(one, other)
+    teacher, drawn, student = draws("student", **{"distill.seed": 1})
+    assert_equal(teacher, defaults[0])
+    assert differ(drawn, defaults[1]) and differ(student, defaults[2])
+    teacher, drawn, student = draws("teacher", **{"teacher.seed": 1})
+    assert differ(teacher["params"]["trunk"], defaults[0]["params"]["trunk"])
+    assert differ(teacher["params"]["head"], defaults[0]["params"]["head"])
+    assert_equal(drawn, defaults[1])
+    assert differ(student, defaults[2])  # it has learned from another teacher
+
+
+def differ(one, other):
+    return not all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
 
 
 def test_a_flipped_bit_in_the_runs_own_teacher_is_named_and_mended(cifar10_config, tmp_path, one_device, capsys):

@@ -56,6 +56,29 @@ def test_another_runs_teacher_is_what_it_is_there(cifar10_config, tmp_path, monk
     assert (kind.run, kind.is_synthetic, kind.dataset) == (tmp_path / "lender", True, "")
 
 
+def test_networks_have_the_seed_of_the_run_unless_they_have_their_own(cifar10_config, tmp_path):
+    cifar10_config.seed = 4
+    assert settings.teacher_seed(cifar10_config) == settings.student_seed(cifar10_config) == 4
+    assert kind_of(cifar10_config, tmp_path).seed == settings.random_teacher(cifar10_config).seed == 4
+    cifar10_config.teacher.seed, cifar10_config.distill.seed = 0, 6
+    assert (settings.teacher_seed(cifar10_config), settings.student_seed(cifar10_config)) == (0, 6)
+    assert kind_of(cifar10_config, tmp_path).seed == settings.random_teacher(cifar10_config).seed == 0
+    cifar10_config.teacher.task = "rotnet"
+    kind = kind_of(cifar10_config, tmp_path)
+    assert (kind.seed, kind.splitting.seed) == (0, 4)
+    assert settings.splitting_of(cifar10_config, learns_anomalies=False).seed == 4
+
+
+def test_the_runs_of_all_seeds_share_a_store(cifar10_config, tmp_path):
+    cifar10_config.seeds, cifar10_config.teacher.task = "1,2", "rotnet"
+    one = settings.for_seed(cifar10_config, 2, tmp_path / "run")
+    assert (one.seed, one.seeds, cifar10_config.seeds) == (2, "", "1,2")
+    assert kind_of(one, tmp_path / "run" / "seed-2").store.folder == tmp_path / "teachers"
+    cifar10_config.teacher.store = str(tmp_path / "there")
+    one = settings.for_seed(cifar10_config, 2, tmp_path / "run")
+    assert kind_of(one, tmp_path / "run" / "seed-2").store.folder == tmp_path / "there"
+
+
 def test_teachers_are_stored_beside_the_run_unless_the_settings_say_otherwise(cifar10_config, tmp_path):
     cifar10_config.teacher.task = "rotnet"
     assert kind_of(cifar10_config, tmp_path / "run").store.folder == tmp_path / "teachers"

@@ -57,6 +57,41 @@ def test_overwrite_drops_an_earlier_run_and_nothing_else(tmp_path, cifar10_confi
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 3
 
 
+def test_a_repeated_row_has_no_splits_of_its_own(tmp_path, cifar10_config):
+    cifar10_config.seeds = "0,1"
+    begin(tmp_path, cifar10_config, splits=None)
+    assert {entry.name for entry in tmp_path.iterdir()} - {".lock"} == {"config.json"}
+    begin(tmp_path, cifar10_config, splits=None)
+
+
+def test_overwrite_drops_the_runs_of_all_seeds_and_nothing_else(tmp_path, cifar10_config):
+    begin(tmp_path, cifar10_config)
+    begin(workdir.folder_of_seed(tmp_path, 3), cifar10_config)
+    begin(tmp_path / "seed-best", cifar10_config)
+    (tmp_path / "seed-4").mkdir()
+    (tmp_path / "seed-4" / "results.json").write_text("{}")  # of something else
+    (tmp_path / "seed-3" / "thesis.tex").touch()
+    begin(tmp_path, cifar10_config, overwrite=True)
+    left = {entry.relative_to(tmp_path).as_posix() for entry in tmp_path.glob("seed-*/*") if entry.name != ".lock"}
+    assert left == {"seed-3/thesis.tex", "seed-best/config.json", "seed-best/splits.json", "seed-4/results.json"}
+
+
+def test_the_run_of_a_seed_that_another_process_holds_is_not_overwritten(tmp_path, cifar10_config):
+    begin(tmp_path, cifar10_config)
+    seed = workdir.folder_of_seed(tmp_path, 3)
+    begin(seed, cifar10_config)
+    with filelock.FileLock(seed / ".lock"), pytest.raises(UserError, match="seed-3 is in use by another process"):
+        begin(tmp_path, cifar10_config, overwrite=True)
+    assert (seed / "splits.json").exists() and (tmp_path / "splits.json").exists()
+
+
+def test_a_link_in_the_place_of_a_seeds_run_is_refused(tmp_path, cifar10_config):
+    begin(tmp_path / "run", cifar10_config)
+    (tmp_path / "run" / "seed-0").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="seed-0 is a link"):
+        begin(tmp_path / "run", cifar10_config, overwrite=True)
+
+
 @pytest.mark.parametrize("content", [None, "not json", "[1, 2]", '"text"', '{"model_type": "bert"}'])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_that_is_not_a_runs_is_never_touched(tmp_path, cifar10_config, content, overwrite):

@@ -226,6 +226,7 @@ def test_what_cannot_be_trained_is_refused_before_any_data_are_read(config, tmp_
 
 CHANGES = {
     "seed": ("seed", 1),
+    "its own seed": ("teacher.seed", 1),
     "task": ("teacher.task", "rotnet"),
     "network": ("network.name", "small_resnet"),
     "recipe": ("pretrain.weight_decay", 0.0),
@@ -243,11 +244,23 @@ def key(config, folder, devices):
 def test_whatever_changes_the_teacher_changes_its_key(config, tmp_path, one_device, change):
     before = key(config, tmp_path, one_device)
     other = copy.deepcopy(config)
-    for field, value in (("distill.num_epochs", 1.0), ("evaluate.batch_size", 8), ("row", "mine")):
+    for field, value in (("distill.num_epochs", 1.0), ("distill.seed", 7), ("evaluate.batch_size", 8), ("row", "mine")):
         other.update_from_flattened_dict({field: value})
     assert key(other, tmp_path / "elsewhere", one_device) == before
     other.update_from_flattened_dict(dict([CHANGES[change]]))
     assert key(other, tmp_path, one_device) != before
+
+
+def test_a_teacher_with_a_seed_of_its_own_is_shared_by_runs_of_all_seeds(config, tmp_path, one_device):
+    config.teacher.task, config.teacher.data = "classification", "fashion_mnist"
+    config.pretrain.max_train_samples = config.pretrain.max_test_samples = 0  # which are drawn by `seed`
+    default = key(config, tmp_path, one_device)
+    config.teacher.seed = config.seed
+    assert key(config, tmp_path, one_device) == default
+    config.seed = 5
+    assert key(config, tmp_path, one_device) == default
+    config.teacher.seed = -1
+    assert key(config, tmp_path, one_device) != default
 
 
 def test_a_teacher_that_was_drawn_otherwise_is_another(xray_config, tmp_path, monkeypatch):
