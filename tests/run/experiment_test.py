@@ -217,7 +217,11 @@ _ROTNET = ["pre-training", "held-out accuracy", *_RANDOM[1:]]  # a teacher of ea
 
 @pytest.mark.parametrize(
     ("task", "keeps_examples", "programs"),
-    [("random", False, _RANDOM), ("rotnet", False, _ROTNET), ("rotnet", True, _ROTNET)],  # True: as on a GPU or TPU
+    [
+        ("random", False, _RANDOM),
+        pytest.param("rotnet", False, _ROTNET, marks=pytest.mark.long),
+        ("rotnet", True, _ROTNET),  # as on a GPU or TPU
+    ],
 )
 def test_a_second_configuration_compiles_nothing_again(
     tmp_path, cifar10_config, monkeypatch, task, programs, keeps_examples

@@ -20,7 +20,15 @@ from tests.small_runs import read, shrink
 
 
 @pytest.mark.parametrize(
-    "task", ["random", "baseline", "classification", "rotnet", "autoencoder", "denoising", "simclr"]
+    "task",
+    [
+        "random",
+        "rotnet",
+        *(
+            pytest.param(task, marks=pytest.mark.long)
+            for task in ("baseline", "classification", "autoencoder", "denoising", "simclr")
+        ),
+    ],
 )
 def test_every_kind_of_teacher_runs_on_pictures(tmp_path, data_dir, task):
     data = {"random": "", "classification": "fashion_mnist"}.get(task, "cifar10")
@@ -158,7 +166,7 @@ def test_own_pictures_run_without_those_that_cannot_be_read(monkeypatch, tmp_pat
         assert len(list(csv.DictReader(file))) == 4 + num_anomalous
 
 
-@pytest.mark.parametrize("batch_size", [1, 7])
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.long), 7])
 def test_any_batch_size_runs_on_one_device(tmp_path, cifar10_config, one_device, batch_size):
     shrink(cifar10_config)
     cifar10_config.teacher.batch_norm_batch_size = 16

@@ -104,7 +104,13 @@ DENSENET = dataclasses.replace(  # two blocks, one layer each: more of them are 
 )
 
 
-@pytest.mark.parametrize("architecture", [ARCHITECTURES["small_resnet_tiny"], DENSENET], ids=["resnet", "densenet"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(ARCHITECTURES["small_resnet_tiny"], id="resnet"),
+        pytest.param(DENSENET, id="densenet", marks=pytest.mark.long),
+    ],
+)
 def test_a_distillation_step_on_four_devices_equals_one_device(one_device, four_devices, architecture):
     module = architecture.with_output(16)
     assert_devices_do_not_matter(distill_step, (module, SGD), distill_batch(), (one_device, four_devices))
@@ -114,10 +120,10 @@ def test_a_distillation_step_on_four_devices_equals_one_device(one_device, four_
     "task",
     [
         Classification(10, AUGMENTATION),
-        RotNet(AUGMENTATION),
-        Reconstruction(0.0),
-        Reconstruction(0.1),
-        SimCLR(0.5, 0.5),
+        *(
+            pytest.param(task, marks=pytest.mark.long)
+            for task in (RotNet(AUGMENTATION), Reconstruction(0.0), Reconstruction(0.1), SimCLR(0.5, 0.5))
+        ),
     ],
 )
 def test_a_pretraining_step_on_four_devices_equals_one_device(one_device, four_devices, task):
