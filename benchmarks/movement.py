@@ -67,6 +67,29 @@ def main() -> None:
         ]
         shown = [f"{np.mean(column):.4g} ± {np.std(column, ddof=1):.2g}" for column in columns]
         print(f"| {teacher} | {rate:g} | {len(cell)} | {' | '.join(shown)} |")
+    print("\npaired over cells, mean and 95% bootstrap interval\n")
+    near, far = (entries["rotnet", rate] for rate in RATES)
+    print("RotNet, KD AUROC at the smaller rate less that at the larger:", interval(_kd(near) - _kd(far)))
+    mse = np.array([100 * entry["auroc"]["mse"] for entry in near])
+    print("RotNet at the smaller rate, KD less MSE:", interval(_kd(near) - mse))
+    for rate in RATES:
+        ratios = _brittleness(entries["random", rate]) / _brittleness(entries["rotnet", rate])
+        print(f"brittleness of random over RotNet at {rate:g}:", interval(ratios))
+
+
+def interval(values: np.ndarray) -> str:
+    """Returns the mean of values [N], and its interval by bootstrap."""
+    drawn = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return f"{values.mean():.3g} [{low:.3g}, {high:.3g}]"
+
+
+def _kd(entries: list[dict[str, Any]]) -> np.ndarray:
+    return np.array([100 * entry["auroc"]["kd"] for entry in entries])
+
+
+def _brittleness(entries: list[dict[str, Any]]) -> np.ndarray:
+    return np.array([entry["brittleness"] for entry in entries])
 
 
 if __name__ == "__main__":
