@@ -84,7 +84,7 @@ def run(
     announcements.say_what_was_read(row, splits)
     borrowing.check_same_images(config, row.dataset)
     for configuration in configurations:
-        students.check_points(dataclasses.replace(row, recipe=recipe), configuration)
+        students.check_points(row, configuration)
     if is_finished:
         workdir.check_splits(folder, config, splits)
         return _finished(folder)

@@ -89,7 +89,7 @@ def say_budget(budget: Budget) -> None:
 def check_points(row: Row, configuration: Configuration) -> list[int]:
     """Returns the updates after which a student is measured; raises UserError for one that it does not make."""
     points = sorted(set(parse_counts(row.config.distill.measure_at)))
-    update_steps = budget_of(row, configuration).update_steps
+    update_steps = _num_updates(row.config.distill, len(row.dataset.images_of(configuration.train)))
     if points and points[-1] > update_steps:
         raise UserError(
             f"distill.measure_at={row.config.distill.measure_at}: the student of {configuration.name} makes "
