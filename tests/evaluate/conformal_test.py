@@ -1,3 +1,4 @@
+import pathlib
 from fractions import Fraction
 from math import comb
 
@@ -248,6 +249,37 @@ def test_conditional_thresholds_of_few_draws_exceed_the_rate():
     assert conformal.rank(120, 0.05, confidence=0.9) == 3 and exceeding < 0.1 < stats.beta.sf(0.05, 4, 117)
     low, high = likely_counts(len(rates), exceeding)
     assert low <= np.sum(rates > 0.05) <= high
+
+
+def test_the_table_of_the_documentation_is_right():
+    page = pathlib.Path(__file__).parent.parent.parent / "docs" / "thresholds.md"
+    lines = [line.split(" | ") for line in page.read_text(encoding="utf-8").splitlines() if line[:3] in ("| 1", "| 5")]
+    assert len(lines) == 7
+    for asked, count, *written in lines:
+        rate, count = float(asked.strip("| %")) / 100, int(count)
+        possible = count >= conformal.num_needed(rate, confidence=0.95)
+        assert [each.strip(" |") for each in written] == [
+            str(conformal.rank(count, rate)),
+            f"{conformal.rank(count, rate) / (count + 1):.1%}",
+            f"{conformal.rate_bound(count, rate):.1%}",
+            str(conformal.rank(count, rate, confidence=0.95)) if possible else "not possible",
+        ]
+
+
+def test_training_scores_would_flag_far_too_many():
+    rng = np.random.default_rng(0)
+
+    def distances(fitted, vectors):
+        centred = vectors - fitted.mean(axis=0)
+        return np.einsum("ni,ij,nj->n", centred, np.linalg.inv(np.cov(fitted.T)), centred)
+
+    rates = []
+    for _ in range(20):
+        normal, new = rng.normal(size=(300, 50)), rng.normal(size=(5000, 50))
+        held_back = conformal.threshold(distances(normal[:200], normal[200:]), 0.05)
+        trained_on = conformal.threshold(distances(normal, normal), 0.05)
+        rates.append([np.mean(distances(normal[:200], new) > held_back), np.mean(distances(normal, new) > trained_on)])
+    assert np.mean(rates, axis=0) == pytest.approx([0.052, 0.336], abs=0.015)
 
 
 # Groups
