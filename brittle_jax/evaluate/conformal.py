@@ -18,7 +18,7 @@ from scipy import stats
 
 from brittle_jax.errors import DegenerateDataError, UserError
 
-_ROUNDING = 1e-12  # of a probability; far below any that matters
+_ROUNDING = 1e-12  # tolerance where a confidence is met exactly, but for floating point
 
 
 def p_values(calibration_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -206,7 +206,7 @@ def _rank_test(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _numbers(scores: np.ndarray) -> np.ndarray:
-    """Returns scores as float64, so that those of another precision compare by their exact values."""
+    """Returns scores as float64, which holds those of lower precision exactly."""
     scores = np.asarray(scores, np.float64)
     if np.isnan(scores).any():
         raise DegenerateDataError(f"{np.isnan(scores).sum()} of {len(scores)} scores are not numbers")

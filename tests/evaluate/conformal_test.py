@@ -224,8 +224,14 @@ def test_conditional_ranks_are_those_of_wilks(highest, num_calibration):
         assert conformal.rank(num_calibration - 1, 0.05, confidence=0.95) == highest - 1
 
 
-@pytest.mark.parametrize("confidence", [0.5, 0.75, 0.9, 0.95, 0.999])
-@pytest.mark.parametrize("rate", [0.01, 0.05, 0.25, 0.5, 0.9])
+# The last three are confidences that 4, 2 and 2 images give exactly: rounding must not ask for one more.
+@pytest.mark.parametrize(
+    ("rate", "confidence"),
+    [
+        *((rate, confidence) for rate in (0.01, 0.05, 0.25, 0.5, 0.9) for confidence in (0.5, 0.75, 0.9, 0.95, 0.999)),
+        *((0.6, 0.9744), (0.7, 0.91), (0.95, 0.9975)),
+    ],
+)
 def test_conditional_ranks_are_the_largest_that_keep_the_confidence(rate, confidence):
     needed = conformal.num_needed(rate, confidence=confidence)
     chance, doubt = Fraction(str(rate)), 1 - Fraction(str(confidence))
