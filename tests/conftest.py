@@ -113,6 +113,16 @@ def xraydb():
 
 
 @pytest.fixture(scope="session")
+def crepes():
+    """A library of conformal prediction; skipped or required as PyTorch is."""
+    if os.environ.get("BRITTLE_JAX_REQUIRE_REFERENCE"):
+        import crepes
+
+        return crepes
+    return pytest.importorskip("crepes")
+
+
+@pytest.fixture(scope="session")
 def four_devices() -> DeviceGroup:
     return DeviceGroup(tuple(jax.devices()))
 
