@@ -130,7 +130,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     distill.update_steps = 0  # if above 0, the number of updates, instead of num_epochs
     distill.batch_size = 64  # images, over all devices
     distill.learning_rate = 1e-5  # of Adam
-    distill.keep_movement = True  # scale that rate in a smaller run, so that the weights move as far as in the recipe
+    distill.keep_movement = False  # take, instead, the rate at which the weights move as far as in the row's recipe
     distill.measure_at = ""  # comma-separated updates after which the student is measured on the way; empty: none
     distill.measure_samples = 512  # normal training samples, normal and anomalous test samples, for each measurement
 

@@ -94,9 +94,7 @@ def measurement(row: Row) -> dict[str, Any]:
         "ridge": config.evaluate.ridge if config.evaluate.covariance == "ridge" else None,
         "random_batch_norm": None,
         "augmentation": None,
-        "movement": "of the row's recipe, unless the learning rate is another: see each configuration's distillation"
-        if config.distill.keep_movement
-        else "by the learning rate that is set",
+        "movement": "of the row's recipe" if config.distill.keep_movement else "by the learning rate that is set",
         "measure_samples": config.distill.measure_samples if config.distill.measure_at else None,
         **row.kind.readings,
         "output_features": config.network.output_features or "pooled features",

@@ -42,20 +42,20 @@ class Budget:
 
 
 def budget_of(row: Row, configuration: Configuration) -> Budget:
-    """Returns how a student trains: by default so that it moves as far as in the row's recipe.
+    """Returns how a student trains: at the rate that is set, or so that it moves as far as in the row's recipe.
 
     The paper's student makes some thousand updates at 1e-5. One that makes fewer, or whose weights are drawn larger
-    because its layers are narrower, moves less far in proportion, and one that trains at a larger rate moves further:
-    either is another detector. So the rate is scaled by how far the recipe's student moves over how far this one would.
-    A rate other than the recipe's is used as it is, and so is any without `distill.keep_movement`.
+    because its layers are narrower, moves less far in proportion. With `distill.keep_movement` the recipe's rate is
+    scaled by how far the recipe's student moves over how far this one would.
     """
     recipe, distill = row.recipe or row.config, row.config.distill
     update_steps = _num_updates(distill, len(row.dataset.images_of(configuration.train)))
     recipe_steps = _num_updates(recipe.distill, _num_recipe_images(row, recipe, configuration))
-    recipe_movement = student.movement(NetworkSettings(**recipe.network), recipe_steps, recipe.distill.learning_rate)
+    recipe_rate = recipe.distill.learning_rate
+    recipe_movement = student.movement(NetworkSettings(**recipe.network), recipe_steps, recipe_rate)
     rate = distill.learning_rate
-    if distill.keep_movement and rate == recipe.distill.learning_rate:
-        rate *= recipe_movement / student.movement(row.network, update_steps, rate)
+    if distill.keep_movement:
+        rate = recipe_rate * recipe_movement / student.movement(row.network, update_steps, recipe_rate)
     return Budget(update_steps, rate, student.movement(row.network, update_steps, rate), recipe_movement)
 
 
