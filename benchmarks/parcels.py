@@ -9,7 +9,7 @@ Parcels are made at the CPU's budget and kept in a folder (`--dir`). Seeds below
 import argparse
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import joblib
@@ -61,24 +61,19 @@ def contents(lab: "Lab") -> Iterator[Row]:
 
 def statistics(lab: "Lab") -> Iterator[Row]:
     """Criteria 3 and 4: nothing but shapes may tell threats from normal parcels."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
+    dataset = lab.parcels
     chosen = np.concatenate([first + np.arange(_TRAIN) for first in (0, _TRAIN + _HELD_OUT)])
-    labels = lab.parcels.samples.labels[chosen]
-    rows = [_statistics(lab.parcels, parcel) for parcel in chosen]
+    labels = dataset.samples.labels[chosen]
+    rows = [statistics_of([dataset.read_view(parcel, view) for view in (0, 1)]) for parcel in chosen]
+    for (single, _), parcel in zip(rows, chosen, strict=True):
+        single["number of patches"] = (dataset.sample_of_image == parcel).sum()
     sample = f"{_TRAIN} + {_TRAIN} parcels"
     for name in rows[0][0]:
         values = np.array([single[name] for single, _ in rows])
         low = _auroc("", labels, values, "", (0, 1)).figure < 0.5
         yield _auroc(f"3 {name}", labels, -values if low else values, sample, (0.0, 0.65))
     features = np.array([[*single.values(), *histogram] for single, histogram in rows])
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    folds = StratifiedKFold(10, shuffle=True, random_state=0)
-    odds = cross_val_predict(classifier, features, labels, cv=folds, method="decision_function")
-    yield _auroc("4 logistic regression", labels, odds, sample, (0.0, 0.75))
+    yield _auroc("4 logistic regression", labels, cross_validated(labels, features), sample, (0.0, 0.75))
 
 
 def supervised(lab: "Lab") -> Iterator[Row]:
@@ -268,9 +263,16 @@ def _linear_rotations(dataset: Any, train: np.ndarray, held_out: np.ndarray) -> 
     return np.mean(turned, axis=0)
 
 
-def _statistics(dataset: Any, parcel: int) -> tuple[dict[str, float], np.ndarray]:
-    """Returns the single statistics of a parcel, by name, and the shares of its pixels in 64 colours."""
-    pixels = np.concatenate([dataset.read_view(parcel, view).reshape(-1, 3) for view in (0, 1)]).astype(int)
+def statistics_of(views: Sequence[np.ndarray]) -> tuple[dict[str, float], np.ndarray]:
+    """Returns what could give a parcel away without looking at shapes.
+
+    Args:
+        views: both pictures, [H, W, 3] uint8 each.
+
+    Returns:
+        Single statistics, by name; and the shares of the pixels in 64 colours, [64].
+    """
+    pixels = np.concatenate([view.reshape(-1, 3) for view in views]).astype(int)
     red, green, blue = pixels.T
     colour = red // 64 * 16 + green // 64 * 4 + blue // 64
     single = {
@@ -282,9 +284,25 @@ def _statistics(dataset: Any, parcel: int) -> tuple[dict[str, float], np.ndarray
         "share of dark": (pixels.sum(axis=1) < 240).mean(),
         "share of objects": (pixels < 235).any(axis=1).mean(),
         "area": len(pixels),
-        "number of patches": (dataset.sample_of_image == parcel).sum(),
     }
     return single, np.bincount(colour, minlength=64) / len(pixels)
+
+
+def cross_validated(labels: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Returns the log odds [N] that a logistic regression gives to parcels that it has not seen, ten-fold.
+
+    Args:
+        labels: [N], 0 or 1.
+        features: [N, F], which are standardised.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    folds = StratifiedKFold(10, shuffle=True, random_state=0)
+    return cross_val_predict(classifier, features, labels, cv=folds, method="decision_function")
 
 
 def _accuracy(name, dataset, images, correct, sample, bounds) -> Row:
