@@ -23,7 +23,7 @@ _TRIED_GOODS = 5
 _TRIED_PLACES, _TRIED_POSES = 25, 3  # of a single thing
 _EVEN = 0.7  # cells that are no further below a thing carry it
 _SHARE_WITH_A_TOOL = 0.25  # of normal parcels; the others hold a few heavy goods instead
-_HEAVY_GOODS = (2, 4)
+_HEAVY_GOODS = (2, 4)  # how many: from the first to below the second
 _SHARE_OF_THREATS_WITH_A_TOOL = 0.2
 _SHARE_TAKEN_APART = 0.1  # of the pistols
 
@@ -44,7 +44,7 @@ class Parcel:
 def pack(rng: Random, *, is_threat: bool) -> Parcel:
     """Draws the contents of a parcel and packs them: goods in rows, then single things that lie among them.
 
-    In a threat parcel a pistol takes the place of one of the single things.
+    A threat parcel holds a pistol in place of the tool or the heavy goods that every normal parcel holds.
     """
     while True:
         floor = rng.uniform([24, 18], [LONGEST - 2 * _PADDING, 24])
@@ -89,7 +89,8 @@ def _place_goods(rng: Random, heights: np.ndarray) -> Thing:
     parts = [heights]
     if rng.random() < _SHARE_WITH_TWO_KINDS:
         axis = rng.integers(2)
-        parts = np.split(heights, [int(heights.shape[axis] * rng.uniform(0.4, 0.6))], axis)  # views
+        edge = int(heights.shape[axis] * rng.uniform(0.4, 0.6))
+        parts = np.split(heights, [edge], axis)  # views, so that both parts raise the same heap
     offsets = [np.array([0, 0]), np.array(heights.shape) - parts[-1].shape]
     solids = []
     for part, offset in zip(parts, offsets, strict=False):
