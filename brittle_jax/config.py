@@ -77,11 +77,12 @@ def get_base_config() -> ml_collections.ConfigDict:
     patches.max_stride_pixels = 112  # patches are evenly spaced, never further apart than this
     patches.air_level = 0.92  # in [0, 1]; a pixel is air if all its channels are above this
     patches.margin_pixels = 8  # width of the air left around a parcel
+    patches.inset_pixels = 56  # embedded parcels only: width of the rim, with the walls of the box, that is left out
 
     config.data.parcels = parcels = ml_collections.ConfigDict()  # the embedded, synthetic parcels
     parcels.num_normal = 5000  # parcels without a threat (stream of commerce)
     parcels.num_threat = 234  # parcels with a threat
-    parcels.side_pixels = 448  # length of the longest side of the largest parcel
+    parcels.side_pixels = 560  # length of the longest side of the largest parcel
     parcels.seed = 0  # of making parcels; config.seed does not change them
 
     config.network = network = ml_collections.ConfigDict()

@@ -70,9 +70,11 @@ def densenet_row(
         if data == "xray":
             config.data.parcels.num_normal = 60
             config.data.parcels.num_threat = 12
-            config.data.parcels.side_pixels = 96
+            config.data.parcels.side_pixels = 180
             config.data.patches.size_pixels = 64
-            config.data.patches.max_stride_pixels = 32
+            config.data.patches.max_stride_pixels = 64
+            config.data.patches.margin_pixels = 0
+            config.data.patches.inset_pixels = 15
         else:
             config.data.image_size_pixels = 64
         _reduce_training(config)

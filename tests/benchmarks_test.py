@@ -5,7 +5,9 @@ import pytest
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", ["against_pytorch", "growth", "students", "representations", "input_pipeline"])
+@pytest.mark.parametrize(
+    "name", ["against_pytorch", "growth", "students", "representations", "input_pipeline", "parcels"]
+)
 def test_benchmarks_can_be_asked_for_help(torch, name):
     command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
     finished = subprocess.run(command, capture_output=True, text=True)

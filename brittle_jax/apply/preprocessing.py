@@ -37,7 +37,7 @@ class Preprocessing:
             if image.size != (self.side_pixels, self.side_pixels):
                 image = image.resize((self.side_pixels, self.side_pixels), Image.Resampling.BILINEAR)
             return np.asarray(image)[None]
-        box = patches.remove_air(picture, self.patches.air_level, self.patches.margin_pixels)
+        box = patches.inside(picture, self.patches)
         origins = patches.patch_origins(box, self.patches.size_pixels, self.patches.max_stride_pixels)
         return np.stack([patches.cut_patch(picture, box, origin, self.side_pixels) for origin in origins])
 

@@ -19,12 +19,14 @@ class PatchSettings:
         max_stride_pixels: windows are evenly spaced, and never further apart than this.
         air_level: in [0, 1]; a pixel is air if all its channels are above this.
         margin_pixels: air that is left on each side of a parcel, as far as the image goes.
+        inset_pixels: what is left out on each side of a parcel, so that patches show the inside of its box alone.
     """
 
     size_pixels: int
     max_stride_pixels: int
     air_level: float
     margin_pixels: int
+    inset_pixels: int = 0
 
 
 def remove_air(image: np.ndarray, air_level: float, margin_pixels: int) -> Box:
@@ -42,6 +44,16 @@ def remove_air(image: np.ndarray, air_level: float, margin_pixels: int) -> Box:
     bottom = min(int(rows[-1]) + 1 + margin_pixels, image.shape[0])
     right = min(int(columns[-1]) + 1 + margin_pixels, image.shape[1])
     return top, left, bottom, right
+
+
+def inside(image: np.ndarray, settings: PatchSettings) -> Box:
+    """Returns the part of an image that patches cover: without the air around the parcel, and without the inset.
+
+    An axis that the inset would leave shorter than one pixel keeps its middle pixel.
+    """
+    top, left, bottom, right = remove_air(image, settings.air_level, settings.margin_pixels)
+    row, column = (min(settings.inset_pixels, (length - 1) // 2) for length in (bottom - top, right - left))
+    return top + row, left + column, bottom - row, right - column
 
 
 def window_starts(length: int, size: int, max_stride: int) -> list[int]:

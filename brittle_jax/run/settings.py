@@ -36,15 +36,21 @@ def data_of(config: ml_collections.ConfigDict, name: str) -> DataSettings:
         | {
             "path": config.data.path if name == config.data.name else "",
             "intensity_range": parse_range(config.data.intensity_range),
-            "patches": PatchSettings(**config.data.patches),
+            "patches": patches_of(config),
             "parcels": ParcelSettings(**config.data.parcels),
         }
     )
 
 
+def patches_of(config: ml_collections.ConfigDict) -> PatchSettings:
+    """Returns how parcels are cut; scans of your own have no inset, since nobody knows where their walls are."""
+    patches = PatchSettings(**config.data.patches)
+    return dataclasses.replace(patches, inset_pixels=0) if config.data.path else patches
+
+
 def preprocessing_of(config: ml_collections.ConfigDict) -> Preprocessing:
     """Returns how pictures become images."""
-    patches = PatchSettings(**config.data.patches) if CATALOGUE[config.data.name].is_parcels else None
+    patches = patches_of(config) if CATALOGUE[config.data.name].is_parcels else None
     side = config.data.image_size_pixels if patches is None else patches.size_pixels
     return Preprocessing(side, patches, parse_range(config.data.intensity_range))
 

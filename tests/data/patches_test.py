@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -66,3 +67,17 @@ def test_an_inner_patch_is_the_image_itself():
     image = np.random.default_rng(0).integers(0, 200, (100, 120, 3), np.uint8)
     patch = patches.cut_patch(image, (0, 0, 100, 120), (30, 40), 32)
     np.testing.assert_array_equal(patch, image[30:62, 40:72])
+
+
+def test_the_inset_leaves_out_the_rim_of_the_parcel_not_of_the_image():
+    settings = patches.PatchSettings(size_pixels=16, max_stride_pixels=8, air_level=0.92, margin_pixels=2)
+    assert patches.inside(parcel(), settings) == (8, 18, 42, 72)
+    assert patches.inside(parcel(), dataclasses.replace(settings, inset_pixels=7)) == (15, 25, 35, 65)
+
+
+def test_an_inset_that_is_wider_than_the_parcel_keeps_its_middle():
+    settings = patches.PatchSettings(
+        size_pixels=16, max_stride_pixels=8, air_level=0.92, margin_pixels=0, inset_pixels=20
+    )
+    assert patches.inside(parcel(box=(10, 20, 41, 70)), settings) == (25, 40, 26, 50)
+    assert patches.inside(parcel(), settings) == (24, 40, 26, 50)

@@ -144,3 +144,10 @@ def test_a_teacher_sees_the_labels_of_what_is_tested_as_the_baseline_alone(
     cifar10_config.teacher.from_run = lender
     with pytest.raises(UserError, match=message):
         kind_of(cifar10_config, tmp_path)
+
+
+def test_only_the_embedded_parcels_have_an_inset(xray_config):
+    assert settings.preprocessing_of(xray_config).patches.inset_pixels == 15
+    xray_config.data.path = "scans"
+    assert settings.preprocessing_of(xray_config).patches.inset_pixels == 0
+    assert settings.data_of(xray_config, "xray").patches.inset_pixels == 0

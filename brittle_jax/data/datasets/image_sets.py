@@ -173,7 +173,7 @@ def _find_patches(read_view, num_parcels: int, num_views: int, settings: PatchSe
     boxes, where = {}, []
 
     def find_box(parcel_and_view: tuple[int, int]) -> patches.Box:
-        return patches.remove_air(read_view(*parcel_and_view), settings.air_level, settings.margin_pixels)
+        return patches.inside(read_view(*parcel_and_view), settings)
 
     with (
         concurrent.futures.ThreadPoolExecutor() as pool,  # decoding releases the interpreter lock

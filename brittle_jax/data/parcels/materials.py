@@ -4,19 +4,19 @@ The attenuation of a mixture is the mass-weighted sum over its elements. Those a
 "Tables of X-Ray Mass Attenuation Coefficients", NIST Standard Reference Database 126, Table 3.
 """
 
-ENERGIES_KEV = (60, 100)  # effective energies of the low and the high beam
+ENERGIES_KEV = (60, 150)  # effective energies of the low and the high beam
 
 _MASS_ATTENUATION = {  # of each element, in cm²/g, at both energies
-    "H": (0.3260, 0.2944),
-    "C": (0.1753, 0.1514),
-    "N": (0.1817, 0.1529),
-    "O": (0.1907, 0.1551),
-    "Na": (0.2268, 0.1585),
-    "Al": (0.2778, 0.1704),
-    "Si": (0.3207, 0.1835),
-    "Ca": (0.6578, 0.2571),
-    "Fe": (1.205, 0.3717),
-    "Cu": (1.593, 0.4584),
+    "H": (0.3260, 0.2651),
+    "C": (0.1753, 0.1347),
+    "N": (0.1817, 0.1353),
+    "O": (0.1907, 0.1361),
+    "Na": (0.2268, 0.1335),
+    "Al": (0.2778, 0.1378),
+    "Si": (0.3207, 0.1448),
+    "Ca": (0.6578, 0.1674),
+    "Fe": (1.205, 0.1964),
+    "Cu": (1.593, 0.2217),
 }
 
 _CELLULOSE = {"H": 0.0622, "C": 0.4445, "O": 0.4933}

@@ -1,6 +1,7 @@
 """What people send. Each function draws one thing at random, as solids around the origin; sizes in cm.
 
-A thing that is packed whole is one list of solids. All are everyday goods; the threat is in `pistol.py`.
+Every thing is drawn in the pose in which a shop packs it: z points up, and its front, if it has one, towards +x. A
+thing that is packed whole is one list of solids. All are everyday goods; the threat is in `pistol.py`.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from brittle_jax.data.parcels.solids import Solid, box, cylinder, ellipsoid, tur
 
 Thing = list[Solid]
 Random = np.random.Generator
+Draw = Callable[[Random], Thing]
 
 
 def hollow_box(size, wall: float, material: str, at=(0.0, 0.0, 0.0), **kwargs) -> Thing:
@@ -29,230 +31,282 @@ def tube(diameter: float, wall: float, length: float, material: str, *, at=(0.0,
 
 
 def garment(rng: Random) -> Thing:
-    """A folded garment: layers that are not quite aligned, sometimes with a zip or buttons."""
-    size = rng.uniform([14, 12, 1.0], [24, 18, 2.5])
-    thing = []
-    for layer in range(rng.integers(2, 5)):
-        at = [*rng.uniform(-2, 2, 2), 0.6 * layer * size[2]]
-        folded = turn(2, rng.normal(0, 12)) @ turn(0, rng.normal(0, 6)) @ turn(1, rng.normal(0, 6))
-        thing.append(ellipsoid(size * rng.uniform(0.7, 1.1, 3), "textile", at, rotation=folded))
+    """A folded garment: layers that are not quite aligned, sometimes with a zip."""
+    size = rng.uniform([12, 10, 1.0], [17, 14, 2.0])
+    thing = [
+        ellipsoid(size * rng.uniform(0.7, 1.1, 3), "textile", [*rng.uniform(-1.5, 1.5, 2), 0.6 * layer * size[2]])
+        for layer in range(rng.integers(2, 5))
+    ]
     if rng.random() < 0.3:
         thing.append(box([0.7 * size[0], 0.5, 0.12], "aluminium", [0, rng.uniform(-3, 3), 0]))
-    elif rng.random() < 0.4:
-        thing += [cylinder(1.4, 0.3, "polymer", [place, 0, size[2] / 2]) for place in (-6, -3, 0, 3, 6)]
     return thing
 
 
 def book(rng: Random) -> Thing:
     """A book, or a pile of paper."""
-    return [box(rng.uniform([14, 11, 1], [24, 17, 4]), "paper")]
+    return [box(rng.uniform([13, 10, 1], [19, 14, 4]), "paper")]
 
 
 def carton(rng: Random) -> Thing:
-    """A small carton of powder or loose goods."""
-    size = rng.uniform([8, 6, 3], [18, 14, 9])
+    """A small carton, filled up to some height with powder or loose goods."""
+    size = rng.uniform([6, 5, 6], [10, 9, 12])
+    level = rng.uniform(0.4, 0.8) * size[2]
+    inner = [size[0] - 0.4, size[1] - 0.4, level]
     filling = rng.choice(["textile", "plastic", "paper"])
-    fill = size * rng.uniform([0.7, 0.7, 0.3], [0.9, 0.9, 0.8])
-    return [*hollow_box(size, 0.2, "paper"), box(fill, filling, displaces="air")]
+    return [
+        *hollow_box(size, 0.2, "paper"),
+        box(inner, filling, [0, 0, 0.2 + (level - size[2]) / 2], displaces="air"),
+    ]
 
 
 def bottle(rng: Random) -> Thing:
-    """A bottle of plastic or glass, partly filled."""
-    diameter, length = rng.uniform(5, 8), rng.uniform(13, 20)
-    wall, material = (0.06, "plastic") if rng.random() < 0.6 else (0.35, "glass")
+    """A bottle of plastic or glass, filled up to its neck or less, with a cap."""
+    diameter, length = rng.uniform(5, 7), rng.uniform(9, 12)
+    wall, material = (0.08, "plastic") if rng.random() < 0.6 else (0.3, "glass")
     level = rng.uniform(0.5, 0.95) * length
     return [
         *tube(diameter, wall, length, material),
         cylinder(diameter - 2 * wall, level, "water", [0, 0, (level - length) / 2], displaces="air"),
-        cylinder(0.4 * diameter, 3.5, material, [0, 0, length / 2 + 1.75]),
-        cylinder(0.45 * diameter, 1.5, rng.choice(["plastic", "aluminium"]), [0, 0, length / 2 + 3.5]),
+        cylinder(0.4 * diameter, 2.5, material, [0, 0, length / 2 + 1.25]),
+        cylinder(0.45 * diameter, 1.5, rng.choice(["plastic", "aluminium"]), [0, 0, length / 2 + 2.5]),
     ]
+
+
+def laid_bottle(rng: Random) -> Thing:
+    """A bottle on its side, with its cap to the front."""
+    return [solid.moved(turn(1, 90), np.zeros(3)) for solid in bottle(rng)]
 
 
 def can(rng: Random) -> Thing:
-    """A filled can, of aluminium or steel."""
-    diameter, length = rng.uniform(5, 8), rng.uniform(8, 13)
-    material = rng.choice(["aluminium", "steel"])
+    """A steel can of food, or an aluminium one with a drink, with some air at its top."""
+    diameter, length = rng.uniform(5, 8), rng.uniform(7, 12)
+    material, wall = ("steel", 0.03) if rng.random() < 0.6 else ("aluminium", 0.05)
+    level = rng.uniform(0.75, 0.95) * (length - 2 * wall)
     return [
         cylinder(diameter, length, material),
-        cylinder(diameter - 0.06, length - 0.06, "water", displaces=material),
+        cylinder(diameter - 2 * wall, length - 2 * wall, "air", displaces=material),
+        cylinder(diameter - 2 * wall, level, "water", [0, 0, wall + (level - length) / 2], displaces="air"),
     ]
 
 
-def ball(rng: Random) -> Thing:
-    """A hollow ball or a solid one."""
-    diameter = rng.uniform(4, 9)
-    if rng.random() < 0.5:
-        return [ellipsoid([0.6 * diameter] * 3, rng.choice(["glass", "plastic", "aluminium"]))]
-    wall = rng.uniform(0.2, 0.6)
+def jar(rng: Random) -> Thing:
+    """A glass jar of cream or jam, with a steel lid."""
+    diameter, length = rng.uniform(5, 8), rng.uniform(5, 9)
     return [
-        ellipsoid([diameter] * 3, "plastic"),
-        ellipsoid([diameter - 2 * wall] * 3, "air", displaces="plastic"),
+        cylinder(diameter, length, "glass"),
+        cylinder(diameter - 0.7, length - 0.5, "water", displaces="glass"),
+        cylinder(diameter + 0.2, 1.2, "steel", [0, 0, length / 2]),
+        cylinder(diameter, 1.2, "plastic", [0, 0, length / 2 - 0.04], displaces="steel"),
+    ]
+
+
+def shoe(rng: Random) -> Thing:
+    """A shoe: sole and heel, and an upper that is lower at the toe."""
+    length, width = rng.uniform(15, 20), rng.uniform(6, 8)
+    return [
+        box([length, width, 1.2], "plastic", [0, 0, 0.6]),
+        box([0.25 * length, 0.9 * width, 1.5], "plastic", [-0.37 * length, 0, 1.9]),
+        ellipsoid([0.95 * length, 0.95 * width, 5], "textile", [0, 0, 2.4]),
+        ellipsoid([0.5 * length, 0.85 * width, 8], "textile", [-0.2 * length, 0, 4.5]),
+        cylinder(0.5, 0.9 * width, "steel", [-0.1 * length, 0, 5.5], along=1),  # eyelets
+    ]
+
+
+def cutlery(rng: Random) -> Thing:
+    """A bundle of spoons of thin steel, bowls to the front."""
+    length = rng.uniform(14, 19)
+    thing = []
+    for number in range(rng.integers(2, 5)):
+        height = 0.7 * number
+        thing.append(box([0.7 * length, 1.0, 0.25], "steel", [-0.15 * length, 0, height]))
+        thing.append(ellipsoid([0.35 * length, 3.8, 0.5], "steel", [0.33 * length, 0, height]))
+    return thing
+
+
+def pan(rng: Random) -> Thing:
+    """A small pan of steel or aluminium, with its handle to the front."""
+    diameter, height = rng.uniform(9, 13), rng.uniform(3, 6)
+    material, wall = ("steel", 0.12) if rng.random() < 0.5 else ("aluminium", 0.35)
+    return [
+        *tube(diameter, wall, height, material),
+        cylinder(diameter - 2 * wall, 2 * wall, material, [0, 0, wall - height / 2], displaces="air"),
+        box([0.6 * diameter, 2, 1.4], "polymer", [0.8 * diameter, 0, 0.35 * height]),
+        box([0.6 * diameter, 0.8, 0.3], "steel", [0.8 * diameter, 0, 0.35 * height], displaces="polymer"),
+    ]
+
+
+def tin(rng: Random) -> Thing:
+    """A flat tin of thin steel, with biscuits or sweets."""
+    size = rng.uniform([8, 6, 3], [14, 10, 5])
+    filling = box([0.9 * size[0], 0.9 * size[1], 0.5 * size[2]], "textile", [0, 0, -0.2 * size[2]], displaces="air")
+    return [*hollow_box(size, 0.06, "steel"), filling]
+
+
+def padlock(rng: Random) -> Thing:
+    """A padlock: a steel body, and its shackle in front."""
+    width, thick = rng.uniform(4, 6), rng.uniform(1.0, 2.2)
+    return [
+        box([width, width, thick], "steel"),
+        box([0.5 * width, 0.5 * width, 0.5 * thick], "air", displaces="steel"),
+        *tube(0.9 * width, 0.8, 0.8, "steel", at=[0.5 * width, 0, 0]),
+    ]
+
+
+def batteries(rng: Random) -> Thing:
+    """A pack of round cells, which are as dense as steel, with a pole in front of each."""
+    diameter, length = (1.4, 5.0) if rng.random() < 0.5 else (2.6, 5.0)
+    thing = []
+    for number in range(rng.integers(2, 5)):
+        side = number * diameter
+        thing.append(cylinder(diameter, length, "steel", [0, side, 0], along=0))
+        thing.append(cylinder(diameter - 0.1, length - 0.1, "circuit", [0, side, 0], along=0, displaces="steel"))
+        thing.append(cylinder(0.4 * diameter, 0.4, "steel", [0.54 * length, side, 0], along=0))
+    return thing
+
+
+def screws(rng: Random) -> Thing:
+    """A bag of long screws, which lie this way and that."""
+    thing = []
+    for _ in range(rng.integers(5, 10)):
+        length, at = rng.uniform(4, 8), [*rng.uniform(-3, 3, 2), rng.uniform(0, 1.5)]
+        turned = turn(2, rng.uniform(0, 360)) @ turn(1, 90)
+        thing.append(Solid("cylinder", np.array([0.25, 0.25, length / 2]), "steel", np.array(at), turned))
+    return thing
+
+
+def bracket(rng: Random) -> Thing:
+    """A steel bracket: two plates at a right angle, and a rib."""
+    length, width, thick = rng.uniform(7, 13), rng.uniform(2, 4), rng.uniform(0.25, 1.2)
+    return [
+        box([length, width, thick], "steel"),
+        box([thick, width, 0.7 * length], "steel", [-length / 2, 0, 0.35 * length]),
+        box([0.5 * length, thick, 0.2 * length], "steel", [-0.25 * length, 0, 0.1 * length]),
     ]
 
 
 def charger(rng: Random) -> Thing:
-    """A plastic shell with a circuit board and a transformer, and a coiled lead beside it."""
-    size = rng.uniform([6, 4, 2.5], [11, 6, 4])
+    """A plastic shell with a circuit board and a transformer, and a coiled lead in front of it."""
+    size = rng.uniform([6, 4, 2.5], [10, 6, 4])
     return [
         *hollow_box(size, 0.2, "polymer"),
         box([0.85 * size[0], 0.85 * size[1], 0.16], "circuit", [0, 0, -0.3 * size[2]]),
-        cylinder(0.4 * size[1], 0.5 * size[2], "copper", [-0.2 * size[0], 0, 0]),
+        cylinder(0.4 * size[1], 0.3 * size[2], "copper", [-0.2 * size[0], 0, 0]),
+        box([0.6 * size[0], 0.8 * size[1], 0.15], "steel", [0, 0, 0.35 * size[2]]),  # shield
         box([0.25 * size[0], 0.5 * size[1], 0.5 * size[2]], "aluminium", [0.25 * size[0], 0, 0]),
-        *tube(rng.uniform(5, 8), 0.5, 0.9, "cable", at=[0.8 * size[0], 0, 0]),
+        *tube(rng.uniform(4, 6), 0.5, 0.9, "cable", at=[0.8 * size[0], 0, 0]),
     ]
 
 
 def telephone(rng: Random) -> Thing:
     """A flat device: glass, circuit board, battery cell."""
-    length, width = rng.uniform(12, 22), rng.uniform(6.5, 14)
+    length, width = rng.uniform(12, 18), rng.uniform(6.5, 11)
     return [
-        box([length, width, 0.8], "polymer"),
-        box([0.95 * length, 0.95 * width, 0.1], "glass", [0, 0, 0.45]),
-        box([0.6 * length, 0.7 * width, 0.4], "circuit", [-0.1 * length, 0, 0]),
-        box([0.2 * length, 0.5 * width, 0.3], "aluminium", [0.3 * length, 0, 0]),
+        box([length, width, 0.9], "polymer"),
+        box([0.95 * length, 0.95 * width, 0.1], "glass", [0, 0, 0.4], displaces="polymer"),
+        box([0.5 * length, 0.7 * width, 0.4], "circuit", [-0.2 * length, 0, 0], displaces="polymer"),
+        box([0.3 * length, 0.6 * width, 0.4], "aluminium", [0.28 * length, 0, 0], displaces="polymer"),
     ]
+
+
+def ball(rng: Random) -> Thing:
+    """A hollow ball or a solid one."""
+    diameter = rng.uniform(4, 8)
+    if rng.random() < 0.5:
+        return [ellipsoid([0.6 * diameter] * 3, rng.choice(["glass", "plastic"]))]
+    return [ellipsoid([diameter] * 3, "plastic"), ellipsoid([diameter - 0.8] * 3, "air", displaces="plastic")]
 
 
 def drill(rng: Random) -> Thing:
     """A cordless drill: barrel, chuck and angled grip, with an outline much like a pistol's."""
-    length = rng.uniform(15, 20)
+    length, drop = rng.uniform(13, 16), rng.uniform(9, 12)
     grip = turn(1, rng.uniform(-15, 15))
-    drop = rng.uniform(11, 14)
     foot = grip @ [0, 0, -drop]
     return [
-        *tube(5.5, 0.3, length, "polymer", along=0),
-        cylinder(3.8, 0.4 * length, "steel", [-0.15 * length, 0, 0], along=0, displaces="air"),
-        cylinder(3.2, 4.5, "steel", [length / 2 + 1, 0, 0], along=0),
+        *tube(5, 0.3, length, "polymer", along=0),
+        *tube(3.8, 0.5, 0.4 * length, "steel", at=[-0.15 * length, 0, 0], along=0),
+        cylinder(1.8, 4, "steel", [length / 2 + 1, 0, 0], along=0),
         box([3.5, 3, drop], "polymer", 0.5 * foot - [0.2 * length, 0, 0], rotation=grip),
-        box([8, 5, 4], "circuit", foot - [0.2 * length, 0, 0], rotation=grip),
+        box([7, 5, 3], "circuit", foot - [0.2 * length, 0, 0], rotation=grip),
     ]
 
 
 def hammer(rng: Random) -> Thing:
-    """A steel head and rod in a handle of plastic or wood."""
-    length = rng.uniform(18, 25)
-    head = rng.uniform([8, 1.8, 1.8], [12, 2.6, 2.6])
+    """A steel head in front of a handle of plastic or wood."""
+    length = rng.uniform(16, 20)
+    head = rng.uniform([1.6, 7, 1.6], [2.2, 10, 2.2])
     handle = rng.choice(["plastic", "paper"])  # paper is as dense as wood and has the same composition
-    return [
-        box(head, "steel", [0, length / 2, 0]),
-        cylinder(rng.uniform(2, 3), length, handle, along=1),
-        cylinder(0.8, length, "steel", along=1, displaces=handle),
-    ]
+    return [box(head, "steel", [length / 2, 0, 0]), cylinder(rng.uniform(2, 3), length, handle, along=0)]
 
 
 def wrench(rng: Random) -> Thing:
-    """A spanner: a bar with a ring at each end."""
-    length, width = rng.uniform(14, 22), rng.uniform(2.2, 3.2)
-    thick = rng.uniform(0.5, 0.9)
-    ends = [tube(1.6 * width, 0.35 * width, thick, "steel", at=[side * length / 2, 0, 0]) for side in (-1, 1)]
-    return [box([length - width, 0.6 * width, thick], "steel"), *ends[0], *ends[1]]
+    """A spanner: a bar with a ring at each end, the larger one in front."""
+    length, width, thick = rng.uniform(13, 18), rng.uniform(2.0, 2.8), rng.uniform(0.4, 1.2)
+    return [
+        box([length - width, 0.6 * width, thick], "steel"),
+        *tube(2.0 * width, 0.4 * width, thick, "steel", at=[length / 2, 0, 0]),
+        *tube(1.3 * width, 0.3 * width, thick, "steel", at=[-length / 2, 0, 0]),
+    ]
 
 
 def pliers(rng: Random) -> Thing:
-    """Two crossed steel bars with sleeves."""
-    length, angle = rng.uniform(15, 20), rng.uniform(8, 25)
+    """Two crossed steel bars with sleeves, the jaws in front."""
+    length, angle = rng.uniform(15, 19), rng.uniform(8, 20)
     thing = []
     for degrees in (-angle, angle):
         turned = turn(2, degrees)
-        thing.append(box([length, 1.3, 0.9], "steel", rotation=turned))
-        thing.append(box([0.55 * length, 2.0, 1.5], "polymer", turned @ [-0.25 * length, 0, 0], rotation=turned))
-        thing.append(
-            box(
-                [0.55 * length, 1.2, 0.9],
-                "steel",
-                turned @ [-0.25 * length, 0, 0],
-                rotation=turned,
-                displaces="polymer",
-            )
-        )
+        sleeve = turned @ [-0.25 * length, 0, 0]
+        thing.append(box([length, 1.2, 0.6], "steel", rotation=turned))
+        thing.append(box([0.5 * length, 1.9, 1.3], "polymer", sleeve, rotation=turned))
+        thing.append(box([0.5 * length, 1.2, 0.6], "steel", sleeve, rotation=turned, displaces="polymer"))
     return thing
 
 
 def lock(rng: Random) -> Thing:
-    """A door lock: a flat steel case with a bolt, a cylinder and handles."""
-    size = rng.uniform([14, 7, 1.6], [19, 10, 2.4])
+    """A door lock: a flat steel case with a bolt, a cylinder and a handle."""
+    size = rng.uniform([12, 6, 1.6], [16, 9, 2.2])
     return [
-        *hollow_box(size, 0.2, "steel"),
-        box([5, 2.2, 0.6 * size[2]], "steel", [0.3 * size[0], 0.2 * size[1], 0], displaces="air"),
-        cylinder(2.6, 7, "steel", [-0.2 * size[0], 0, 0]),
-        box([0.9, 12, 0.9], "aluminium", [-0.2 * size[0], 4, 3.4]),
+        *hollow_box(size, rng.uniform(0.15, 0.4), "steel"),
+        box([4, 2, 0.4 * size[2]], "steel", [0.3 * size[0], 0.2 * size[1], 0], displaces="air"),
+        *tube(2.6, 0.5, 5, "steel", at=[-0.2 * size[0], 0, 0]),
+        box([0.9, 10, 0.9], "aluminium", [-0.2 * size[0], 3, 2.8]),
     ]
 
 
 def caulking_gun(rng: Random) -> Thing:
-    """A dispenser: a half-open steel cradle with a cartridge, a rod and an angled handle of steel and polymer."""
-    length = rng.uniform(17, 23)
+    """A dispenser: a steel cradle with a cartridge, a rod and an angled handle."""
+    length = rng.uniform(13, 16)
     handle = turn(1, rng.uniform(-20, 20))
-    foot = handle @ [0, 0, -8.0] - [length / 2, 0, 0]
+    foot = handle @ [0, 0, -7.0] - [length / 2, 0, 0]
     return [
-        *tube(5, 0.12, length, "steel", along=0),
-        cylinder(4.5, 0.8 * length, "plastic", along=0, displaces="air"),
-        cylinder(0.9, 0.7 * length, "steel", [-0.4 * length, 0, 0], along=0),
-        box([2.6, 2.2, 9], "polymer", 0.5 * foot - [0.25 * length, 0, 1], rotation=handle),
-        *hollow_box([1.8, 1.6, 9], 0.15, "steel", 0.5 * foot - [0.25 * length - 3, 0, 1], rotation=handle),
+        *tube(4.5, 0.1, length, "steel", along=0),
+        cylinder(4.1, 0.8 * length, "plastic", along=0, displaces="air"),
+        cylinder(0.9, 0.4 * length, "steel", [-0.6 * length, 0, 0], along=0),
+        box([2.4, 2.2, 8], "polymer", 0.5 * foot - [0.25 * length, 0, 1], rotation=handle),
     ]
 
 
-def steel_bar(rng: Random) -> Thing:
-    """A hollow steel bar of the length and thickness of a pistol's slide, as in hinges, rails and fittings."""
-    size = np.array([18.0, 2.6, 2.8]) * rng.uniform(0.8, 1.2, 3)
-    return [box(size, "steel"), box(size * [0.85, 0.62, 0.62], "air", displaces="steel")]
-
-
-def steel_tube(rng: Random) -> Thing:
-    """A thick steel tube the size of a barrel."""
-    return tube(rng.uniform(1.2, 1.8), 0.3, rng.uniform(8, 14), "steel", along=0)
-
-
-def battery_pack(rng: Random) -> Thing:
-    """Round copper cells in a thin steel case the size of a magazine."""
-    size = np.array([3.3, 2.2, 11.5]) * rng.uniform(0.9, 1.2, 3)
-    pitch = size[2] / 8
-    cells = [
-        cylinder(1.0, 0.8 * size[0], "copper", [0, 0, pitch * (number - 3.5)], along=0, displaces="air")
-        for number in range(rng.integers(3, 9))
-    ]
-    return [*hollow_box(size, 0.08, "steel"), *cells]
-
-
-def machined_block(rng: Random) -> Thing:
-    """A polymer housing with a steel insert, of the size and make of a pistol's frame."""
-    size = rng.uniform([11, 2.2, 4], [17, 3.2, 9])
-    return [
-        *hollow_box(size, 0.5, "polymer"),
-        box([0.6 * size[0], 0.8, 1.2], "steel", [0, 0, 0.25 * size[2]], displaces="air"),
-        *tube(3.5, 0.4, 1.0, "polymer", at=[0.2 * size[0], 0, -0.5 * size[2] - 1.5], along=1),
-    ]
-
-
-# Clutter, and its relative frequency.
-CLUTTER: dict[Callable[[Random], Thing], float] = {
-    garment: 5,
-    book: 3,
-    carton: 3,
-    bottle: 2,
+# Goods, which a shop packs many of side by side, and their relative frequency.
+HEAVY_GOODS: dict[Draw, float] = {cutlery: 3, padlock: 2, batteries: 2, bracket: 3, screws: 3}  # of steel
+GOODS: dict[Draw, float] = HEAVY_GOODS | {
+    pan: 2,
     can: 2,
-    ball: 2,
+    tin: 2,
+    bottle: 3,
+    laid_bottle: 2,
+    jar: 2,
+    carton: 2,
+    shoe: 3,
     charger: 3,
-    telephone: 2,
-    drill: 1,
-    hammer: 1,
-    wrench: 1,
-    pliers: 1,
-    lock: 1,
-    caulking_gun: 1,
-    steel_bar: 1,
-    steel_tube: 1,
-    battery_pack: 1,
-    machined_block: 1,
+    telephone: 3,
+    garment: 2,
+    book: 2,
+    ball: 1,
 }
-# What a normal parcel holds in place of the threat parcel's pistol: something whole, or pieces.
-HARDWARE: tuple[Callable[[Random], Thing], ...] = (drill, hammer, lock, caulking_gun)
-PIECES: tuple[Callable[[Random], Thing], ...] = (steel_bar, steel_tube, machined_block, battery_pack)
+# Tools of steel and polymer.
+HARDWARE: dict[Draw, float] = dict.fromkeys((drill, hammer, wrench, pliers, lock, caulking_gun), 1)
 
 
-def draw_clutter(rng: Random, count: int) -> list[Thing]:
-    """Draws `count` everyday things."""
-    kinds, weights = list(CLUTTER), np.array(list(CLUTTER.values()), float)
-    return [kinds[kind](rng) for kind in rng.choice(len(kinds), count, p=weights / weights.sum())]
+def draw_one(rng: Random, kinds: dict[Draw, float]) -> Draw:
+    """Draws one of several kinds of things by its frequency."""
+    weights = np.array(list(kinds.values()), float)
+    return list(kinds)[rng.choice(len(kinds), p=weights / weights.sum())]

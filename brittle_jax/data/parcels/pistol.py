@@ -13,7 +13,7 @@ PARTS = ("slide", "barrel", "frame", "magazine")  # into which it is taken apart
 
 def pistol(rng: Random) -> dict[str, Thing]:
     """Draws a pistol. Returns the assembled solids of each of its `PARTS`."""
-    scale = rng.uniform(0.85, 1.1)
+    scale = rng.uniform(0.8, 0.95)
     lean = turn(1, rng.uniform(12, 22))  # the grip slopes to the rear, with the magazine in it
     parts = {
         "slide": _slide(rng),
@@ -29,20 +29,15 @@ def _slide(rng: Random) -> Thing:
     at = np.array([3.0, 0, 4.0])
     return [
         box([length, 2.6, 2.8], "steel", at),
-        box([length, 1.6, 1.7], "air", at - [0, 0, 0.5], displaces="steel"),
-        box([2.5, 2.2, 1.7], "steel", at - [0.25 * length, 0, 0.5], displaces="air"),  # breech block
-        box([0.4, 0.3, 0.5], "steel", at + [0.46 * length, 0, 1.6]),  # sights
-        box([0.6, 1.2, 0.5], "steel", at + [-0.46 * length, 0, 1.6]),
+        box([length, 2.0, 2.5], "air", at - [0, 0, 0.15], displaces="steel"),
+        *tube(1.8, 0.3, 3, "steel", at=at - [0.25 * length, 0, 0.2], along=0),  # breech block
     ]
 
 
 def _barrel(rng: Random) -> Thing:
     length = rng.uniform(10, 12)
     at = np.array([6.0, 0, 4.0])
-    return [
-        *tube(1.5, 0.3, length, "steel", at=at, along=0),
-        *tube(0.9, 0.12, 0.7 * length, "steel", at=at - [0, 0, 1.3], along=0),  # recoil spring
-    ]
+    return tube(1.4, 0.2, length, "steel", at=at, along=0)
 
 
 def _frame(lean: np.ndarray) -> Thing:
@@ -61,12 +56,12 @@ def _frame(lean: np.ndarray) -> Thing:
 def _magazine(rng: Random, lean: np.ndarray) -> Thing:
     middle = lean @ [0, 0, -4.5] + [-3.2, 0, 1.0]
     cartridges = []
-    for number in range(rng.integers(0, 9)):
+    for number in range(rng.integers(0, 9) if rng.random() < 0.5 else 0):
         at = middle + lean @ [0, 0, 4.6 - 1.05 * number]
         turned = lean @ turn(1, 90)
         cartridges.append(Solid("cylinder", np.array([0.48, 0.48, 1.45]), "copper", at, turned, displaces="air"))
     return [
-        *hollow_box([3.6, 2.0, 11.5], 0.09, "steel", middle, rotation=lean),
+        *hollow_box([3.6, 2.0, 11.5], 0.2, "polymer", middle, rotation=lean),
         *cartridges,
         box([4.6, 2.8, 0.7], "polymer", middle + lean @ [0, 0, -6.0], rotation=lean),  # floor plate
     ]

@@ -38,23 +38,23 @@ class Fan:
 
 
 FANS = {  # the views, in this order
-    "top": Fan(source=(-22.0, -65.0), middle=(0.0, 10.0), along=(1.0, 0.0)),
-    "side": Fan(source=(-80.0, 6.0), middle=(0.0, 10.0), along=(0.0, 1.0)),
+    "top": Fan(source=(0.0, -100.0), middle=(0.0, 10.0), along=(1.0, 0.0)),
+    "side": Fan(source=(-110.0, 10.0), middle=(0.0, 10.0), along=(0.0, 1.0)),
 }
-_BORDER = 2.5  # cm of air on each side of a parcel
+_BORDER = 1.0  # cm of air on each side of a parcel
 _RAYS_PER_CM = 5.0  # at least; several per pixel are averaged if pixels are larger
 _BLUR = 0.05  # cm, standard deviation of the detectors' response
 _PHOTONS = 20_000  # that reach a pixel through air at each energy
 _READ_NOISE = 4.0  # photons, standard deviation
 
 # False colours: air is near white, and matter is a filter for red, green and blue, as strong as the high beam is
-# attenuated. The ratio of attenuations, low beam to high, selects the filter: 1.2 is organic (orange), 1.6 is glass or
-# aluminium (green), 2.4 and above is metal (blue).
+# attenuated. The ratio of attenuations, low beam to high, selects the filter: 1.4 is organic (orange), 2 is glass or
+# aluminium (green), 4 and above is metal (blue).
 _AIR_COLOUR = 252.0
-_RATIOS = (1.25, 1.55, 1.8, 2.4)
+_RATIOS = (1.4, 1.9, 2.5, 4.0)
 _FILTERS = np.array([[0.22, 0.85, 2.0], [0.9, 0.40, 1.25], [1.3, 0.5, 0.9], [2.2, 1.05, 0.36]])
 _COMPRESSION = 1.4
-_AIR_ATTENUATION = 0.02  # below this, everything is air
+_AIR_ATTENUATION = 0.05  # below this, everything is air
 _OPAQUE_ATTENUATION = 7.0  # of the low beam; beyond it the ratio is meaningless, and the colour that of metal
 
 
@@ -188,8 +188,11 @@ def false_colours(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     # As in real scanners, the ratio is of smoothed values, so that colour is less noisy than brightness.
     smooth_low, smooth_high = (ndimage.uniform_filter(beam, 3) for beam in (low, high))
     ratio = (smooth_low + _RATIOS[0] * _AIR_ATTENUATION) / (np.maximum(smooth_high, 0) + _AIR_ATTENUATION)
-    ratio[smooth_low > _OPAQUE_ATTENUATION] = _RATIOS[-1]
+    ratio[np.maximum(low, smooth_low) > _OPAQUE_ATTENUATION] = _RATIOS[-1]
     # Brightness is compressed, so that things show up both in front of metal and in front of paper.
     strength = _COMPRESSION * np.log1p(np.maximum(high - _AIR_ATTENUATION, 0))
-    colours = [_AIR_COLOUR * np.exp(-strength * np.interp(ratio, _RATIOS, channel)) for channel in _FILTERS.T]
+    colours = [
+        _AIR_COLOUR * np.exp(-strength * np.interp(ratio, _RATIOS, channel).astype(np.float32))
+        for channel in _FILTERS.T
+    ]
     return np.round(np.stack(colours, axis=-1)).astype(np.uint8)

@@ -1,31 +1,25 @@
-"""Normal and threat parcels must not differ in anything that is not the pistol's shape."""
+"""Normal and threat parcels must not differ in anything that is not the pistol's shape.
+
+`python -m benchmarks.parcels` measures this, and the other criteria of docs/data-sets.md, on many more parcels.
+"""
 
 import joblib
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.parcels import cross_validated, statistics_of
 from brittle_jax.data.parcels.packing import pack
 from brittle_jax.data.parcels.scanner import scan
 
 PARCELS_PER_CLASS = 100
+LABELS = np.repeat([0, 1], PARCELS_PER_CLASS)
 
 
 def appearance(is_threat, index):
-    """What could give a class away without looking at shapes."""
-    rng = np.random.default_rng([11, int(is_threat), index])
-    views = scan(rng, pack(rng, is_threat=is_threat), side_pixels=113).values()
-    pixels = np.concatenate([view.image.reshape(-1, 3) for view in views]).astype(int)
-    red, _, blue = pixels.T
-    return {
-        "mean red": red.mean(),
-        "mean green": pixels[:, 1].mean(),
-        "mean blue": blue.mean(),
-        "darkest pixel": pixels.sum(axis=1).min(),
-        "metal area": (blue - red > 60).sum(),
-        "object area": (pixels < 235).any(axis=1).sum(),
-        "parcel area": len(pixels),
-    }
+    rng = np.random.default_rng([111, int(is_threat), index])
+    views = scan(rng, pack(rng, is_threat=is_threat), side_pixels=90).values()
+    return statistics_of([view.image for view in views])
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +30,25 @@ def appearances():
 
 @pytest.mark.parametrize(
     "name",
-    ["mean red", "mean green", "mean blue", "darkest pixel", "metal area", "object area", "parcel area"],
+    [
+        "mean red",
+        "mean green",
+        "mean blue",
+        "darkest pixel",
+        "share of metal",
+        "share of dark",
+        "share of objects",
+        "area",
+    ],
 )
 def test_no_simple_statistic_tells_threats_from_normal_parcels(appearances, name):
-    values = np.array([each[name] for each in appearances])
-    labels = np.repeat([0, 1], PARCELS_PER_CLASS)
-    auroc = roc_auc_score(labels, values)
+    auroc = roc_auc_score(LABELS, [single[name] for single, _ in appearances])
     print(f"{name}: AUROC {auroc:.3f}")
-    assert max(auroc, 1 - auroc) <= 0.75
+    assert max(auroc, 1 - auroc) <= 0.70  # the criterion is 0.65; so few parcels add a deviation of 0.04
+
+
+def test_all_of_them_and_the_colours_together_do_not_tell_either(appearances):
+    features = np.array([[*single.values(), *histogram] for single, histogram in appearances])
+    auroc = roc_auc_score(LABELS, cross_validated(LABELS, features))
+    print(f"logistic regression: AUROC {auroc:.3f}")
+    assert auroc <= 0.75

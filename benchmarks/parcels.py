@@ -1,0 +1,357 @@
+"""Measures the criteria that embedded parcels must fulfil (docs/data-sets.md), and prints them as a table.
+
+    python -m benchmarks.parcels --seed 100
+    python -m benchmarks.parcels --seed 100 --only boxes statistics
+
+Parcels are made at the CPU's budget and kept in a folder (`--dir`). Seeds below 100 are for results.
+"""
+
+import argparse
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import joblib
+import numpy as np
+
+_TRAIN, _HELD_OUT = 1000, 300  # parcels of each class
+_ROTATION_TRAIN, _RANDOM_TRAIN = 500, 800  # of the normal ones
+_BOXES_TRAIN, _BOXES_HELD_OUT = 300, 100
+_BOOTSTRAPS = 1000
+
+
+class Row(NamedTuple):
+    """A line of the table: what was measured, its 95% interval, on how much, and the bounds that it must lie in."""
+
+    name: str
+    figure: float
+    interval: tuple[float, float]
+    sample: str
+    bounds: tuple[float, float]
+
+
+def boxes(lab: "Lab") -> Iterator[Row]:
+    """Criterion 1: an empty box must not tell how it was turned."""
+    dataset = lab.empty_boxes(_BOXES_TRAIN + _BOXES_HELD_OUT)
+    train = dataset.images_of(np.arange(_BOXES_TRAIN))
+    held_out = dataset.images_of(np.arange(_BOXES_TRAIN, len(dataset.samples)))
+    sample = f"{len(held_out)} patches of {_BOXES_HELD_OUT} boxes"
+    for name, correct in (
+        ("linear classifier", _linear_rotations(dataset, train, held_out)),
+        ("small network", lab.rotations(dataset, train, held_out)),
+    ):
+        yield _accuracy(f"1 rotations of empty boxes, {name}", dataset, held_out, correct, sample, (0, 0.40))
+
+
+def contents(lab: "Lab") -> Iterator[Row]:
+    """Criterion 2: contents must tell it, but not without effort."""
+    dataset = lab.parcels
+    train = dataset.images_of(np.arange(_ROTATION_TRAIN))
+    held_out = dataset.images_of(_TRAIN + np.arange(_HELD_OUT))
+    correct = lab.rotations(dataset, train, held_out)
+    sample = f"{len(held_out)} patches of {_HELD_OUT} parcels"
+    yield _accuracy("2 rotations of contents", dataset, held_out, correct, sample, (0.60, 0.95))
+    for view, view_name in enumerate(dataset.views):
+        of_view = dataset.view_of_image[held_out] == view
+        yield _accuracy(
+            f"  {view_name} view", dataset, held_out[of_view], correct[of_view], f"{of_view.sum()} patches", (0, 1)
+        )
+
+
+def statistics(lab: "Lab") -> Iterator[Row]:
+    """Criteria 3 and 4: nothing but shapes may tell threats from normal parcels."""
+    dataset = lab.parcels
+    chosen = np.concatenate([first + np.arange(_TRAIN) for first in (0, _TRAIN + _HELD_OUT)])
+    labels = dataset.samples.labels[chosen]
+    rows = [statistics_of([dataset.read_view(parcel, view) for view in (0, 1)]) for parcel in chosen]
+    for (single, _), parcel in zip(rows, chosen, strict=True):
+        single["number of patches"] = (dataset.sample_of_image == parcel).sum()
+    sample = f"{_TRAIN} + {_TRAIN} parcels"
+    for name in rows[0][0]:
+        values = np.array([single[name] for single, _ in rows])
+        low = _auroc("", labels, values, "", (0, 1)).figure < 0.5
+        yield _auroc(f"3 {name}", labels, -values if low else values, sample, (0.0, 0.65))
+    features = np.array([[*single.values(), *histogram] for single, histogram in rows])
+    yield _auroc("4 logistic regression", labels, cross_validated(labels, features), sample, (0.0, 0.75))
+
+
+def supervised(lab: "Lab") -> Iterator[Row]:
+    """Criterion 5: threats can be told by what a network sees."""
+    from brittle_jax.evaluate.samples import sample_scores
+    from brittle_jax.inference import outputs
+
+    dataset = lab.parcels
+    starts = np.array([0, _TRAIN + _HELD_OUT])[:, None]
+    train = dataset.images_of((starts + np.arange(_TRAIN)).ravel())
+    chosen = (starts + _TRAIN + np.arange(_HELD_OUT)).ravel()
+    held_out = dataset.images_of(chosen)
+    network, _ = lab.train("classification", dataset, train, num_epochs=10.0, flip=True, crop_padding_pixels=6)
+    logits = outputs(network, dataset.images, held_out, lab.loop, "log odds")
+    scores = sample_scores(dataset, held_out, {"odds": logits[:, 1] - logits[:, 0]}, chosen)["odds"]
+    sample = f"{_HELD_OUT} + {_HELD_OUT} parcels"
+    yield _auroc("5 supervised classifier", dataset.samples.labels[chosen], scores, sample, (0.95, 1))
+
+
+def random(lab: "Lab") -> Iterator[Row]:
+    """Criterion 6: how well a random teacher's detectors do; the one that looks at anomalies of a test set."""
+    from brittle_jax.apply import detector
+    from brittle_jax.data.one_class import Configuration
+    from brittle_jax.evaluate.samples import sample_scores
+    from brittle_jax.run.detection import make_detector
+    from brittle_jax.run.row import Row as RunRow
+    from brittle_jax.run.settings import random_teacher
+
+    config, dataset = lab.config.copy_and_resolve_references(), lab.parcels
+    config.distill.update_steps, config.distill.batch_size, config.distill.learning_rate = 2000, 16, 2e-4
+    starts = np.array([0, _TRAIN + _HELD_OUT])[:, None]
+    test = (starts + _TRAIN + np.arange(_HELD_OUT)).ravel()
+    labels = dataset.samples.labels[test]
+    configuration = Configuration("soc", "all", np.arange(_RANDOM_TRAIN), np.arange(0), test, labels)
+    stage = lambda name: contextlib.nullcontext()  # noqa: E731
+    row = RunRow(config, dataset, None, random_teacher(config), lab.loop, stage, folder=None, made_from={})
+    made = make_detector(row, configuration)
+    images = dataset.images_of(test)
+    image_scores = detector.score(made.detector, dataset.images, images, lab.loop, made.representations)
+    sample = f"{_HELD_OUT} + {_HELD_OUT} parcels"
+    for name, scores in sample_scores(dataset, images, image_scores, test).items():
+        is_criterion = name == "kd"
+        title = "6 random teacher, KD" if is_criterion else f"  random teacher, {name}"
+        yield _auroc(title, labels, scores, sample, (0.55, 0.75) if is_criterion else (0, 1))
+
+
+CRITERIA: dict[str, Callable[["Lab"], Iterator[Row]]] = {
+    "boxes": boxes,
+    "contents": contents,
+    "statistics": statistics,
+    "supervised": supervised,
+    "random": random,
+}
+
+
+class Lab:
+    """One set of parcels at the CPU's budget, and what trains networks on it."""
+
+    def __init__(self, seed: int, directory: str, changes: dict[str, int]):
+        """Makes nothing yet.
+
+        Args:
+            changes: to the settings, by dotted name.
+        """
+        from brittle_jax.devices import DeviceGroup
+        from brittle_jax.loop import Loop
+        from brittle_jax.recipes import densenet_row
+
+        config = densenet_row("xray_random", None, data="xray", teacher="random")
+        config.data.dir = directory
+        config.data.parcels.num_normal = config.data.parcels.num_threat = _TRAIN + _HELD_OUT
+        config.data.parcels.seed = seed
+        config.network.name, config.network.output_features = "small_resnet_tiny", 128
+        config.update_from_flattened_dict(CPU_BUDGET | changes)
+        self.config = config
+        self.loop = Loop(DeviceGroup(), 64)
+
+    @functools.cached_property
+    def parcels(self) -> Any:
+        """All parcels, normal ones first."""
+        from brittle_jax.data.datasets.loading import load
+        from brittle_jax.run.settings import data_of
+
+        return load("xray", data_of(self.config, "xray"))
+
+    def empty_boxes(self, count: int) -> Any:
+        """Returns boxes with nothing in them, as a `Dataset`."""
+        from brittle_jax.data.datasets.image_sets import Source, patch_set
+        from brittle_jax.data.preprocess import decode, encode_png
+        from brittle_jax.run.settings import data_of
+
+        settings = data_of(self.config, "xray")
+        draw = joblib.delayed(_empty_box)
+        scans = [draw(settings.parcels.seed, index, settings.parcels.side_pixels) for index in range(count)]
+        examples = [
+            {"id": b"%d" % index, "label": 0, **{view: encode_png(image) for view, image in views.items()}}
+            for index, views in enumerate(joblib.Parallel(n_jobs=-1)(scans))
+        ]
+        source = Source(
+            count,
+            lambda positions: [examples[position] for position in positions],
+            lambda position, view, side: decode(examples[position][view], side),
+        )
+        views = {view: view for view in ("top", "side")}
+        return patch_set(("box",), source, views, settings.patches, synthetic=True)
+
+    def rotations(self, dataset: Any, train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+        """Returns which share of the four rotations of each held-out image the small network recognises, [M]."""
+        from brittle_jax.inference import pass_over
+
+        network, task = self.train("rotnet", dataset, train, num_epochs=3.0)
+        correct = np.empty(len(held_out))
+
+        def take(chosen: slice, values: np.ndarray) -> None:
+            correct[chosen] = values[: chosen.stop - chosen.start]
+
+        pass_over(dataset.images, held_out, _recognised, network, self.loop, "rotations", take, static=(task,))
+        return correct
+
+    def train(self, task_name: str, dataset: Any, train: np.ndarray, *, num_epochs: float, **changes: Any) -> Any:
+        """Returns the small network, trained on some images, and its task."""
+        from brittle_jax.auxiliary import build_task
+        from brittle_jax.models.network import Network
+        from brittle_jax.run.settings import network_of
+        from brittle_jax.teachers.pretraining import Recipe, pretraining
+
+        fields = self.config.pretrain.to_dict() | {
+            "batch_size": 64,
+            "peak_learning_rate": 0.1,
+            "num_epochs": num_epochs,
+            "warmup_epochs": num_epochs / 5,
+        }
+        recipe = Recipe(**fields | changes)
+        task = build_task(task_name, recipe, 2)
+        module = task.build_module(network_of(self.config).architecture, 0, dataset.images.shape)
+        work = pretraining(
+            task,
+            module,
+            dataset.images,
+            train,
+            dataset.labels_of(train),
+            recipe,
+            trunk=None,
+            seed=0,
+            seed_name=task_name,
+            owner="",
+            training_dtype="float32",
+            devices=self.loop.devices,
+        )
+        return Network(module, self.loop.run(work).variables), task
+
+
+def _recognised(task: Any, network: Any, batch: dict[str, Any]) -> Any:
+    from brittle_jax.data.preprocess import to_unit_range
+
+    inputs, targets = task.prepare(to_unit_range(batch["image"]), batch["label"], None)
+    return task.metrics(network(inputs), targets)["accuracy"].reshape(4, -1).mean(axis=0)
+
+
+def _empty_box(seed: int, index: int, side_pixels: int) -> dict[str, np.ndarray]:
+    from brittle_jax.data.parcels.packing import Parcel, pack
+    from brittle_jax.data.parcels.scanner import scan
+
+    rng = np.random.default_rng([seed, 2, index])
+    parcel = pack(rng, is_threat=False)
+    walls = [solid for solid in parcel.solids if "cardboard" in (solid.material, solid.displaces)]
+    scans = scan(rng, Parcel(parcel.size, walls), side_pixels=side_pixels)
+    return {view: scanned.image for view, scanned in scans.items()}
+
+
+def _linear_rotations(dataset: Any, train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+    """Returns the share of rotations that a linear classifier of 28×28 pixels recognises of each held-out image."""
+    from PIL import Image
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def rotated(indices: np.ndarray) -> np.ndarray:  # [4, M, pixels]
+        images = map(Image.fromarray, map(dataset.images.read, indices))
+        small = [image.resize((28, 28), Image.Resampling.BOX) for image in images]
+        pixels = np.stack([np.asarray(image, np.float32) for image in small])
+        return np.stack([np.rot90(pixels, turns, axes=(1, 2)).reshape(len(pixels), -1) for turns in range(4)])
+
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    classifier.fit(np.concatenate(rotated(train)), np.repeat(np.arange(4), len(train)))
+    turned = [classifier.predict(pixels) == turns for turns, pixels in enumerate(rotated(held_out))]
+    return np.mean(turned, axis=0)
+
+
+def statistics_of(views: Sequence[np.ndarray]) -> tuple[dict[str, float], np.ndarray]:
+    """Returns what could give a parcel away without looking at shapes.
+
+    Args:
+        views: both pictures, [H, W, 3] uint8 each.
+
+    Returns:
+        Single statistics, by name; and the shares of the pixels in 64 colours, [64].
+    """
+    pixels = np.concatenate([view.reshape(-1, 3) for view in views]).astype(int)
+    red, green, blue = pixels.T
+    colour = red // 64 * 16 + green // 64 * 4 + blue // 64
+    single = {
+        "mean red": red.mean(),
+        "mean green": green.mean(),
+        "mean blue": blue.mean(),
+        "darkest pixel": pixels.sum(axis=1).min(),
+        "share of metal": (blue - red > 60).mean(),
+        "share of dark": (pixels.sum(axis=1) < 240).mean(),
+        "share of objects": (pixels < 235).any(axis=1).mean(),
+        "area": len(pixels),
+    }
+    return single, np.bincount(colour, minlength=64) / len(pixels)
+
+
+def cross_validated(labels: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Returns the log odds [N] that a logistic regression gives to parcels that it has not seen, ten-fold.
+
+    Args:
+        labels: [N], 0 or 1.
+        features: [N, F], which are standardised.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    folds = StratifiedKFold(10, shuffle=True, random_state=0)
+    return cross_val_predict(classifier, features, labels, cv=folds, method="decision_function")
+
+
+def _accuracy(name, dataset, images, correct, sample, bounds) -> Row:
+    """Returns the mean of `correct` [M] with its interval over samples."""
+    _, sample_of_image = np.unique(dataset.sample_of_image[images], return_inverse=True)
+    hits, counts = np.bincount(sample_of_image, correct), np.bincount(sample_of_image)
+    drawn = np.random.default_rng(0).integers(len(hits), size=(_BOOTSTRAPS, len(hits)))
+    low, high = np.percentile(hits[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [2.5, 97.5])
+    return Row(name, correct.mean(), (low, high), sample, bounds)
+
+
+def _auroc(name, labels, scores, sample, bounds) -> Row:
+    from brittle_jax.evaluate.metrics import auroc_interval, separation
+
+    interval = auroc_interval(labels, scores, num_samples=_BOOTSTRAPS, seed=0)
+    return Row(name, separation(labels, scores)["auroc"], interval, sample, bounds)
+
+
+CPU_BUDGET = {
+    "data.parcels.side_pixels": 180,
+    "data.patches.size_pixels": 64,
+    "data.patches.max_stride_pixels": 64,
+    "data.patches.margin_pixels": 0,
+    "data.patches.inset_pixels": 15,
+}
+
+
+def main() -> None:
+    """Reads the command line, measures, and prints a line for each figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=100, help="of the parcels")
+    parser.add_argument("--dir", default="", help="tfds folder that keeps the parcels (default: tfds's own)")
+    parser.add_argument("--only", nargs="+", choices=CRITERIA, default=list(CRITERIA))
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=NUMBER", help="other settings of the data")
+    arguments = parser.parse_args()
+    changes = {name: int(value) for name, value in (each.split("=") for each in arguments.set)}
+    from brittle_jax import runtime
+
+    runtime.set_up()
+    lab = Lab(arguments.seed, arguments.dir, changes)
+    print("| criterion | figure | 95% interval | on | must be | holds |\n|---|---|---|---|---|---|")
+    for name in arguments.only:
+        for row in CRITERIA[name](lab):
+            low, high = row.bounds
+            verdict = "" if row.bounds == (0, 1) else "yes" if low <= row.figure <= high else "**no**"
+            bounds = f"{low:g} to {high:g}" if verdict else ""
+            interval = "[{:.3f}, {:.3f}]".format(*row.interval)
+            print(f"| {row.name} | {row.figure:.3f} | {interval} | {row.sample} | {bounds} | {verdict} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
