@@ -15,6 +15,22 @@ def entry(name, group, kd, brittleness):
     return {"name": name, "group": group, "auroc": aurocs, "brittleness": brittleness}
 
 
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (None, "nothing to learn"),
+        (1.0, "has not learned"),
+        (0.99, "begun"),
+        (0.5, "begun"),
+        (0.49, "most of"),
+        (0.1, "most of"),
+        (0.09, "closely"),
+    ],
+)
+def test_how_far_a_student_has_come_is_said_in_words(ratio, words):
+    assert words in results.how_far_in_words(ratio)
+
+
 def test_scores_are_written_exactly(tmp_path):
     scores = {"kd": np.array([0.1, 1 / 3], np.float32), "mse": np.array([1e-9, 2.0])}
     results.write_scores(tmp_path / "unimodal" / "cat.csv", ["a,b", "c"], [0, 1], scores)

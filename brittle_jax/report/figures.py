@@ -151,18 +151,13 @@ def training_curve(records: Sequence[Mapping[str, Any]], stage: str) -> Plot:
     return Plot(figure, f"Training loss of {stage}: {extent}.")
 
 
-def course(points: Sequence[Mapping[str, Any]], quantity: str, label: str) -> Plot:
-    """Plots what was measured of a student on the way, over its updates.
-
-    Args:
-        points: as results.json's `course` has them.
-        quantity: key of the points, such as "brittleness".
-        label: of the axis.
-    """
-    steps, values = ([point[name] for point in points] for name in ("update_steps", quantity))
+def course(steps: Sequence[int], values: Sequence[float], label: str) -> Plot:
+    """Plots what was measured of a student after some of its updates; `label` says what it is."""
     with _style():
-        figure, axes = _figure(left=56)
+        figure, axes = _figure(left=68)
         axes.plot(steps, values, color=INK, linewidth=1, marker="o", markersize=3)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter("{x:.4g}")
         axes.set(xlabel="updates", ylabel=label, xscale="log")
     listed = ", ".join(f"{value:.3g} after {step:,}" for step, value in zip(steps, values, strict=True))
     return Plot(figure, f"{label} of the student on the way: {listed}.")

@@ -120,6 +120,13 @@ def test_training_curves_show_every_record(losses, scale):
     assert plot.description.startswith(f"Training loss of distill soc: from {losses[0]:.3g} to {losses[-1]:.3g}")
 
 
+def test_the_course_of_a_student_has_a_point_for_each_measurement():
+    plot = figures.course([10, 100], [50.0, 62.5], "KD AUROC, %")
+    (line,) = plot.figure.axes[0].lines
+    assert line.get_xydata().tolist() == [[10, 50], [100, 62.5]]
+    assert plot.description == "KD AUROC, % of the student on the way: 50 after 10, 62.5 after 100."
+
+
 def plots():
     band = roc_band(LABELS, SCORES, num_samples=10, seed=0)
     yield "roc", figures.roc_curve(band, "KD", "soc", 0.9, [0.8, 1.0])
@@ -129,6 +136,8 @@ def plots():
         for fall in (1.0, 100.0):
             records = [{"step": step * i, "loss": loss * (1 + fall / i)} for i in range(1, 101)]
             yield f"curve {loss} {step} {fall}", figures.training_curve(records, "stage")
+    for values in ([0.0002, 0.1234], [99.99, 100.0], [12345.6, 0.5]):
+        yield f"course {values}", figures.course([1, 14_080], values, "KD AUROC, %")
     for names in (["soc"], ["soc", "soc/random"], [f"multimodal/automobile{i}" for i in range(20)]):
         yield f"overview {len(names)}", figures.auroc_overview([entry(name, 0.5, 1.0) for name in names], DETECTORS)
 

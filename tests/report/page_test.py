@@ -245,6 +245,35 @@ def test_views_and_a_student_that_did_not_learn_are_shown(tmp_path):
     assert "has not learned the teacher" in page.text
 
 
+def test_how_far_the_student_moved_and_its_course_are_shown(tmp_path):
+    content = write_run(tmp_path, names=("soc",))
+    content["measurement"]["measure_samples"] = 512
+    points = [
+        {"update_steps": steps, "kd_auroc": 0.5 + steps / 100, "error_ratio": None, "brittleness": 0.01}
+        for steps in (10, 20)
+    ]
+    content["configurations"][0]["distillation"] = {
+        "update_steps": 1580,
+        "learning_rate": 1e-5,
+        "movement": 1.6522,
+        "recipe_movement": 14.72,
+        "loss": 0.1,
+        "mean_predictor_loss": 0.2,
+        "error_ratio": 0.5,
+        "in_words": results.how_far_in_words(0.5),
+        "course": points,
+    }
+    page = read_page(tmp_path, content)
+    assert (
+        "1,580 updates at rate 1e-05, which can move its weights by 1.65 standard deviations of their draw" in page.text
+    )
+    assert "in the row's recipe, by 14.7." in page.text
+    assert "is 0.5 of that of always predicting the teacher's mean: it has begun to learn the teacher." in page.text
+    labels = [svg["aria-label"] for svg in page.all("svg")]
+    assert "KD AUROC, % of the student on the way: 60 after 10, 70 after 20." in labels
+    assert not any(label.startswith("error ratio") for label in labels)
+
+
 def test_scores_that_are_all_equal_have_a_page(tmp_path):
     content = write_run(tmp_path, names=("soc",))
     _, labels, scores = results.read_scores(tmp_path / "scores" / "soc.csv")
