@@ -154,7 +154,7 @@ def training_curve(records: Sequence[Mapping[str, Any]], stage: str) -> Plot:
 def course(steps: Sequence[int], values: Sequence[float], label: str) -> Plot:
     """Plots what was measured of a student after some of its updates; `label` says what it is."""
     with _style():
-        figure, axes = _figure(left=68)
+        figure, axes = _figure(left=78)
         axes.plot(steps, values, color=INK, linewidth=1, marker="o", markersize=3)
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_formatter("{x:.4g}")
