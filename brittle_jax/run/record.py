@@ -99,6 +99,7 @@ def measurement(row: Row) -> dict[str, Any]:
         else "by the learning rate that is set",
         "measure_samples": config.distill.measure_samples if config.distill.measure_at else None,
         **row.kind.readings,
+        "levels": config.network.levels or None,
         "output_features": config.network.output_features or "pooled features",
         "probe": "logistic regression on standardised pooled features (autoencoders: codes), L-BFGS, C = "
         f"{config.probe.inverse_penalty:g}; labels as the supervised baseline's",
