@@ -61,9 +61,11 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, identity: tuple) -> np.ndarray:
         _, dtype, key, _, count, view = identity
-        if not 0 <= count * dtype.itemsize <= self._file_size or view is not None or key in self.storages:
-            raise pickle.UnpicklingError(f"storage {key} is unusable")
-        return self.storages.setdefault(key, np.zeros(count, dtype))
+        if not 0 <= count * dtype.itemsize <= self._file_size or view is not None:
+            raise pickle.UnpicklingError(f"storage {key} is larger than the file, or a view")
+        if key not in self.storages:  # tensors may share one
+            self.storages[key] = np.zeros(count, dtype)
+        return self.storages[key]
 
 
 def _tensor(

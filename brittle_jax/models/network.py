@@ -216,10 +216,12 @@ def check_architecture(name: str, output_features: int, *, needs_decoder: bool, 
 
 def _check_levels(name: str, levels: str) -> None:
     known, chosen = ARCHITECTURES[name].level_names, split_list(levels)
+    if chosen and not known:
+        raise UserError(f"network.levels={levels!r}: {name} has no levels: leave it empty")
     for level in chosen:
         if level not in known:
-            has = f"has {', '.join(known)}" if known else "has no levels: leave it empty"
-            raise UserError(f"network.levels={levels!r}: {name} has no {level}; it {has}{nearest(level, known)}")
+            hint = nearest(level, known)
+            raise UserError(f"network.levels={levels!r}: {name} has no {level}; it has {', '.join(known)}{hint}")
         if chosen.count(level) > 1:
             raise UserError(f"network.levels={levels!r} names {level} twice: name each level once")
 
