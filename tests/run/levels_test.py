@@ -1,14 +1,21 @@
 """Whole runs on levels, with the ImageNet teacher of EfficientNet-Lite0 and with others."""
 
+import dataclasses
+
+import flax.linen as nn
 import numpy as np
 import pytest
 from PIL import Image
 
 from brittle_jax.apply import detector as detector_lib
 from brittle_jax.errors import UserError
+from brittle_jax.models.layers import batch_norm, conv
+from brittle_jax.models.network import ARCHITECTURES
+from brittle_jax.models.trunk import Trunk
 from brittle_jax.recipes import image_folder_row
 from brittle_jax.results import DETECTORS
 from brittle_jax.run import experiment
+from tests.mini_network import MINI
 from tests.small_runs import read, shrink
 
 
@@ -49,15 +56,35 @@ def test_the_lite_teacher_runs_on_three_middle_levels(tmp_path, config, made_up_
     assert all(np.isfinite(values).all() for values in scores.values())
 
 
-@pytest.mark.parametrize("task", ["rotnet", "random"])
-def test_other_teachers_run_on_levels(tmp_path, config, task):
-    config.teacher.task, config.network.name = task, "small_resnet_tiny"
-    config.network.levels, config.network.output_features = "layer1,layer2", 0 if task == "random" else 8
-    config.teacher.batch_norm_batch_size = 16
+class ThreeStages(Trunk):
+    """A trunk of one's own, with levels."""
+
+    batch_norm_momentum: float = 0.9
+    level_names = ("low", "middle", "high")
+
+    def stages(self, x, train):
+        for name, features in zip(self.level_names, (4, 6, 8), strict=True):
+            x = conv(features, (3, 3), strides=2, padding=1, name=name)(x)
+            x = nn.relu(batch_norm(train, self.batch_norm_momentum, f"{name}_norm")(x))
+            yield x
+
+    def pool(self, x, train):
+        return x.mean(axis=(1, 2))
+
+
+@pytest.mark.parametrize(("task", "output_features"), [("rotnet", 5), ("random", 0)])
+def test_other_teachers_run_on_levels(tmp_path, config, monkeypatch, task, output_features):
+    monkeypatch.setitem(ARCHITECTURES, "mine", dataclasses.replace(MINI, trunk=ThreeStages()))
+    config.teacher.task, config.network.name, config.teacher.batch_norm_batch_size = task, "mine", 16
+    config.network.levels, config.network.output_features = "low,middle", output_features
     experiment.run(config, tmp_path / "run")
     (entry,) = read(tmp_path / "run", "results.json")["configurations"]
-    assert entry["covariance"]["num_features"] == (16 + 32 if task == "random" else 8)
+    assert entry["covariance"]["num_features"] == (output_features or 4 + 6)
     assert entry["brittleness"] > 0
+    teacher = detector_lib.load(tmp_path / "run", "normal").teacher.variables
+    # A teacher is pre-trained as a whole; of a random one, what is not run is not measured either.
+    assert teacher["batch_stats"]["trunk"]["low_norm"]["mean"].any()
+    assert teacher["batch_stats"]["trunk"]["high_norm"]["mean"].any() == (task == "rotnet")
 
 
 MISTAKES = {

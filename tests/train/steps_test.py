@@ -86,7 +86,7 @@ def test_training_in_16_bits_keeps_weights_and_loss_in_32(one_device, step, task
     assert_close(other_state.variables, state.variables, 2e-2)
 
 
-@pytest.mark.parametrize("architecture", ["small_resnet_tiny", "densenet_tiny"])
+@pytest.mark.parametrize("architecture", ["small_resnet_tiny", "densenet_tiny", "efficientnet_lite0"])
 def test_every_product_of_a_trunk_in_16_bits_is_in_16_bits(architecture):
     module = computing_in(
         ARCHITECTURES[architecture].with_output(0), "bfloat16"
