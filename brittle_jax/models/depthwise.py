@@ -1,6 +1,6 @@
 """Depthwise convolution: each channel with a kernel of its own, as a sum of shifted images.
 
-On a CPU, XLA's grouped convolution takes 20 to 80 times as long, and its gradients up to 200 times
+On a CPU, XLA's grouped convolution takes 15 to 80 times as long as this, and its gradients 16 to 150 times
 (benchmarks/NOTES.md).
 """
 
