@@ -46,6 +46,7 @@ def test_the_lite_teacher_runs_on_three_middle_levels(tmp_path, config, made_up_
     assert entry["brittleness"] > 0 and entry["auroc"]["mahalanobis_full"] == 1
     assert results["synthetic_data"] is False
     assert results["measurement"]["levels"] == "stage2,stage3,stage5"
+    assert results["measurement"]["output_features"] == "averages of levels"
     assert results["measurement"]["initialiser"].startswith("convolutions normal, of variance 2/fan_out")
     detector = detector_lib.load(tmp_path / "run", "normal")
     assert detector.network.levels == "stage2,stage3,stage5"
