@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from brittle_jax.models import lite_weights
+from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.network import ARCHITECTURES, init_variables
 
 LITE = ARCHITECTURES["efficientnet_lite0"]
@@ -37,9 +38,9 @@ def assert_close(actual, expected):
 @pytest.mark.reference
 @pytest.mark.parametrize("side", [96, 65])
 def test_every_level_of_the_published_network_equals_torch(torch, lite_file, side):
-    from tests.reference.torch_networks import EfficientNetLite
+    from tests.reference import torch_networks
 
-    reference = EfficientNetLite().eval()
+    reference = torch_networks.EfficientNetLite().eval()
     reference.load_state_dict(torch.load(lite_file, weights_only=True))
     images = np.random.default_rng(0).uniform(size=(2, side, side, 3)).astype(np.float32)
     trunk = lite_weights.load_trunk(lite_file, shapes_of(LITE))
@@ -56,14 +57,14 @@ def test_every_level_of_a_small_network_equals_torch(torch, made_up_lite, side):
 
 
 def test_kernels_are_drawn_by_their_fan_out():
-    variables = jax.device_get(init_variables(ARCHITECTURES["efficientnet_lite0"].trunk, 0, (32, 32, 3)))
-    params = variables["params"]
+    trunk = EfficientNetLite(repeats=(1,) * 7)
+    params = jax.device_get(init_variables(trunk, 0, (32, 32, 3)))["params"]
     fan_outs = {
         "stem_conv": 9 * 32,
         "block0_depthwise_conv": 9,
-        "block3_depthwise_conv": 25,
-        "block12_expand_conv": 1152,
-        "block12_project_conv": 192,
+        "block2_depthwise_conv": 25,
+        "block6_expand_conv": 1152,
+        "block6_project_conv": 320,
         "head_conv": 1280,
     }
     for name, fan_out in fan_outs.items():
