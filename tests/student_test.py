@@ -26,6 +26,19 @@ def test_movement_is_the_mean_over_all_weights_in_deviations_of_their_draw(name)
     assert movement(network, 50, 1e-3) == pytest.approx(each.mean(), rel=0.03)
 
 
+def test_weights_after_the_last_level_do_not_count_as_moved():
+    network = NetworkSettings("small_resnet_tiny", 128, levels="prep,layer2")
+    params = init_variables(network.module, 0, (32, 32, 3))["params"]
+    moved = [
+        np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if path[-1].key == "kernel" and not path[1].key.startswith("layer3")
+    ]
+    assert len(moved) == 6 and moved[0].shape == (8 + 32, 128)
+    each = np.concatenate([np.full(kernel.size, 1e-3 * 50 / kernel.std()) for kernel in moved])
+    assert movement(network, 50, 1e-3) == pytest.approx(each.mean(), rel=0.03)
+
+
 def test_teacher_and_student_never_share_a_draw(cifar10_config, tmp_path, four_devices):
     row, (configuration, *_) = read_row(cifar10_config, tmp_path, four_devices)
     teacher, _ = row.obtain_teacher(configuration)

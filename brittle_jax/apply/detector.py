@@ -21,7 +21,7 @@ from brittle_jax.inference import Representations, outputs_of_batch, pass_over
 from brittle_jax.loop import Loop
 from brittle_jax.models.network import Network, NetworkSettings, check_architecture, init_variables
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: without network.levels
 
 
 class Detector(flax.struct.PyTreeNode):
@@ -126,7 +126,7 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
             f"{FORMAT_VERSION}: install a newer one"
         )
     network = NetworkSettings(**description["network"])
-    check_architecture(network.name, network.output_features, needs_decoder=False)
+    check_architecture(network.name, network.output_features, needs_decoder=False, levels=network.levels)
     preprocessing = Preprocessing.from_json(description["preprocessing"])
     module = network.module
     like = jax.eval_shape(lambda: init_variables(module, 0, preprocessing.image_shape))

@@ -1,1 +1,1 @@
-"""Networks: the small ResNet of cifar10-fast, DenseNet-161, their heads and weights; convolutions for CPUs."""
+"""Networks: the small ResNet of cifar10-fast, DenseNet-161, EfficientNet-Lite0; heads, weights, fast convolutions."""

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from brittle_jax.models import winograd
+from brittle_jax.models import depthwise, winograd
 
 _LAYOUT = jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # NHWC, HWIO, NHWC, as in Flax
 
@@ -45,16 +45,17 @@ def conv_general_dilated(
 
     The result and the gradients equal those of `jax.lax.conv_general_dilated` up to rounding. On a CPU they come from
     matrix products: a 1×1 kernel needs only one, 3×3 kernels between many channels take the Winograd algorithm, and the
-    gradient of any other kernel is one product per kernel position. There only reverse-mode differentiation works, as
-    with any `jax.custom_vjp`; `jax.jvp` needs another platform.
+    gradient of any other kernel is one product per kernel position. A depthwise convolution is a sum of shifted images.
+    There only reverse-mode differentiation works, as with any `jax.custom_vjp`; `jax.jvp` needs another platform.
 
     Args:
-        options: of `jax.lax.conv_general_dilated`. A convolution with dilation, groups or a precision is XLA's own.
+        options: of `jax.lax.conv_general_dilated`. A convolution with dilation, other groups or a precision is XLA's
+            own.
     """
     dimension_numbers = dimension_numbers or _LAYOUT
     # A symbolic number of images, as in `jax.export`, has no size by which to choose an algorithm.
     has_sizes = all(isinstance(size, int) for size in images.shape)
-    if default_platform() != "cpu" or not _is_basic(dimension_numbers, **options) or not has_sizes:
+    if default_platform() != "cpu" or not has_sizes or not _is_basic(images, kernel, dimension_numbers, **options):
         options = {"dimension_numbers": dimension_numbers, **options}
         return jax.lax.conv_general_dilated(images, kernel, strides, padding, **options)
     strides = tuple(strides)
@@ -66,15 +67,18 @@ def conv_general_dilated(
 
 
 def _is_basic(
+    images: jax.Array,
+    kernel: jax.Array,
     dimension_numbers: jax.lax.ConvDimensionNumbers,
     lhs_dilation: Sequence[int] | None = None,
     rhs_dilation: Sequence[int] | None = None,
     feature_group_count: int = 1,
     **options: Any,
 ) -> bool:
-    """Returns whether a convolution has no options but strides and padding, and Flax's layout."""
+    """Returns whether a convolution has Flax's layout, and no options but strides, padding and one group a channel."""
     is_dilated = {*(lhs_dilation or ()), *(rhs_dilation or ())} - {1}
-    return dimension_numbers == _LAYOUT and not is_dilated and feature_group_count == 1 and not any(options.values())
+    has_groups = feature_group_count > 1 and not depthwise.is_suitable(images, kernel, feature_group_count)
+    return dimension_numbers == _LAYOUT and not is_dilated and not has_groups and not any(options.values())
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -82,6 +86,8 @@ def _convolve(
     images: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding, precision: str | None
 ) -> jax.Array:
     with jax.default_matmul_precision(precision):
+        if _is_depthwise(images, kernel):
+            return depthwise.convolve(images, kernel, strides, padding)
         if _is_pointwise(kernel, strides, padding):
             return images @ kernel[0, 0]
         if winograd.is_suitable(images, kernel, strides, padding):
@@ -96,6 +102,9 @@ def _forward(images, kernel, strides, padding, precision):
 def _backward(strides, padding, precision, residuals, gradient):
     images, kernel = residuals
     with jax.default_matmul_precision(precision):
+        if _is_depthwise(images, kernel):
+            image_gradient = depthwise.image_gradient(gradient, kernel, images.shape, strides, padding)
+            return image_gradient, _kernel_gradient(images, gradient, kernel.shape, strides, padding)
         if _is_pointwise(kernel, strides, padding):
             # JAX by itself transposes the gradient, not the pixels. XLA then computes the gradient twice on a CPU.
             pixels, flat_gradient = (x.reshape(-1, x.shape[-1]) for x in (images, gradient))
@@ -111,6 +120,10 @@ def _backward(strides, padding, precision, residuals, gradient):
 _convolve.defvjp(_forward, _backward)
 
 
+def _is_depthwise(images: jax.Array, kernel: jax.Array) -> bool:
+    return kernel.shape[2:] == (1, images.shape[-1])  # of one channel, every convolution to one is
+
+
 def _is_pointwise(kernel: jax.Array, strides: Strides, padding: Padding) -> bool:
     return kernel.shape[:2] == strides == (1, 1) and padding == ((0, 0), (0, 0))
 
@@ -122,8 +135,9 @@ def _convolve_by_xla(images: jax.Array, kernel: jax.Array, strides: Strides, pad
 def _kernel_gradient(
     images: jax.Array, gradient: jax.Array, shape: tuple[int, ...], strides: Strides, padding: Padding
 ) -> jax.Array:
-    """Returns the gradient of a convolution with respect to its kernel [height, width, C, F]."""
+    """Returns the gradient of a convolution with respect to its kernel [height, width, C, F]; depthwise: C is 1."""
     height, width, channels, features = shape
+    is_depthwise = channels != images.shape[-1]
     borders = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]  # negative ones crop
     padded = jax.lax.pad(images, jnp.zeros((), images.dtype), borders)
     spans = [max((size - 1) * stride + 1, 0) for size, stride in zip(gradient.shape[1:3], strides, strict=True)]
@@ -132,9 +146,9 @@ def _kernel_gradient(
     def product(position: jax.Array) -> jax.Array:
         """Returns the gradient [C, F] of one kernel position, from the pixels that it is multiplied with."""
         corner = (0, position // width, position % width, 0)
-        window = jax.lax.dynamic_slice(padded, corner, (len(images), *spans, channels))
-        pixels = window[:, :: strides[0], :: strides[1]].reshape(-1, channels)
-        return pixels.T @ flat_gradient
+        window = jax.lax.dynamic_slice(padded, corner, (len(images), *spans, images.shape[-1]))
+        pixels = window[:, :: strides[0], :: strides[1]].reshape(-1, images.shape[-1])
+        return (pixels * flat_gradient).sum(axis=0, keepdims=True) if is_depthwise else pixels.T @ flat_gradient
 
     # One position after the other: all windows at once would take height * width times the memory.
     return jax.lax.map(product, jnp.arange(height * width)).reshape(shape)

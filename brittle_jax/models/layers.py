@@ -26,27 +26,42 @@ def he_normal_init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.
     return (flat * (2 / math.prod(shape[:-1])) ** 0.5).reshape(shape)
 
 
-INITIALISERS = {"uniform": kernel_init, "he_normal": he_normal_init}  # values of a trunk's `initialiser`
+def he_normal_fan_out_init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Draws a kernel [height, width, C, F] from a normal distribution of variance 2 / fan_out, as EfficientNets do."""
+    flat = jax.random.normal(key, (math.prod(shape),), dtype)
+    return (flat * (2 / _fan_out(shape)) ** 0.5).reshape(shape)
+
+
+def _fan_out(shape: Sequence[int]) -> int:
+    """Returns height · width · F; height · width where C is 1: in a depthwise kernel each input has one output."""
+    *spatial, channels, features = shape
+    return math.prod(spatial) * (features if channels > 1 else 1)
+
+
+# Values of a trunk's `initialiser`.
+INITIALISERS = {"uniform": kernel_init, "he_normal": he_normal_init, "he_normal_fan_out": he_normal_fan_out_init}
 
 
 def deviation_of_draw(initialiser: str, shape: Sequence[int]) -> float:
     """Returns the standard deviation of the weights that an initialiser draws for a kernel [..., C, F]."""
     fan_in = math.prod(shape[:-1])
-    return {"uniform": (3 * fan_in) ** -0.5, "he_normal": (2 / fan_in) ** 0.5}[initialiser]
+    variances = {"uniform": 1 / (3 * fan_in), "he_normal": 2 / fan_in, "he_normal_fan_out": 2 / _fan_out(shape)}
+    return variances[initialiser] ** 0.5
 
 
 conv = functools.partial(nn.Conv, use_bias=False, kernel_init=kernel_init, conv_general_dilated=conv_general_dilated)
 
 
-def batch_norm(train: bool, momentum: float, name: str | None = None) -> nn.BatchNorm:
+def batch_norm(train: bool, momentum: float, name: str | None = None, epsilon: float = 1e-5) -> nn.BatchNorm:
     """Returns a batch norm. In training it averages its statistics over all devices (axis BATCH_AXIS).
 
     Args:
         train: normalise by the statistics of the batch, and update the running averages.
         momentum: weight of the old running average at each step; with 0 the last batch's statistics are the average.
+        epsilon: added to the variance.
     """
     axis_name = BATCH_AXIS if train else None
-    return nn.BatchNorm(not train, momentum=momentum, epsilon=1e-5, axis_name=axis_name, name=name)
+    return nn.BatchNorm(not train, momentum=momentum, epsilon=epsilon, axis_name=axis_name, name=name)
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:

@@ -14,10 +14,11 @@ import numpy as np
 
 from brittle_jax.errors import UserError
 from brittle_jax.models.densenet import DenseNet
+from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.layers import LinearHead, ProjectionHead
 from brittle_jax.models.resnet import SmallResNet, SmallResNetDecoder
 from brittle_jax.precision import in_float32
-from brittle_jax.text import nearest
+from brittle_jax.text import nearest, split_list
 
 Variables = Mapping[str, Any]
 """`params` and `batch_stats` of a module, as `module.apply` takes them."""
@@ -32,6 +33,7 @@ class Representation(nn.Module):
         mean, std: of each channel, on the scale of the images. They normalise the trunk's inputs.
         dtype: of the trunk's inputs. The trunk computes in it if its weights have the same type; the head computes in
             the type of the images. None: the type of the images for both.
+        levels: stages of the trunk whose averages take the place of its pooled features (see `Trunk`); empty: none.
     """
 
     trunk: nn.Module
@@ -39,12 +41,14 @@ class Representation(nn.Module):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     dtype: jnp.dtype | None = None
+    levels: tuple[str, ...] = ()
 
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Maps images [N, H, W, C] float32 in [0, 1] to [N, F]."""
         mean, std = self._statistics()
         normalised = (images - mean) / std
-        pooled = self.trunk(jnp.asarray(normalised, self.dtype), train=train).astype(normalised.dtype)
+        options = {"levels": self.levels} if self.levels else {}  # which a trunk of your own need not know
+        pooled = self.trunk(jnp.asarray(normalised, self.dtype), train=train, **options).astype(normalised.dtype)
         return pooled if self.head is None else self.head(pooled)
 
     def _statistics(self) -> list[jax.Array]:
@@ -95,9 +99,13 @@ class Architecture:
     std: tuple[float, float, float]
     decoder: Callable[[tuple[int, int, int]], nn.Module] | None = None  # from the shape of an image
 
-    def with_output(self, output_features: int) -> Representation:
-        """Returns a teacher or student: a linear head without bias, or no head for 0 features (Sec. 3.2)."""
-        return self._with_head(LinearHead(output_features) if output_features else None)
+    def with_output(self, output_features: int, levels: tuple[str, ...] = ()) -> Representation:
+        """Returns a teacher or student: a linear head without bias, or no head for 0 features (Sec. 3.2).
+
+        Args:
+            levels: as in `Representation`.
+        """
+        return self._with_head(LinearHead(output_features) if output_features else None, levels)
 
     def with_classifier(self, num_classes: int) -> Representation:
         """Returns a network for an auxiliary task with `num_classes` classes."""
@@ -117,20 +125,28 @@ class Architecture:
         """How weights are drawn, in words."""
         return _INITIALISERS[getattr(self.trunk, "initialiser", None)]
 
-    def _with_head(self, head: nn.Module | None) -> Representation:
-        return Representation(self.trunk, head, self.mean, self.std)
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """Stages that can be levels, in their order. A trunk of your own may have none."""
+        return getattr(self.trunk, "level_names", ())
+
+    def _with_head(self, head: nn.Module | None, levels: tuple[str, ...] = ()) -> Representation:
+        return Representation(self.trunk, head, self.mean, self.std, levels=levels)
 
 
-# Channel means and standard deviations: of CIFAR-10 from cifar10-fast, of ImageNet from torchvision.
+# Channel means and standard deviations: of CIFAR-10 from cifar10-fast, of ImageNet from torchvision; EfficientNet-Lite
+# takes pixels in [-1, 1].
 _CIFAR10 = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_MINUS_ONE_TO_ONE = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 _RESNET_HEAD = {"classifier_bias": False, "classifier_scale": 0.125}
-_DENSENET_HEAD = {"classifier_bias": True, "classifier_scale": 1.0}
+_DEFAULT_HEAD = {"classifier_bias": True, "classifier_scale": 1.0}
 
 # Descriptions of a trunk's `initialiser`. A trunk of your own may have none.
 _INITIALISERS = {
     "uniform": "uniform in +-1/sqrt(fan_in)",
     "he_normal": "convolutions He normal, of variance 2/fan_in, heads uniform in +-1/sqrt(fan_in)",
+    "he_normal_fan_out": "convolutions normal, of variance 2/fan_out, heads uniform in +-1/sqrt(fan_in)",
     None: "the network's own, heads uniform in +-1/sqrt(fan_in)",
 }
 
@@ -146,10 +162,11 @@ ARCHITECTURES = {
         **_CIFAR10,
         decoder=functools.partial(SmallResNetDecoder, widths=_TINY),
     ),
-    "densenet161": Architecture(DenseNet(), **_DENSENET_HEAD, **_IMAGENET),
+    "densenet161": Architecture(DenseNet(), **_DEFAULT_HEAD, **_IMAGENET),
     "densenet_tiny": Architecture(
-        DenseNet(growth=8, block_sizes=(2, 2, 2, 2), initial_features=16), **_DENSENET_HEAD, **_IMAGENET
+        DenseNet(growth=8, block_sizes=(2, 2, 2, 2), initial_features=16), **_DEFAULT_HEAD, **_IMAGENET
     ),
+    "efficientnet_lite0": Architecture(EfficientNetLite(), **_DEFAULT_HEAD, **_MINUS_ONE_TO_ONE),
 }
 
 
@@ -161,11 +178,13 @@ class NetworkSettings:
         name: of the architecture.
         output_features: of the linear head; 0: the pooled features are the output.
         training_dtype: of the trunk in training, such as "bfloat16".
+        levels: comma-separated stages whose averages take the place of the pooled features (see `Trunk`); empty: none.
     """
 
     name: str
     output_features: int
     training_dtype: str = "float32"
+    levels: str = ""
 
     @property
     def architecture(self) -> Architecture:
@@ -175,11 +194,11 @@ class NetworkSettings:
     @property
     def module(self) -> Representation:
         """What teacher and student are."""
-        return self.architecture.with_output(self.output_features)
+        return self.architecture.with_output(self.output_features, tuple(split_list(self.levels)))
 
 
-def check_architecture(name: str, output_features: int, *, needs_decoder: bool) -> None:
-    """Raises UserError if no architecture has this name, or if it lacks a decoder that is needed."""
+def check_architecture(name: str, output_features: int, *, needs_decoder: bool, levels: str = "") -> None:
+    """Raises UserError if no architecture has this name, or if it lacks a decoder that is needed, or a level."""
     if name not in ARCHITECTURES:
         hint = nearest(name, list(ARCHITECTURES))
         raise UserError(f"network.name={name!r} is not one of {', '.join(map(repr, ARCHITECTURES))}{hint}")
@@ -188,6 +207,23 @@ def check_architecture(name: str, output_features: int, *, needs_decoder: bool) 
         raise UserError(f"network.name={name!r} has no decoder, which this teacher needs: use one of {known}")
     if needs_decoder and not output_features:
         raise UserError("network.output_features=0: set the width of this teacher's bottleneck")
+    if needs_decoder and levels:
+        raise UserError(
+            f"network.levels={levels!r}: the representation of this teacher is its bottleneck: leave it empty"
+        )
+    _check_levels(name, levels)
+
+
+def _check_levels(name: str, levels: str) -> None:
+    known, chosen = ARCHITECTURES[name].level_names, split_list(levels)
+    if chosen and not known:
+        raise UserError(f"network.levels={levels!r}: {name} has no levels: leave it empty")
+    for level in chosen:
+        if level not in known:
+            hint = nearest(level, known)
+            raise UserError(f"network.levels={levels!r}: {name} has no {level}; it has {', '.join(known)}{hint}")
+        if chosen.count(level) > 1:
+            raise UserError(f"network.levels={levels!r} names {level} twice: name each level once")
 
 
 def computing_in(module: Representation, dtype: str) -> Representation:

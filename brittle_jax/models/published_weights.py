@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -45,11 +45,30 @@ def load_trunk(path: str, sha256: str, like: Mapping[str, Any]) -> dict[str, Any
     """
     file = find_file(path)
     _check_digest(file, sha256_of(path), sha256)
-    tensors = _rename(file, _read(file))
-    variables = jax.tree_util.tree_map_with_path(lambda where, leaf: _take(file, tensors, where, leaf), dict(like))
-    if tensors:
-        more = console.count(len(tensors), "more tensor")
-        raise UserError(f"{_FIELD}={file}: weights of another network: it has {more}, {_some(tensors)}")
+    return variables_of(_rename(file, _read(file)), like, lambda module: module.replace("_", "."), f"{_FIELD}={file}")
+
+
+def variables_of(
+    tensors: Mapping[str, np.ndarray], like: Mapping[str, Any], name_of: Callable[[str], str], source: str
+) -> dict[str, Any]:
+    """Returns the variables of a trunk whose layers lie directly in it; each tensor must be used exactly once.
+
+    Args:
+        tensors: by PyTorch's names, such as `conv0.weight`.
+        like: has the shapes of the variables.
+        name_of: PyTorch's name of a layer, from ours.
+        source: of the tensors, for messages.
+
+    Raises:
+        UserError: if the tensors are of another network, or not finite.
+    """
+    left = dict(tensors)
+    variables = jax.tree_util.tree_map_with_path(
+        lambda where, leaf: _take(left, name_of(where[1].key), where[2].key, leaf, source), dict(like)
+    )
+    if left:
+        more = console.count(len(left), "more tensor")
+        raise UserError(f"{source}: weights of another network: it has {more}, {_some(left)}")
     return variables
 
 
@@ -172,19 +191,18 @@ def _rename(file: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> dict[str, 
     return renamed
 
 
-def _take(file: pathlib.Path, tensors: dict[str, np.ndarray], where: tuple, like: Any) -> np.ndarray:
+def _take(tensors: dict[str, np.ndarray], layer: str, leaf: str, like: Any, source: str) -> np.ndarray:
     """Removes and returns the tensor of one leaf of the trunk."""
-    _, module, leaf = (key.key for key in where)
-    name = f"{module.replace('_', '.')}.{_LEAVES[leaf]}"
+    name = f"{layer}.{_LEAVES[leaf]}"
     if name not in tensors:
-        raise UserError(f"{_FIELD}={file}: weights of another network: it has no {name}")
+        raise UserError(f"{source}: weights of another network: it has no {name}")
     tensor = tensors.pop(name)
     if leaf == "kernel" and tensor.ndim == 4:
         tensor = tensor.transpose(2, 3, 1, 0)  # [out, in, height, width] to Flax's order
     if tensor.shape != like.shape:
-        raise UserError(f"{_FIELD}={file}: weights of another network: {name} is {tensor.shape}, not {like.shape}")
+        raise UserError(f"{source}: weights of another network: {name} is {tensor.shape}, not {like.shape}")
     if not np.isfinite(tensor).all() or (leaf == "var" and tensor.min() < 0):
-        raise UserError(f"{_FIELD}={file}: unusable weights: {name} has non-finite values or negative variances")
+        raise UserError(f"{source}: unusable weights: {name} has non-finite values or negative variances")
     return np.ascontiguousarray(tensor, np.float32)
 
 

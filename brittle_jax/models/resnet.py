@@ -1,12 +1,13 @@
 """The small ResNet of DAWNBench for 32×32 images (github.com/davidcpage/cifar10-fast), and a decoder for it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import flax.linen as nn
 import jax
 
 from brittle_jax.models.layers import batch_norm, conv, kernel_init, max_pool_2x2
+from brittle_jax.models.trunk import Trunk
 
 
 class ConvBlock(nn.Module):
@@ -21,7 +22,7 @@ class ConvBlock(nn.Module):
         return nn.relu(batch_norm(train, self.batch_norm_momentum)(x))
 
 
-class SmallResNet(nn.Module):
+class SmallResNet(Trunk):
     """Trunk of the small ResNet: [N, H, W, C] to pooled features [N, widths[-1]]. H and W are divisible by 8.
 
     The published widths give 6,568,000 parameters. A residual layer is x + block(block(x)), without a ReLU after the
@@ -31,18 +32,25 @@ class SmallResNet(nn.Module):
     widths: Sequence[int] = (64, 128, 256, 512)
     batch_norm_momentum: float = 0.9
     initialiser = "uniform"  # see layers.INITIALISERS; not a field, because this network has no other
+    level_names = ("prep", "layer1", "layer2", "layer3")
 
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def stages(self, x: jax.Array, train: bool) -> Iterator[jax.Array]:
+        """See `Trunk`."""
+
         def block(x, features, name):
             return ConvBlock(features, self.batch_norm_momentum, name=name)(x, train)
 
         x = block(x, self.widths[0], "prep")
+        yield x
         for layer, (features, residual) in enumerate(zip(self.widths[1:], (True, False, True), strict=True), 1):
             x = max_pool_2x2(block(x, features, f"layer{layer}"))
             if residual:
                 inner = block(x, features, f"layer{layer}_residual1")
                 x = x + block(inner, features, f"layer{layer}_residual2")
+            yield x
+
+    def pool(self, x: jax.Array, train: bool) -> jax.Array:
+        """See `Trunk`."""
         return nn.max_pool(x, x.shape[1:3])[:, 0, 0]  # 4×4 on images of 32×32, as in the original
 
 

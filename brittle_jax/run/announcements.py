@@ -24,7 +24,10 @@ def say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> No
     console.say(f"brittle_jax {__version__}: {config.row}{word}, seed {config.seed}{seeds}")
     console.say(f"devices: {devices.size} x {', '.join(kinds)} ({devices.platform})")
     side = settings.preprocessing_of(config).side_pixels
-    console.say(f"teacher: {config.teacher.task}; network: {config.network.name}, on images of {side} x {side} pixels")
+    levels = f" ({config.network.levels})" if config.network.levels else ""
+    console.say(
+        f"teacher: {config.teacher.task}; network: {config.network.name}{levels}, on images of {side} x {side} pixels"
+    )
 
 
 def say_what_was_read(row: Row, splits: Mapping[str, Any]) -> None:

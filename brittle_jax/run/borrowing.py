@@ -37,12 +37,13 @@ def check(config: ml_collections.ConfigDict) -> tuple[pathlib.Path, bool]:
         )
     if workdir.is_unverified(run):
         console.warn(f"{run} is unverified: a version that kept no digests of its files wrote it")
-    lent, wanted = files.read_json(run / "config.json"), flatten(config)
+    lent, wanted = {"network.levels": "", **files.read_json(run / "config.json")}, flatten(config)
     if lent.get("seeds"):
         raise UserError(f"{field} repeats a row over several seeds: name the run of one of them, a folder in it")
     if 0 <= config.teacher.seed != (its_seed := teacher_seed(config)):
         raise UserError(f"{field} has a teacher of seed {its_seed}, not {config.teacher.seed}: set teacher.seed=-1")
-    names = ["teacher.task", "teacher.data", "network.name", "network.output_features", "data.image_size_pixels"]
+    names = ["teacher.task", "teacher.data", "data.image_size_pixels"]
+    names += ["network.name", "network.output_features", "network.levels"]
     names += ["teacher.random_batch_norm"] if config.teacher.task in TASKS_WITHOUT_DATA else []
     names += [name for name in wanted if name.startswith("data.patches.")]
     if config.teacher.data == config.data.name:

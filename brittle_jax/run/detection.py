@@ -195,10 +195,10 @@ def _entry(
 
 
 def _probe(row: Row, teacher: Network) -> dict[str, Any] | None:
-    """Probes pooled features; an autoencoder's code."""
+    """Probes pooled features, or levels; an autoencoder's code."""
     if not row.kind.keeps_head:
         variables = {kind: {"trunk": tree["trunk"]} for kind, tree in teacher.variables.items()}
-        teacher = Network(row.network.architecture.with_output(0), variables)
+        teacher = Network(dataclasses.replace(row.network, output_features=0).module, variables)
     limits = row.config.probe
     lesson = labelled_lesson(
         row.dataset,

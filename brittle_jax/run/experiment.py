@@ -120,7 +120,8 @@ def check_settings(
 ) -> Kind:
     """Returns the kind of teacher; raises UserError for all that can be known to be wrong before any data are read."""
     validate(config)
-    check_architecture(config.network.name, config.network.output_features, needs_decoder=False)
+    network = settings.network_of(config)
+    check_architecture(network.name, network.output_features, needs_decoder=False, levels=network.levels)
     kind = settings.teacher_of(config, folder, store_is_read_only=store_is_read_only, wait=wait)
     kind.check(devices)
     settings.check_parcels(config, learns_anomalies=kind.learns_anomalies)

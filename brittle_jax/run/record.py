@@ -79,6 +79,7 @@ def splits(row: Row, configurations: Sequence[Configuration]) -> dict[str, Any]:
 def measurement(row: Row) -> dict[str, Any]:
     """Returns the reading taken of each point that the paper leaves open; BUILD_NOTES.md gives the reasons."""
     config = row.config
+    features = "averages of levels" if config.network.levels else "pooled features"
     return {
         "pixel_scale": "[0, 1], normalised inside the network",
         "kd_score": "sum over features of (h - f)^2 (Eq. 1)",
@@ -97,8 +98,9 @@ def measurement(row: Row) -> dict[str, Any]:
         "movement": "of the row's recipe" if config.distill.keep_movement else "by the learning rate that is set",
         "measure_samples": config.distill.measure_samples if config.distill.measure_at else None,
         **row.kind.readings,
-        "output_features": config.network.output_features or "pooled features",
-        "probe": "logistic regression on standardised pooled features (autoencoders: codes), L-BFGS, C = "
+        "levels": config.network.levels or None,
+        "output_features": config.network.output_features or features,
+        "probe": f"logistic regression on standardised {features} (autoencoders: codes), L-BFGS, C = "
         f"{config.probe.inverse_penalty:g}; labels as the supervised baseline's",
         "sample_score": "maximum over the sample's images",
         "auroc_interval": "95% bootstrap over test samples, normal and anomalous resampled apart",

@@ -18,7 +18,7 @@ from brittle_jax.teachers.borrowed import Borrowed
 from brittle_jax.teachers.kind import Kind
 from brittle_jax.teachers.pretrained import Pretrained
 from brittle_jax.teachers.pretraining import Recipe
-from brittle_jax.teachers.published import Published, Weights
+from brittle_jax.teachers.published import PackagedWeights, Published, Weights
 from brittle_jax.teachers.random import Random
 from brittle_jax.teachers.store import TeacherStore
 
@@ -121,6 +121,8 @@ def teacher_of(
             )
     if teacher.task == "random":
         return random_teacher(config)
+    if teacher.task == "imagenet_lite":
+        return Published(PackagedWeights(), config.network.name, image_shape, stand_in=None)
     if teacher.task == "imagenet":
         stand_in = None
         if config.data.stand_in:

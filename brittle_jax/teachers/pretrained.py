@@ -100,7 +100,10 @@ class Pretrained:
     def check(self, devices: DeviceGroup) -> None:
         """See `Kind`."""
         task = self._example_task
-        check_architecture(self.network.name, self.network.output_features, needs_decoder=task.reconstructs)
+        network = self.network
+        check_architecture(
+            network.name, network.output_features, needs_decoder=task.reconstructs, levels=network.levels
+        )
         for name in ("crop_padding_pixels", "cutout_pixels"):
             pixels, side = getattr(self.recipe, name), self.image_shape[0]
             if pixels >= side:

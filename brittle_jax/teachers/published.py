@@ -1,4 +1,4 @@
-"""A teacher with published weights, of ImageNet (Sec. 3.2)."""
+"""Teachers with published weights, of ImageNet (Sec. 3.2): from a file, or from an installed package."""
 
 import dataclasses
 
@@ -10,10 +10,13 @@ from brittle_jax.data.one_class import Configuration
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import UserError
 from brittle_jax.loop import Loop
+from brittle_jax.models import lite_weights
 from brittle_jax.models.network import ARCHITECTURES, Network, Variables, init_variables, replace_trunk, trunk_of
 from brittle_jax.models.published_weights import load_trunk
 from brittle_jax.teachers.kind import Description
 from brittle_jax.teachers.random import Random
+
+_LITE = "efficientnet_lite0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +34,36 @@ class Weights:
     def check(self, network_name: str, image_shape: tuple[int, int, int]) -> None:
         """Raises UserError if the file is missing or does not fit a network."""
         _check_network(network_name)
-        module = ARCHITECTURES[network_name].with_output(0)
-        self.trunk_like(jax.eval_shape(lambda: init_variables(module, 0, image_shape)))
+        self.trunk_like(_shapes(network_name, image_shape))
 
     def trunk_like(self, variables: Variables) -> Variables:
         """Reads the trunk of a network whose variables have these shapes."""
         return load_trunk(self.path, self.sha256, trunk_of(variables))
 
 
+@dataclasses.dataclass(frozen=True)
+class PackagedWeights:
+    """ImageNet weights of EfficientNet-Lite0, from an installed package (see `lite_weights`)."""
+
+    def check(self, network_name: str, image_shape: tuple[int, int, int]) -> None:
+        """Raises UserError if the package is missing or altered, or if this is another network."""
+        if network_name != _LITE:
+            raise UserError(f"network.name={network_name!r}: the teacher imagenet_lite needs network.name={_LITE}")
+        self.trunk_like(_shapes(network_name, image_shape))
+
+    def trunk_like(self, variables: Variables) -> Variables:
+        """Reads the trunk of a network whose variables have these shapes."""
+        return lite_weights.load_trunk(lite_weights.find_file(), trunk_of(variables))
+
+
+def _shapes(network_name: str, image_shape: tuple[int, int, int]) -> Variables:
+    module = ARCHITECTURES[network_name].with_output(0)
+    return jax.eval_shape(lambda: init_variables(module, 0, image_shape))
+
+
 def _check_network(name: str) -> None:
+    if name == _LITE:
+        raise UserError(f"network.name={name!r}: for its published weights set teacher.task=imagenet_lite")
     if not name.startswith("densenet"):
         raise UserError(f"network.name={name!r}: published weights exist for DenseNets only")
 
@@ -54,7 +78,7 @@ class Published:
         stand_in: None, or a random teacher that takes the place of missing weights in smoke runs.
     """
 
-    weights: Weights
+    weights: Weights | PackagedWeights
     network_name: str
     image_shape: tuple[int, int, int]
     stand_in: Random | None

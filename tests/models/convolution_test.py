@@ -14,9 +14,9 @@ from brittle_jax.models.resnet import SmallResNet
 SAME = ((1, 1), (1, 1))
 
 
-def plain(images, kernel, strides, padding):
+def plain(images, kernel, strides, padding, **options):
     layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=layout)
+    return jax.lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=layout, **options)
 
 
 @pytest.fixture
@@ -67,6 +67,42 @@ def test_convolution_and_its_gradients_equal_the_plain_ones(shape, size, feature
         actual = outputs_and_gradients(lambda x, k: conv_general_dilated(x, k, strides, padding), images, kernel)
         expected = outputs_and_gradients(lambda x, k: plain(x, k, strides, padding), images, kernel)
         assert_all_close(actual, expected, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "strides", "padding"),
+    [
+        ((3, 8, 6, 5), (3, 3), (1, 1), "SAME"),
+        ((3, 9, 6, 5), (5, 5), (2, 2), "SAME"),
+        ((2, 9, 8, 40), (5, 3), (2, 3), ((2, 1), (0, 4))),
+        ((2, 9, 8, 3), (2, 4), (3, 1), ((0, 0), (0, 0))),
+        ((2, 9, 8, 3), (3, 3), (2, 2), ((3, 4), (4, 3))),  # borders wider than the kernel
+        ((2, 2, 3, 3), (5, 5), (2, 2), "SAME"),  # a kernel larger than the images
+        ((2, 6, 6, 3), (1, 1), (2, 2), "SAME"),
+        ((2, 6, 6, 1), (3, 3), (1, 1), "SAME"),
+        ((0, 6, 6, 3), (3, 3), (1, 1), "SAME"),
+    ],
+)
+def test_depthwise_convolution_and_its_gradients_equal_the_plain_ones(shape, size, strides, padding):
+    with jax.enable_x64(True):
+        images, kernel = jnp.asarray(draw(shape)), jnp.asarray(draw((*size, 1, shape[-1]), 2))
+        groups = {"feature_group_count": shape[-1]}
+        actual = outputs_and_gradients(
+            lambda x, k: conv_general_dilated(x, k, strides, padding, **groups), images, kernel
+        )
+        expected = outputs_and_gradients(lambda x, k: plain(x, k, strides, padding, **groups), images, kernel)
+        assert_all_close(actual, expected, 1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "is_xlas"), [(jnp.float32, False), (jnp.bfloat16, True)])
+def test_only_depthwise_convolutions_in_full_precision_are_sums_of_shifted_images(dtype, is_xlas):
+    images, kernel = jnp.zeros((2, 8, 8, 6), dtype), jnp.zeros((3, 3, 1, 6), dtype)
+
+    def loss(images, kernel):
+        return jnp.square(conv_general_dilated(images, kernel, (2, 2), "SAME", feature_group_count=6)).sum()
+
+    text = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(images, kernel).as_text()
+    assert ("stablehlo.convolution" in text) == is_xlas
 
 
 @pytest.mark.parametrize(("side", "count"), [(1, 3), (2, 1), (7, 3), (7, 40), (16, 40)])

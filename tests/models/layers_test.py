@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from brittle_jax.devices import BATCH_AXIS
-from brittle_jax.models.layers import batch_norm, max_pool_2x2
+from brittle_jax.models.layers import INITIALISERS, batch_norm, deviation_of_draw, max_pool_2x2
 
 
 def draw(shape, seed=0):
@@ -28,6 +28,22 @@ def test_batch_norm_normalises_by_its_averages_and_in_training_by_the_batch():
     np.testing.assert_allclose(trained.reshape(x.shape), expected, rtol=1e-4, atol=1e-4)
     for name, old, new in (("mean", mean, batch_mean), ("var", variance, batch_variance)):
         np.testing.assert_allclose(updated["batch_stats"][name][0], 0.9 * old + 0.1 * new, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("initialiser", "shape", "variance"),
+    [
+        ("uniform", (3, 3, 8, 64), 1 / (3 * 72)),
+        ("he_normal", (3, 3, 8, 64), 2 / 72),
+        ("he_normal_fan_out", (3, 3, 8, 64), 2 / 576),
+        ("he_normal_fan_out", (5, 5, 1, 64), 2 / 25),  # depthwise: one output for each input
+    ],
+)
+def test_a_draw_has_the_deviation_of_its_initialiser(initialiser, shape, variance):
+    kernel = np.asarray(INITIALISERS[initialiser](jax.random.key(0), shape))
+    assert kernel.shape == shape
+    assert deviation_of_draw(initialiser, shape) == pytest.approx(variance**0.5)
+    assert kernel.std() == pytest.approx(variance**0.5, rel=0.05)
 
 
 def test_batch_norm_keeps_its_statistics_in_float32():

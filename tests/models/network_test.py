@@ -22,7 +22,11 @@ def count_parameters(module, side):
 
 @pytest.mark.parametrize(
     ("name", "side", "classes", "without_head", "with_head"),
-    [("small_resnet", 32, 10, 6_568_000, 6_573_120), ("densenet161", 224, 1000, 26_472_000, 28_681_000)],
+    [
+        ("small_resnet", 32, 10, 6_568_000, 6_573_120),
+        ("densenet161", 224, 1000, 26_472_000, 28_681_000),
+        ("efficientnet_lite0", 32, 1000, 3_371_008, 4_652_008),
+    ],
 )
 def test_published_networks_have_the_published_parameter_counts(name, side, classes, without_head, with_head):
     architecture = ARCHITECTURES[name]

@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from brittle_jax import checkpoint
+from brittle_jax import checkpoint, files
+from brittle_jax.config import flatten
 from brittle_jax.errors import UserError
 from brittle_jax.models.network import init_variables
-from brittle_jax.run import borrowing
+from brittle_jax.run import borrowing, workdir
 from tests.conftest import make_dataset
 from tests.damage import NUM_FLIPS, flipped_bit
 from tests.mini_network import MINI
@@ -84,6 +85,18 @@ def test_a_random_teacher_of_another_batch_norm_is_refused(config, tmp_path):
     lend(config, tmp_path / "random")
     config.teacher.random_batch_norm = "normal_images"
     with pytest.raises(UserError, match="has teacher.random_batch_norm='initial', not 'normal_images'"):
+        borrowing.check(config)
+
+
+def test_a_teacher_of_other_levels_is_refused(config, tmp_path):
+    lend(config, tmp_path / "lender")
+    older = flatten(config)
+    del older["network.levels"]
+    files.write_json(tmp_path / "lender" / "config.json", older)
+    workdir.finish(tmp_path / "lender", files.read_json(tmp_path / "lender" / "results.json"))
+    borrowing.check(config)
+    config.network.levels = "layer1"
+    with pytest.raises(UserError, match="has network.levels='', not 'layer1': set network.levels$"):
         borrowing.check(config)
 
 

@@ -38,7 +38,13 @@ def test_threats_are_needed_to_test_and_for_the_baseline_to_learn(
 
 @pytest.mark.parametrize(
     ("task", "kind"),
-    [("random", Random), ("imagenet", Published), ("rotnet", Pretrained), ("baseline", Pretrained)],
+    [
+        ("random", Random),
+        ("imagenet", Published),
+        ("imagenet_lite", Published),
+        ("rotnet", Pretrained),
+        ("baseline", Pretrained),
+    ],
 )
 def test_every_teacher_is_of_one_kind(cifar10_config, tmp_path, task, kind):
     cifar10_config.teacher.task = task
@@ -99,7 +105,7 @@ NO_DATA = {
 
 
 @pytest.mark.parametrize("field", NO_DATA)
-@pytest.mark.parametrize("task", ["random", "imagenet"])
+@pytest.mark.parametrize("task", ["random", "imagenet", "imagenet_lite"])
 def test_teachers_that_learn_nothing_have_no_data_and_no_training(cifar10_config, tmp_path, task, field):
     value, message = NO_DATA[field]
     cifar10_config.teacher.task = task

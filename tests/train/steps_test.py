@@ -86,14 +86,14 @@ def test_training_in_16_bits_keeps_weights_and_loss_in_32(one_device, step, task
     assert_close(other_state.variables, state.variables, 2e-2)
 
 
-@pytest.mark.parametrize("architecture", ["small_resnet_tiny", "densenet_tiny"])
+@pytest.mark.parametrize("architecture", ["small_resnet_tiny", "densenet_tiny", "efficientnet_lite0"])
 def test_every_product_of_a_trunk_in_16_bits_is_in_16_bits(architecture):
     module = computing_in(
         ARCHITECTURES[architecture].with_output(0), "bfloat16"
     )  # the trunk alone: heads compute in 32
-    variables = init_variables(module, 0, (32, 32, 3))
-    variables["params"] = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables["params"])
-    outputs = jax.eval_shape(lambda: module.apply(variables, jnp.zeros((2, 32, 32, 3))))
+    variables = jax.eval_shape(lambda: init_variables(module, 0, (32, 32, 3)))
+    variables["params"] = jax.tree.map(lambda leaf: leaf.update(dtype=jnp.bfloat16), variables["params"])
+    outputs = jax.eval_shape(module.apply, variables, jnp.zeros((2, 32, 32, 3)))
     text = jax.jit(module.apply).lower(variables, jnp.zeros((2, 32, 32, 3))).as_text()
     products = [line for line in text.splitlines() if "stablehlo.convolution" in line or "dot_general" in line]
     assert outputs.dtype == jnp.float32 and products and all("f32" not in line for line in products)
