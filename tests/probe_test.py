@@ -227,7 +227,7 @@ def probed(monkeypatch, one_device):
         configuration = configurations(dataset, "all", splitting)[0]
         with monkeypatch.context() as patch, pytest.raises(Probed) as stopped:
             patch.setattr("brittle_jax.probe.probe", stop)
-            evaluate_detector(row, MadeDetector(detector, None, {}, 0), configuration)
+            evaluate_detector(row, MadeDetector(detector, None, {}, None, []), configuration)
         return *stopped.value.args, configuration
 
     return probed

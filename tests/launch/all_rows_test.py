@@ -1,5 +1,6 @@
 """`launch/all_rows.sh`: with a stand-in for the runs, which does what a test says; and with real runs, at the end."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -43,12 +44,19 @@ RESULTS = {"configurations": [{"auroc": {"kd": 0.5}, "brittleness": 0.01}], "sec
 pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="flock is not installed")
 
 
-def _heed_interrupts():
-    """Lets the process that starts receive SIGINT: a script that starts with SIGINT ignored cannot trap it.
+@contextlib.contextmanager
+def heeding_interrupts():
+    """Lets the processes that start in the block receive SIGINT.
 
-    Tests that run in the background of a shell without job control have SIGINT ignored, and would pass that on.
+    A script that starts with SIGINT ignored cannot trap it. Tests that run in the background of a shell without job
+    control have SIGINT ignored, and would pass that on.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Launcher:
@@ -73,9 +81,8 @@ class Launcher:
     def start(self, *arguments, settings=()):
         command = [str(SCRIPT), f"--runs={self.runs}", *arguments, *(["--", *settings] if settings else [])]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(
-            command, env=self._environment, start_new_session=True, preexec_fn=_heed_interrupts, **pipes
-        )
+        with heeding_interrupts():
+            return subprocess.Popen(command, env=self._environment, start_new_session=True, **pipes)
 
     def run(self, *arguments, **named):
         """Returns exit code and output."""

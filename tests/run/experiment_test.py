@@ -39,6 +39,7 @@ def smoke(tmp_path_factory):
     return folder / "run", finished, command, environment
 
 
+@pytest.mark.long
 def test_smoke_learns_in_every_stage(smoke):
     folder, *_ = smoke
     for stage in ("pretrain soc", "distill soc"):
@@ -49,6 +50,7 @@ def test_smoke_learns_in_every_stage(smoke):
     assert distillation["loss"] < distillation["mean_predictor_loss"]
 
 
+@pytest.mark.long
 def test_smoke_writes_every_file_of_the_contract(smoke):
     folder, *_ = smoke
     names = {file.relative_to(folder).as_posix() for file in folder.rglob("*")}
@@ -80,6 +82,7 @@ def test_smoke_writes_every_file_of_the_contract(smoke):
     assert 100 < results["peak_memory_mib"]["data"] <= results["peak_memory_mib"]["brittleness"] < 8000
 
 
+@pytest.mark.long
 def test_scores_and_splits_agree_with_the_results(smoke):
     folder, *_ = smoke
     (entry,) = read(folder, "results.json")["configurations"]
@@ -97,6 +100,7 @@ def test_scores_and_splits_agree_with_the_results(smoke):
     assert [sample.startswith("threat") for sample in splits["test"]] == [label == 1 for label in labels]
 
 
+@pytest.mark.long
 def test_the_page_frames_the_patch_that_decided(smoke):
     folder, *_ = smoke
     with open(folder / "scores" / "soc.csv", newline="") as file:
@@ -110,6 +114,7 @@ def test_the_page_frames_the_patch_that_decided(smoke):
         assert all(view["picture"] in page for view in content["views"])
 
 
+@pytest.mark.long
 def test_smoke_says_what_it_does(smoke):
     _, finished, *_ = smoke
     for text in (
@@ -139,6 +144,7 @@ def run_again(smoke, monkeypatch):
     return run
 
 
+@pytest.mark.long
 def test_a_finished_workdir_is_left_as_it_is(smoke, run_again, capsys):
     folder, *_ = smoke
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
@@ -150,6 +156,7 @@ def test_a_finished_workdir_is_left_as_it_is(smoke, run_again, capsys):
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
 
 
+@pytest.mark.long
 def test_a_finished_run_without_its_page_gets_it_back(smoke, run_again, tmp_path):
     folder, *_ = smoke
     page = (folder / "report" / "index.html").read_bytes()

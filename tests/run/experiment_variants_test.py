@@ -81,7 +81,7 @@ def test_the_xray_baseline_runs_with_a_random_teacher_on_the_same_test(tmp_path,
     ("data", "configuration", "task"),
     [
         ("cifar10", "unimodal/airplane", "rotnet"),
-        ("cifar10", "multimodal/cat", "simclr"),
+        pytest.param("cifar10", "multimodal/cat", "simclr", marks=pytest.mark.long),
         ("cats_vs_dogs", "cat", "rotnet"),
         ("cats_vs_dogs", "dog", "denoising"),
     ],

@@ -34,6 +34,7 @@ def config(tmp_path, data_dir):
     return config
 
 
+@pytest.mark.long
 @pytest.mark.reference
 def test_the_lite_teacher_runs_on_three_middle_levels(tmp_path, config, made_up_lite):
     config.network.levels, config.evaluate.covariance = "stage2,stage3,stage5", "ledoit_wolf"
@@ -73,7 +74,9 @@ class ThreeStages(Trunk):
         return x.mean(axis=(1, 2))
 
 
-@pytest.mark.parametrize(("task", "output_features"), [("rotnet", 5), ("random", 0)])
+@pytest.mark.parametrize(
+    ("task", "output_features"), [pytest.param("rotnet", 5, marks=pytest.mark.long), ("random", 0)]
+)
 def test_other_teachers_run_on_levels(tmp_path, config, monkeypatch, task, output_features):
     monkeypatch.setitem(ARCHITECTURES, "mine", dataclasses.replace(MINI, trunk=ThreeStages()))
     config.teacher.task, config.network.name, config.teacher.batch_norm_batch_size = task, "mine", 16

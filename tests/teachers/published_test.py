@@ -34,6 +34,7 @@ def test_published_weights_become_the_trunk(published, xray_config, tmp_path, on
     assert checkpoint.exists(tmp_path / "run" / "checkpoints" / "teacher")
 
 
+@pytest.mark.long
 @pytest.mark.reference
 def test_pretraining_can_start_from_published_weights(published, xray_config, tmp_path, one_device):
     xray_config.pretrain.num_epochs, xray_config.pretrain.peak_learning_rate = 0.1, 0.0
