@@ -128,6 +128,8 @@ class PrivateSlurm:
             for daemon in self._daemons:
                 daemon.poll()
             time.sleep(0.1)
+        for daemon in self._daemons:
+            daemon.wait()  # one that had to be killed has not been waited for yet
 
     def logs(self) -> str:
         """Returns the ends of all logs, to find out why something went wrong."""
