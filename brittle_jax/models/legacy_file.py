@@ -84,7 +84,10 @@ def _fill(storage: np.ndarray, file: io.BytesIO) -> None:
     count = int.from_bytes(file.read(8), "little")
     if count != len(storage):
         raise ValueError(f"a storage has {count} elements, not {len(storage)}")
-    storage[:] = np.frombuffer(file.read(storage.nbytes), storage.dtype)
+    elements = np.frombuffer(file.read(storage.nbytes), storage.dtype)
+    if len(elements) != len(storage):  # a single one would fill them all
+        raise ValueError(f"a storage of {count} elements is cut off after {len(elements)}")
+    storage[:] = elements
 
 
 # What a file may name; all else is refused. A data type stands for the class of a storage.

@@ -64,7 +64,7 @@ def test_other_content_is_refused(torch):
 
 def test_a_file_that_is_cut_off_or_longer_is_refused(torch):
     content = legacy(torch, torch.nn.Linear(3, 2).state_dict())
-    for length in range(0, len(content), 7):
+    for length in range(len(content)):
         with pytest.raises(ValueError):
             read_tensors(content[:length])
     with pytest.raises(ValueError, match="its length is not what its list of storages says"):
