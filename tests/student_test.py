@@ -39,6 +39,10 @@ def test_weights_after_the_last_level_do_not_count_as_moved():
     assert movement(network, 50, 1e-3) == pytest.approx(each.mean(), rel=0.03)
 
 
+def test_the_papers_student_moves_as_the_docstring_says():
+    assert movement(NetworkSettings("small_resnet", 128), 1580, 1e-5) == pytest.approx(1.65, abs=0.005)
+
+
 def test_teacher_and_student_never_share_a_draw(cifar10_config, tmp_path, four_devices):
     row, (configuration, *_) = read_row(cifar10_config, tmp_path, four_devices)
     teacher, _ = row.obtain_teacher(configuration)

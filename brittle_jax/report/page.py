@@ -21,7 +21,7 @@ _DETECTORS = {
     "mahalanobis_diag": "Mahalanobis, diagonal",
     "mahalanobis_full": "Mahalanobis, full",
 }
-_OF_COURSE = {"kd_auroc": ("KD AUROC, %", 100), "error_ratio": ("error ratio", 1), "brittleness": ("brittleness", 1)}
+_COURSE_PLOTS = {"kd_auroc": ("KD AUROC, %", 100), "error_ratio": ("error ratio", 1), "brittleness": ("brittleness", 1)}
 _BAND_SAMPLES = 200
 _RANKED_SAMPLES = 2000  # on one page, over all configurations
 _NAMED_KINDS = 4  # in a heading
@@ -252,7 +252,7 @@ def _course(points: Sequence[Mapping[str, Any]]) -> list[Markup]:
     """Returns plots of what was measured of a student on the way; what could not be measured has none."""
     steps = [point["update_steps"] for point in points]
     plots = []
-    for quantity, (label, factor) in _OF_COURSE.items():
+    for quantity, (label, factor) in _COURSE_PLOTS.items():
         values = [point[quantity] for point in points]
         if values and None not in values:
             plots.append(to_svg(figures.course(steps, [factor * value for value in values], label)))
