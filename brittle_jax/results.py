@@ -252,20 +252,24 @@ def read_scores(path: pathlib.Path) -> SampleScores:
     return SampleScores(list(ids), labels, scores)
 
 
-def how_far_in_words(error_ratio: float | None) -> str:
+def error_ratio(loss: float, mean_predictor_loss: float) -> float | None:
+    """Returns a student's error over that of always predicting the teacher's mean; None if that is 0."""
+    return loss / mean_predictor_loss if mean_predictor_loss > 0 else None
+
+
+def how_far_in_words(ratio: float | None) -> str:
     """Says how near a student has come to its teacher.
 
     Args:
-        error_ratio: the student's error on normal test images over that of always predicting the teacher's mean; None
-            where the teacher's outputs do not vary.
+        ratio: as `error_ratio` returns it, on normal test images.
     """
-    if error_ratio is None:
+    if ratio is None:
         return "the teacher's outputs do not vary, so there is nothing to learn"
-    if error_ratio >= 1:
+    if ratio >= 1:
         return "it has not learned the teacher: always predicting the teacher's mean is no worse"
-    if error_ratio >= 0.5:
+    if ratio >= 0.5:
         return "it has begun to learn the teacher"
-    if error_ratio >= 0.1:
+    if ratio >= 0.1:
         return "it has learned most of what the teacher's outputs vary by"
     return "it follows the teacher closely"
 

@@ -22,6 +22,7 @@ _DETECTORS = {
     "mahalanobis_full": "Mahalanobis, full",
 }
 _COURSE_PLOTS = {"kd_auroc": ("KD AUROC, %", 100), "error_ratio": ("error ratio", 1), "brittleness": ("brittleness", 1)}
+_LOSSES = ("loss", "mean_predictor_loss")
 _BAND_SAMPLES = 200
 _RANKED_SAMPLES = 2000  # on one page, over all configurations
 _NAMED_KINDS = 4  # in a heading
@@ -107,6 +108,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["counted"] = console.count
     environment.filters["words"] = lambda name: name.replace("_", " ")
     environment.globals["worst_kinds_first"] = results.worst_kinds_first
+    environment.globals["how_far_in_words"] = results.how_far_in_words
     return environment
 
 
@@ -152,6 +154,7 @@ def _configuration(
         "ranking": None if samples is None else _ranking(samples, kinds, num_ranked),
         "curves": _curves({stage: records for stage, records in stages.items() if _owner(stage) == name}),
         "course": _course(entry["distillation"].get("course", [])),
+        "error_ratio": results.error_ratio(**{name: entry["distillation"][name] for name in _LOSSES}),
     }
 
 

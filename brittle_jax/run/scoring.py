@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from brittle_jax import console
+from brittle_jax import console, results
 from brittle_jax.apply import detector as detector_lib
 from brittle_jax.apply.detector import Detector
 from brittle_jax.data.one_class import Configuration
@@ -41,8 +41,8 @@ def student_error(
     is_normal = np.isin(row.dataset.sample_of_image[images], normal)
     loss = float(image_scores["kd"][is_normal].mean() / num_features)
     mean_predictor_loss = float(image_scores["mse"][is_normal].mean())
-    ratio = loss / mean_predictor_loss if mean_predictor_loss > 0 else None
-    return {"loss": loss, "mean_predictor_loss": mean_predictor_loss, "error_ratio": ratio}
+    errors = {"loss": loss, "mean_predictor_loss": mean_predictor_loss}
+    return {**errors, "error_ratio": results.error_ratio(**errors)}
 
 
 def warn_if_untaught(configuration: Configuration, error: dict[str, float | None]) -> None:
