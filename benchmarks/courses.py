@@ -18,6 +18,8 @@ import ml_collections
 import numpy as np
 from scipy import stats
 
+from benchmarks.movement import narrow_row
+
 TEACHERS = {  # name of a row, its kind of teacher, and what that learns from
     "cifar10_random": ("random", ""),
     "cifar10_cifar_rotnet": ("rotnet", "cifar10"),
@@ -59,19 +61,11 @@ class Course:
 
 
 def settings(row: str, normal: str, rate: float, data: str) -> ml_collections.ConfigDict:
-    """Returns the settings of a student on CIFAR-10, with a network of an eighth of the width."""
-    from brittle_jax.recipes import small_resnet_row
-
+    """Returns the settings of a student on CIFAR-10."""
     task, lessons = TEACHERS[row]
-    config = small_resnet_row(row, None, data="cifar10", teacher=task, teacher_data=lessons)
-    config.data.dir, config.data.configurations = data, f"unimodal/{normal}"
-    config.network.name = "small_resnet_tiny"
-    if task not in ("random", "autoencoder"):
-        config.pretrain.num_epochs, config.pretrain.warmup_epochs, config.pretrain.batch_size = 8.0, 2.0, 128
-        config.pretrain.peak_learning_rate = 0.1
+    config = narrow_row(row, task, lessons, normal, data)
     if (task, lessons) != ("rotnet", "cifar10"):
         config.pretrain.max_train_samples, config.pretrain.max_test_samples = 10_000, 2_000
-    config.probe.max_train_samples, config.probe.max_test_samples = 2000, 1000
     return _on_the_way(config, rate)
 
 

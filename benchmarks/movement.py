@@ -15,23 +15,39 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-TEACHERS = {"rotnet": "cifar10_cifar_rotnet", "random": "cifar10_random"}
+TEACHERS = {  # name of a row, and what its teacher learns from
+    "rotnet": ("cifar10_cifar_rotnet", "cifar10"),
+    "random": ("cifar10_random", ""),
+}
 RATES = (2.8e-5, 1e-3)
 UPDATES, BATCH_SIZE = 1580, 16
 
 
 def settings(teacher: str, normal: str, seed: int, rate: float, data: str) -> ml_collections.ConfigDict:
-    """Returns the settings of a cell: the row's, with a network of an eighth of the width and a short pre-training."""
+    """Returns the settings of a cell."""
+    row, lessons = TEACHERS[teacher]
+    config = narrow_row(row, teacher, lessons, normal, data)
+    config.seed = seed
+    config.distill.update_steps, config.distill.batch_size, config.distill.learning_rate = UPDATES, BATCH_SIZE, rate
+    return config
+
+
+def narrow_row(row: str, teacher: str, lessons: str, normal: str, data: str) -> ml_collections.ConfigDict:
+    """Returns the settings of a row of CIFAR-10, with a network of an eighth of the width and a short pre-training.
+
+    Args:
+        teacher, lessons: its kind, and the data set that it learns from.
+        normal: the class that is normal.
+        data: tfds data_dir.
+    """
     from brittle_jax.recipes import small_resnet_row
 
-    config = small_resnet_row(
-        TEACHERS[teacher], None, data="cifar10", teacher=teacher, teacher_data="" if teacher == "random" else "cifar10"
-    )
-    config.seed, config.data.dir, config.data.configurations = seed, data, f"unimodal/{normal}"
+    config = small_resnet_row(row, None, data="cifar10", teacher=teacher, teacher_data=lessons)
+    config.data.dir, config.data.configurations = data, f"unimodal/{normal}"
     config.network.name = "small_resnet_tiny"
-    config.pretrain.num_epochs, config.pretrain.warmup_epochs, config.pretrain.batch_size = 8.0, 2.0, 128
-    config.pretrain.peak_learning_rate = 0.1
-    config.distill.update_steps, config.distill.batch_size, config.distill.learning_rate = UPDATES, BATCH_SIZE, rate
+    if config.pretrain.optimizer == "sgd":
+        config.pretrain.num_epochs, config.pretrain.warmup_epochs, config.pretrain.batch_size = 8.0, 2.0, 128
+        config.pretrain.peak_learning_rate = 0.1
     config.probe.max_train_samples, config.probe.max_test_samples = 2000, 1000
     return config
 
