@@ -28,6 +28,7 @@ from brittle_jax.models import lite_weights
 from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.recipes import densenet_row, small_resnet_row
+from brittle_jax.report import page
 from brittle_jax.run import experiment
 from tests.mini_network import MINI
 from tests.small_runs import shrink
@@ -184,6 +185,12 @@ def tmp_path(tmp_path):
     folder = tmp_path / "runs"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def empty_page(monkeypatch):
+    """Runs write an empty page: to draw its figures takes as long as all else in a small run."""
+    monkeypatch.setattr(page, "write_page", lambda folder, content: page.save(folder, ""))
 
 
 @pytest.fixture
