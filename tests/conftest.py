@@ -3,7 +3,9 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+QUICK_COMPILATION = "--xla_backend_optimization_level=0"  # of LLVM; most of the time of a test is compilation
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4 {QUICK_COMPILATION}"
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # parcels are made in the test's own process: others take seconds to start
 
 import dataclasses
 import hashlib
@@ -264,7 +266,7 @@ def own_run(tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path]:
     command += ["--config.teacher.task=random", "--config.teacher.data=", "--config.data.calibration_fraction=0.2"]
     command += ["--config.distill.update_steps=2", "--config.evaluate.bootstrap_samples=20"]
     locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    finished = subprocess.run(command, capture_output=True, env={**os.environ, "XLA_FLAGS": "", **locale})
+    finished = subprocess.run(command, capture_output=True, env={**os.environ, "XLA_FLAGS": QUICK_COMPILATION, **locale})
     assert finished.returncode == 0, finished.stderr
     shutil.rmtree(folder / "data")
     return run, pictures.rename(folder / "moved")
