@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-
 NAMES = ["against_pytorch", "growth", "students", "representations", "input_pipeline", "parcels", "movement", "courses"]
 
 # As `python -m benchmarks.NAME --help` for one after the other: each would import JAX and PyTorch again.

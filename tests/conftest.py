@@ -3,8 +3,8 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-QUICK_COMPILATION = "--xla_backend_optimization_level=0"  # of LLVM; most of the time of a test is compilation
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4 {QUICK_COMPILATION}"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"  # of LLVM; most tests compile far longer than they run
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # parcels are made in the test's own process: others take seconds to start
 
 import dataclasses
@@ -40,6 +40,8 @@ jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 ARCHITECTURES["mini"] = MINI
+
+ONE_DEVICE = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=4", "")  # XLA_FLAGS of commands
 
 # Files of most work start first, so that at the end no worker waits long for the other.
 LONGEST_FILES = (
@@ -266,7 +268,7 @@ def own_run(tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path]:
     command += ["--config.teacher.task=random", "--config.teacher.data=", "--config.data.calibration_fraction=0.2"]
     command += ["--config.distill.update_steps=2", "--config.evaluate.bootstrap_samples=20"]
     locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    finished = subprocess.run(command, capture_output=True, env={**os.environ, "XLA_FLAGS": QUICK_COMPILATION, **locale})
+    finished = subprocess.run(command, capture_output=True, env={**os.environ, "XLA_FLAGS": ONE_DEVICE, **locale})
     assert finished.returncode == 0, finished.stderr
     shutil.rmtree(folder / "data")
     return run, pictures.rename(folder / "moved")
