@@ -20,7 +20,6 @@ from brittle_jax.errors import UserError
 from brittle_jax.results import DETECTORS
 from brittle_jax.run import experiment
 from brittle_jax.run.detection import make_detector
-from tests.conftest import ONE_DEVICE
 from tests.small_runs import dataset_of, read, read_row, shrink, without_times
 
 
@@ -32,7 +31,7 @@ def records(folder):
 def smoke(tmp_path_factory):
     """README's first command, run once for the tests below."""
     folder = tmp_path_factory.mktemp("smoke")
-    environment = {**os.environ, "XLA_FLAGS": ONE_DEVICE, "TFDS_DATA_DIR": str(folder / "data")}
+    environment = {**os.environ, "XLA_FLAGS": "", "TFDS_DATA_DIR": str(folder / "data")}
     command = [sys.executable, "-m", "brittle_jax.main", "--config=configs/xray_rotnet.py:smoke"]
     command.append(f"--workdir={folder / 'run'}")
     finished = subprocess.run(command, capture_output=True, text=True, env=environment)
