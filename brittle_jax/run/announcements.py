@@ -67,8 +67,9 @@ def say_results(content: Mapping[str, Any], folder: pathlib.Path) -> None:
     """Says how well anomalies are told apart, what qualifies that, and where everything is."""
     console.say("\nAUROC in percent: how often an anomalous test sample scores higher than a normal one; 50 is chance.")
     console.say(results.table(content))
-    if len(content["configurations"]) == 1:
-        recommended = content["configurations"][0]["recommended"]
+    recommended = [entry.get("recommended") for entry in content["configurations"]]
+    if len(recommended) == 1 and recommended[0] is not None:  # a run that an earlier version began may lack it
+        (recommended,) = recommended
         console.say(f"  recommended: {recommended['detector']}. {recommended['why']}")
     _say_synthetic(content)
     if content["skipped_inputs"]:
