@@ -268,17 +268,19 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="tfds data_dir that holds cifar10 and fashion_mnist")
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--sides", default=",".join(map(str, SIDES)))
+    parser.add_argument("--students", default="small_convnet,twin")
     parser.add_argument("--no_students", action="store_true", help="print the table of levels alone")
     arguments = parser.parse_args()
     tasks = [read_task(name, arguments.data) for name in arguments.tasks.split(",")]
     means, features = mahalanobis_table(tasks, tuple(map(int, arguments.sides.split(","))))
     if arguments.no_students:
         return
+    students = [each for each in combinations(len(tasks)) if (each[0] or "twin") in arguments.students.split(",")]
     side, levels = choose_levels(means)
     print(f"\nRules 1 and 2 choose {levels} at {side} pixels.\n")
     print("| student | targets | epochs | task | error ratio | KD | MSE | diagonal | full | seconds |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
-    for student, targets, epochs, num_tasks in combinations(len(tasks)):
+    for student, targets, epochs, num_tasks in students:
         for task in tasks[-num_tasks:]:
             rows = rows_of(features[task.name, side], levels)
             trial = try_student(task, rows, levels, side, student, targets, epochs)
