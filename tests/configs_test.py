@@ -145,7 +145,8 @@ def test_the_lite_teacher_gets_what_the_study_chose_however_it_is_named(monkeypa
     monkeypatch.setattr(recipes, "lite_is_installed", lambda: True)
     settings = load("image_folder", word).config
     network = settings.network
-    assert (network.levels, network.output_features, network.student) == ("stage2,stage3,stage5", 0, "small_convnet")
+    assert network.levels == "stage2,stage3,stage5,stage7"
+    assert (network.output_features, network.student) == (0, "small_convnet")
     assert (settings.distill.targets, settings.distill.num_epochs) == ("standardised", 5)
     assert (settings.evaluate.covariance, settings.data.image_size_pixels) == ("ledoit_wolf", 96)
 
