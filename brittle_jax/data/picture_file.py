@@ -228,7 +228,7 @@ def _of_bytes(image: Image.Image, pixels: bytes, content: bytes) -> Picture:
     if _is_plain(image, turn):
         encoded, (width, height) = pixels, image.size
     else:
-        image = _to_rgb(image)
+        image = to_rgb(image)
         encoded, (width, height) = _encode_upright(image, turn)
     extrema = np.ravel(image.getextrema())
     return Picture(encoded, height, width, 8, float(extrema.min()), float(extrema.max()), (0.0, 255.0))
@@ -239,7 +239,8 @@ def _is_plain(image: Image.Image, turn: Image.Transpose | None) -> bool:
     return (image.format, image.mode) in _PLAIN and turn is None and not image.has_transparency_data
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Returns a picture of 8 bits as RGB: transparent pixels over white; an alpha of zeros everywhere is ignored."""
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         if image.getchannel("A").getextrema()[1] > 0:  # an alpha channel of zeros is one that nobody filled
