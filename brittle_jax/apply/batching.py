@@ -16,7 +16,7 @@ def rows_of_stacks(
     finish: Callable[[Any], Rows],
     stacks: Iterable[tuple[_Tag, np.ndarray]],
     size: int,
-) -> Iterator[tuple[_Tag, Rows]]:
+) -> Iterator[list[tuple[_Tag, Rows]]]:
     """Passes stacks of images through a program, batch by batch; memory does not grow with their number.
 
     Args:
@@ -26,27 +26,30 @@ def rows_of_stacks(
         size: of a batch. Zeros fill up the last one.
 
     Yields:
-        Each tag with the rows [P] of its images, in the order of the stacks; no rows at all for P = 0.
+        For each batch, what is complete with it, in the order of the stacks: tags, each with the rows [P] of its
+        images; no rows at all for P = 0.
     """
     waiting: collections.deque[tuple[_Tag, int]] = collections.deque()  # and how many images each has
     under_way: collections.deque[tuple[Any, int]] = collections.deque()
     rows: Rows = {}
 
-    def complete() -> Iterator[tuple[_Tag, Rows]]:
+    def complete() -> list[tuple[_Tag, Rows]]:
         nonlocal rows
+        found = []
         while waiting and waiting[0][1] <= _count(rows):
             tag, count = waiting.popleft()
-            yield tag, {name: values[:count] for name, values in rows.items()} if count else {}
+            found.append((tag, {name: values[:count] for name, values in rows.items()} if count else {}))
             rows = {name: values[count:] for name, values in rows.items()}
+        return found
 
     for batch, count in _batches(stacks, size, waiting):
         under_way.append((start(batch), count))
         if len(under_way) == _MOST_UNDER_WAY:
             rows = _joined(rows, finish, *under_way.popleft())
-        yield from complete()
+        yield complete()
     for started, count in under_way:
         rows = _joined(rows, finish, started, count)
-    yield from complete()
+    yield complete()
 
 
 def _batches(

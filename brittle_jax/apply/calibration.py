@@ -51,16 +51,18 @@ class Calibration:
 
 def write(folder: pathlib.Path, configuration: str, calibration: Calibration) -> None:
     """Writes CONFIGURATION.csv, with the scores, and CONFIGURATION.json, with all else, to a folder."""
-    normal = np.zeros(len(calibration), int)
-    results.write_scores(folder / f"{configuration}.csv", calibration.ids, normal, calibration.scores)
+    table, about = folder / f"{configuration}.csv", folder / f"{configuration}.json"
+    files.drop(about)  # it must never stand beside other scores
+    results.write_scores(table, calibration.ids, np.zeros(len(calibration), int), calibration.scores)
     properties = calibration.properties
     content = {
         "format_version": FORMAT_VERSION,
         "groups": calibration.groups,
         "files": None if properties is None else dict(zip(_PROPERTIES, properties.T.tolist(), strict=True)),
         "made_with": calibration.made_with,
+        "scores_sha256": files.sha256_of_file(table),
     }
-    files.write_json(folder / f"{configuration}.json", content, indent=None)
+    files.write_json(about, content, indent=None)
 
 
 def read(folder: pathlib.Path, configuration: str) -> Calibration | None:
@@ -79,8 +81,11 @@ def read(folder: pathlib.Path, configuration: str) -> Calibration | None:
     if not about.exists():
         return Calibration(samples.ids, samples.scores, np.asarray(samples.ids))
     files.check_regular(about, _MOST_BYTES)
+    content = files.read_json(about)
     try:
-        return Calibration(samples.ids, samples.scores, *_read_about(files.read_json(about), len(samples.ids)))
+        if content["scores_sha256"] != files.sha256_of_file(table):
+            raise DamagedError(table, "changed")
+        return Calibration(samples.ids, samples.scores, *_read_about(content, len(samples.ids)))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DamagedError(about, f"not as it was written, {type(error).__name__}: {error}") from error
 

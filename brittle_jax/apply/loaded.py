@@ -100,7 +100,8 @@ class LoadedDetector:
             UserError: if the pictures are not as described above.
             DegenerateDataError: if a score is not finite.
         """
-        found = [largest(rows) for _, rows in self.scores_of_images((None, self._images(each)) for each in pictures)]
+        parts = self.scores_of_images((None, self._images(each)) for each in pictures)
+        found = [largest(rows) for part in parts for _, rows in part]
         return {name: np.array([each[name] for each in found], np.float32) for name in DETECTORS}
 
     def gradient_norm(self, pictures: Pictures) -> np.ndarray:
@@ -112,8 +113,8 @@ class LoadedDetector:
             UserError: as `score`.
         """
         stacks = ((None, self._images(each)) for each in pictures)
-        rows = rows_of_stacks(self._start_gradients, _gradient_rows, stacks, self._size)
-        return np.array([each["gradient_norm"].max() for _, each in rows], np.float32)
+        parts = rows_of_stacks(self._start_gradients, _gradient_rows, stacks, self._size)
+        return np.array([rows["gradient_norm"].max() for part in parts for _, rows in part], np.float32)
 
     def p_value(self, scores: Rows | Pictures, detector: str | None = None) -> np.ndarray:
         """Returns how unusual pictures are, [N]: see `evaluate.conformal.p_values`.
@@ -125,7 +126,7 @@ class LoadedDetector:
         Raises:
             UserError: if there are no calibration samples, or as `score`.
         """
-        detector = self._known(detector)
+        detector = self.known(detector)
         scores = scores if isinstance(scores, Mapping) else self.score(scores)
         return conformal.p_values(self.calibrated().scores_of(detector), scores[detector])
 
@@ -136,7 +137,7 @@ class LoadedDetector:
             UserError: if there are no calibration samples, or the rate is not between 0 and 1.
             DegenerateDataError: if there are too few for the rate; it says how many it takes.
         """
-        return conformal.threshold(self.calibrated().scores_of(self._known(detector)), false_alarm_rate)
+        return conformal.threshold(self.calibrated().scores_of(self.known(detector)), false_alarm_rate)
 
     def calibrated(self) -> Calibration:
         """Returns the calibration samples; raises UserError, which says how to get some, where there are none."""
@@ -147,19 +148,26 @@ class LoadedDetector:
             )
         return self.calibration
 
-    def scores_of_images(self, stacks: Iterable[tuple[_Tag, np.ndarray]]) -> Iterator[tuple[_Tag, Rows]]:
+    def scores_of_images(self, stacks: Iterable[tuple[_Tag, np.ndarray]]) -> Iterator[list[tuple[_Tag, Rows]]]:
         """Scores a stream of pictures, as `preprocessing.images_of` gives them; memory does not grow with their number.
 
         Args:
             stacks: tags, which come back, and the images [P, H, W, 3] uint8 of a picture; P may be 0.
 
         Yields:
-            Tags and all four scores [P] of the images, in order; no scores for P = 0.
+            For each batch, tags and all four scores [P] of the images, in order; no scores for P = 0.
 
         Raises:
             DegenerateDataError: if a score is not finite.
         """
         return rows_of_stacks(self._start_outputs, self._score_rows, stacks, self._size)
+
+    def view_suffixes(self, given: str | None = None) -> str:
+        """Returns how the file names of a parcel's views end: as given, else as in the run; empty: one view."""
+        if given is not None or self.detector.preprocessing.patches is None:
+            return given or ""
+        found = _read(self.run / "config.json").get("data.view_suffixes", "")
+        return found if isinstance(found, str) else ""
 
     @property
     def _size(self) -> int:
@@ -184,7 +192,8 @@ class LoadedDetector:
     def _images(self, picture: np.ndarray) -> np.ndarray:
         return self.detector.preprocessing.images_of(as_picture(picture))
 
-    def _known(self, detector: str | None) -> str:
+    def known(self, detector: str | None) -> str:
+        """Returns the name of a score, the recommended one for None; raises UserError if there is none of that name."""
         if detector is not None and detector not in DETECTORS:
             raise UserError(f"{detector!r} is not one of {', '.join(DETECTORS)}")
         return detector or self.recommended
