@@ -10,10 +10,8 @@ import numpy as np
 from PIL import Image
 
 from brittle_jax import files
-from brittle_jax.apply import calibration as calibration_lib
 from brittle_jax.apply import detector as detector_lib
 from brittle_jax.apply.batching import Rows, rows_of_stacks
-from brittle_jax.apply.calibration import Calibration
 from brittle_jax.apply.detector import Detector
 from brittle_jax.config import get_base_config
 from brittle_jax.data.picture_file import to_rgb
@@ -21,8 +19,10 @@ from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.devices import DeviceGroup, gather
 from brittle_jax.errors import DamagedError, DegenerateDataError, UserError
 from brittle_jax.evaluate import brittleness, conformal, detectors
+from brittle_jax.evaluate import calibration as calibration_lib
+from brittle_jax.evaluate.calibration import Calibration
 from brittle_jax.inference import outputs_of_batch
-from brittle_jax.results import DETECTORS
+from brittle_jax.results import DETECTORS, recommended_detector
 
 Pictures = np.ndarray | Sequence[np.ndarray]
 _MOST_JSON_BYTES = 2**26  # of a run's own results.json and config.json
@@ -247,6 +247,9 @@ def _calibration(run: pathlib.Path, configuration: str) -> Calibration | None:
     later = calibration_lib.read(run / calibration_lib.LATER, configuration)
     if later is not None and later.made_with == digest_of_detector(run, configuration):
         return later
+    name = f"{calibration_lib.OWN}/{configuration}.csv"
+    if (run / name).exists() and (run / files.MANIFEST).exists() and not files.is_as_listed(run, name):
+        raise DamagedError(run / name, "changed")
     return calibration_lib.read(run / calibration_lib.OWN, configuration)
 
 
@@ -260,10 +263,8 @@ def _recommended(run: pathlib.Path, configuration: str) -> str:
     entries = _read(run / "results.json").get("configurations", [])
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict) and entry.get("name") == configuration:
-            recommended = entry.get("recommended")
-            name = recommended.get("detector") if isinstance(recommended, dict) else None
-            return name if name in DETECTORS else "kd"
-    return "kd"
+            return recommended_detector(entry)
+    return recommended_detector({})
 
 
 def _setting(run: pathlib.Path, name: str, most: int) -> int:
