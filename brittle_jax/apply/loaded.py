@@ -11,6 +11,7 @@ from PIL import Image
 
 from brittle_jax import files
 from brittle_jax.apply import detector as detector_lib
+from brittle_jax.apply import untrusted
 from brittle_jax.apply.batching import Rows, rows_of_stacks
 from brittle_jax.apply.detector import Detector
 from brittle_jax.config import get_base_config
@@ -244,13 +245,18 @@ def _gradient_rows(norms: Any) -> Rows:
 
 def _calibration(run: pathlib.Path, configuration: str) -> Calibration | None:
     """Returns the calibration samples that came after the run, or else its own."""
+    name = f"{configuration}.csv"
+    for kind in (calibration_lib.LATER, calibration_lib.OWN):
+        untrusted.check_inside(run / kind / name, run)
     later = calibration_lib.read(run / calibration_lib.LATER, configuration)
     if later is not None and later.made_with == digest_of_detector(run, configuration):
         return later
-    name = f"{calibration_lib.OWN}/{configuration}.csv"
-    if (run / name).exists() and (run / files.MANIFEST).exists() and not files.is_as_listed(run, name):
-        raise DamagedError(run / name, "changed")
-    return calibration_lib.read(run / calibration_lib.OWN, configuration)
+    own = calibration_lib.read(run / calibration_lib.OWN, configuration)
+    if own is not None and (run / files.MANIFEST).exists():  # else the run is not finished yet
+        files.check_regular(run / files.MANIFEST, _MOST_JSON_BYTES)
+        if not files.is_as_listed(run, f"{calibration_lib.OWN}/{name}"):
+            raise DamagedError(run / calibration_lib.OWN / name, "changed")
+    return own
 
 
 def digest_of_detector(run: pathlib.Path, configuration: str) -> str:
