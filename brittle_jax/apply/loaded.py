@@ -114,7 +114,7 @@ class LoadedDetector:
             UserError: as `score`.
         """
         stacks = ((None, self._images(each)) for each in pictures)
-        parts = rows_of_stacks(self._start_gradients, _gradient_rows, stacks, self._size)
+        parts = rows_of_stacks(self._start_gradients, _gradient_rows, stacks, self.batch_size_used)
         return np.array([rows["gradient_norm"].max() for part in parts for _, rows in part], np.float32)
 
     def p_value(self, scores: Rows | Pictures, detector: str | None = None) -> np.ndarray:
@@ -161,7 +161,7 @@ class LoadedDetector:
         Raises:
             DegenerateDataError: if a score is not finite.
         """
-        return rows_of_stacks(self._start_outputs, self._score_rows, stacks, self._size)
+        return rows_of_stacks(self._start_outputs, self._score_rows, stacks, self.batch_size_used)
 
     def view_suffixes(self, given: str | None = None) -> str:
         """Returns how the file names of a parcel's views end: as given, else as in the run; empty: one view."""
@@ -171,8 +171,8 @@ class LoadedDetector:
         return found if isinstance(found, str) else ""
 
     @property
-    def _size(self) -> int:
-        """The batch size: that of the run, as far as the devices allow it."""
+    def batch_size_used(self) -> int:
+        """The batch size of all programs here: that of the run, as far as the devices allow it."""
         shape = self.detector.preprocessing.image_shape
         size = self.devices.fit_batch_size(self.batch_size, _EVERY_IMAGE, shape)
         return -(-size // self.devices.size) * self.devices.size
