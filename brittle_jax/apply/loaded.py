@@ -22,6 +22,7 @@ from brittle_jax.errors import DamagedError, DegenerateDataError, UserError
 from brittle_jax.evaluate import brittleness, conformal, detectors
 from brittle_jax.evaluate import calibration as calibration_lib
 from brittle_jax.evaluate.calibration import Calibration
+from brittle_jax.evaluate.coordinates import Target
 from brittle_jax.inference import outputs_of_batch
 from brittle_jax.results import DETECTORS, recommended_detector
 
@@ -91,7 +92,9 @@ class LoadedDetector:
 
     def __post_init__(self) -> None:
         # On the devices once, not with every batch.
-        models = {name: self.devices.replicate(getattr(self.detector, name)) for name in ("student", "teacher")}
+        target = Target(self.detector.teacher, self.detector.coordinates)
+        models = {"student": self.detector.student, "teacher": self.detector.teacher, "target": target}
+        models = {name: self.devices.replicate(model) for name, model in models.items()}
         object.__setattr__(self, "_models", models)
 
     def score(self, pictures: Pictures) -> Rows:
@@ -183,11 +186,12 @@ class LoadedDetector:
         return evaluate(self._models["student"], {"image": batch}), evaluate(self._models["teacher"], {"image": batch})
 
     def _score_rows(self, outputs: tuple[Any, Any]) -> Rows:
-        scores = detectors.scores_of_outputs(*map(gather, outputs), self.detector.gaussian)
+        gaussian, coordinates = self.detector.gaussian, self.detector.coordinates
+        scores = detectors.scores_of_outputs(*map(gather, outputs), gaussian=gaussian, coordinates=coordinates)
         return {name: np.asarray(values) for name, values in scores.items()}
 
     def _start_gradients(self, batch: np.ndarray) -> Any:
-        model = self._models["student"], self._models["teacher"]
+        model = self._models["student"], self._models["target"]
         return self.devices.evaluation(_norms_of_batch)(model, {"image": batch})
 
     def _images(self, picture: np.ndarray) -> np.ndarray:
@@ -235,8 +239,8 @@ def as_picture(picture: np.ndarray) -> np.ndarray:
 
 
 def _norms_of_batch(model, batch):
-    student, teacher = model
-    return brittleness.input_gradient_norms(student, teacher, to_unit_range(batch["image"]))
+    student, target = model
+    return brittleness.input_gradient_norms(student, target, to_unit_range(batch["image"]))
 
 
 def _gradient_rows(norms: Any) -> Rows:

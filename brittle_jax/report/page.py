@@ -152,6 +152,7 @@ def _configuration(
         calibration = read(lambda path: _read_calibration(path.parent.parent, name), f"calibration/{name}.csv")
     examples = read(read_examples, f"examples/{name}.json")
     kinds = _kinds(examples, samples)
+    detector = DETECTOR if examples is None else examples.detector
     return {
         "entry": entry,
         "heading": _heading(entry, content, kinds),
@@ -159,7 +160,8 @@ def _configuration(
         "examples": examples,
         "view_ratio": _view_ratio(examples),
         "plots": [] if samples is None else _plots(entry, samples),
-        "ranking": None if samples is None else _ranking(samples, kinds, calibration, num_ranked),
+        "detector": detector,
+        "ranking": None if samples is None else _ranking(samples, kinds, calibration, detector, num_ranked),
         "recommended": results.recommended_detector(entry),
         "curves": _curves({stage: records for stage, records in stages.items() if _owner(stage) == name}),
         "course": _course(entry["distillation"].get("course", [])),
@@ -237,22 +239,26 @@ class _RankedSample(NamedTuple):
     is_anomalous: bool
     kind: str
     scores: list[float]  # in the order of the detectors
-    p_value: float | None  # by KD; None without calibration samples
+    p_value: float | None  # by the detector that ranks; None without calibration samples
 
 
 def _ranking(
-    samples: results.SampleScores, kinds: Sequence[str] | None, calibration: Calibration | None, num_ranked: int
+    samples: results.SampleScores,
+    kinds: Sequence[str] | None,
+    calibration: Calibration | None,
+    detector: str,
+    num_ranked: int,
 ) -> dict[str, Any]:
-    """Returns the test samples, the most anomalous by KD first; of equal ones in the order that the examples have."""
-    positions = np.argsort(samples.scores[DETECTOR], kind="stable")[::-1]
+    """Returns the test samples, the most anomalous by a detector first; of equal ones in the order that the examples have."""
+    positions = np.argsort(samples.scores[detector], kind="stable")[::-1]
     p_values = [None] * len(positions)
     if calibration is not None:
-        p_values = conformal.p_values(calibration.scores_of(DETECTOR), samples.scores[DETECTOR]).tolist()
+        p_values = conformal.p_values(calibration.scores_of(detector), samples.scores[detector]).tolist()
     ranked = []
     for rank, position in enumerate(positions[:num_ranked], 1):
         is_anomalous = bool(samples.labels[position])
         kind = (kinds[position] if kinds else "anomalous") if is_anomalous else "normal"
-        scores = [float(samples.scores[detector][position]) for detector in _DETECTORS]
+        scores = [float(samples.scores[name][position]) for name in _DETECTORS]
         ranked.append(_RankedSample(rank, samples.ids[position], is_anomalous, kind, scores, p_values[position]))
     return {"samples": ranked, "total": len(positions), "has_p_values": calibration is not None}
 

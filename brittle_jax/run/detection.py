@@ -19,9 +19,10 @@ from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
 from brittle_jax.evaluate.moments import moments_of
 from brittle_jax.inference import Representations
 from brittle_jax.models.network import Network
-from brittle_jax.report.examples import collect_examples
+from brittle_jax.report.examples import DETECTOR, collect_examples
 from brittle_jax.rows import Rows
 from brittle_jax.run import gradient_rows, scoring, settings, students
+from brittle_jax.run.recommendation import recommend
 from brittle_jax.run.row import Row
 from brittle_jax.run.students import Budget
 from brittle_jax.seeding import derive_seed
@@ -70,7 +71,8 @@ def make_detector(row: Row, configuration: Configuration) -> MadeDetector:
             budget.update_steps,
             lambda: students.distil(row, configuration, teacher, gaussian, representations, budget),
         )
-    detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing)
+    targets = row.config.distill.targets
+    detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing, targets)
     if row.folder is not None:
         row.check_folder()
         detector_lib.save(
@@ -119,11 +121,14 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
         )
     with row.stage("metrics"):
         separations = row.loop.call("metrics", lambda: _separations(row, configuration, scores, calibration))
+    entry = _entry(row, made, configuration, measured.terms, image_scores, {**separations, "probe": probed})
     if row.folder is not None:
         row.check_folder()
         with row.stage("examples"):
             test = dataset.images_of(configuration.test)
-            examples = collect_examples(dataset, configuration, test, image_scores, scores)
+            is_own = row.config.data.path and row.config.data.name != "plant_pathology"  # as the page takes it
+            chooser = results.recommended_detector(entry) if is_own else DETECTOR
+            examples = collect_examples(dataset, configuration, test, image_scores, scores, chooser)
             examples["reconstructions"] = made.teacher.get("reconstructions")
         files.write_json(row.folder / "examples" / f"{configuration.name}.json", examples)
         results.write_scores(
@@ -141,7 +146,7 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
             most_bytes=round(row.config.evaluate.keep_errors_mib * 2**20),
             seed=derive_seed(row.config.seed, "kept errors", configuration.name),
         )
-    return _entry(row, made, configuration, measured.terms, image_scores, {**separations, "probe": probed})
+    return entry
 
 
 def _entry(
@@ -156,7 +161,7 @@ def _entry(
     dataset, num_features = row.dataset, made.representations.num_features
     train, test = dataset.images_of(configuration.train), dataset.images_of(configuration.test)
     normal = configuration.test[configuration.test_labels == 0]
-    error = scoring.student_error(row, normal, test, image_scores, num_features)
+    error = scoring.student_error(row, made.detector, normal, test, image_scores)
     scoring.warn_if_untaught(configuration, error)
     entry = {
         "name": configuration.name,
@@ -180,6 +185,7 @@ def _entry(
             "in_words": results.how_far_in_words(error["error_ratio"]),
             "course": made.course,
         },
+        "recommended": recommend("random" if row.is_reference else row.config.teacher.task, error["error_ratio"]),
     }
     if len(dataset.views) > 1:
         entry["auroc_by_view"] = samples.auroc_by_view(
