@@ -55,7 +55,8 @@ def collect_examples(
         `{"groups": {title: [id, ...]}, "samples": {id: {"label": 0, "class": "normal", "scores": {...}, "views":
         [...]}}, "kinds": [S]}`; a view has `name`, `picture` (a data URI), `size` (height, width in pixels) and
         `deciding_box` (where the score comes from: top, left, bottom, right, within the picture; null in views that
-        did not decide, and without patches); `detector` is as given; `kinds` are the classes of all test samples, in their order.
+        did not decide, and without patches); `detector` is as given; `kinds` are the classes of all test samples, in
+        their order.
     """
     groups = choose_examples(configuration.test_labels, scores[detector])
     deciding = deciding_images(dataset, indices, image_scores[detector], configuration.test)

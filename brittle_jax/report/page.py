@@ -249,7 +249,7 @@ def _ranking(
     detector: str,
     num_ranked: int,
 ) -> dict[str, Any]:
-    """Returns the test samples, the most anomalous by a detector first; of equal ones in the order that the examples have."""
+    """Returns the test samples, the most anomalous first; of equal ones in the order that the examples have."""
     positions = np.argsort(samples.scores[detector], kind="stable")[::-1]
     p_values = [None] * len(positions)
     if calibration is not None:

@@ -99,8 +99,8 @@ def test_p_values_and_thresholds_are_of_the_calibration_scores(loaded, small_own
     samples = results.read_scores(small_own_run[0] / "calibration" / "normal.csv")
     scores = loaded.score(PICTURES)
     for name in (None, "mse"):
-        of = samples.scores[name or "kd"]
-        expected = conformal.p_values(of, scores[name or "kd"])
+        of = samples.scores[name or loaded.recommended]
+        expected = conformal.p_values(of, scores[name or loaded.recommended])
         np.testing.assert_array_equal(loaded.p_value(scores, name), expected)
         np.testing.assert_array_equal(loaded.p_value(PICTURES, name), expected)
         assert loaded.threshold(0.4, name) == conformal.threshold(of, 0.4)
