@@ -127,14 +127,20 @@ def _watch(event, arguments):
 
 def test_loading_a_run_runs_nothing_that_is_in_it(run):
     payload = pickle.dumps(Malicious())
-    for folder in (DETECTOR, "checkpoints/normal/student", "checkpoints/normal/teacher"):
-        for name in ("checkpoint", "aggregate", "data.pkl", "_sharding", "__init__.py", "variables.py"):
-            (run / folder / "variables" / name).write_bytes(payload)
-        seal(run / folder)
+
+    def plant(*names):
+        for folder in (DETECTOR, "checkpoints/normal/student", "checkpoints/normal/teacher"):
+            for name in names:
+                (run / folder / "variables" / name).write_bytes(payload)
+            seal(run / folder)
+
+    plant("aggregate", "data.pkl", "_sharding", "__init__.py", "variables.py")
     sys.addaudithook(_watch)  # for good, so it is idle outside of this test
     _is_watching.append(True)
     try:
         load_detector(run)
+        plant("checkpoint")  # Orbax unpacks a file of this name as MessagePack, which holds no code
+        assert "is damaged" in refusal(run)
         assert not [each for each in _events if each[0] != "import" or str(run) in each[1]]
         pickle.loads(pickle.dumps(os.getcwd))
         assert _events[-1][0] == "pickle.find_class"  # it would have been noticed

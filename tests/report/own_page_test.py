@@ -322,11 +322,11 @@ def calibrated(folder, num_samples=30, **changes):
 def test_a_page_gives_the_threshold_and_what_it_would_have_flagged(tmp_path):
     content = calibrated(tmp_path)
     text = read_page(tmp_path, content).text
-    assert "30 calibration samples, held back from training, give the threshold 28.5 for KD" in text
+    assert "30 calibration samples, held back from training, give the threshold 28.50 for KD" in text
     assert "it is at most 12.53%, with confidence 95%" in text
     assert "It flags 10.00% of the normal test samples and 75.00% of the anomalous ones" in text
     content["configurations"][0]["recommended"] = {"detector": "mse", "why": "So it is."}
-    assert "give the threshold 7.25 for MSE" in read_page(tmp_path, content).text
+    assert "give the threshold 7.250 for MSE" in read_page(tmp_path, content).text
 
 
 def test_a_page_says_if_there_are_too_few_calibration_samples(tmp_path):
