@@ -29,7 +29,7 @@ from brittle_jax.devices import DeviceGroup
 from brittle_jax.models import lite_weights
 from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.network import ARCHITECTURES
-from brittle_jax.recipes import densenet_row, small_resnet_row
+from brittle_jax.recipes import densenet_row, image_folder_row, small_resnet_row
 from brittle_jax.report import page
 from brittle_jax.run import experiment
 from tests.mini_network import MINI
