@@ -4,7 +4,17 @@ import sys
 
 import pytest
 
-NAMES = ["against_pytorch", "growth", "students", "representations", "input_pipeline", "parcels", "movement", "courses"]
+NAMES = [
+    "against_pytorch",
+    "growth",
+    "students",
+    "representations",
+    "input_pipeline",
+    "parcels",
+    "movement",
+    "courses",
+    "own_images",
+]
 
 # As `python -m benchmarks.NAME --help` for one after the other: each would import JAX and PyTorch again.
 _PROGRAM = """
