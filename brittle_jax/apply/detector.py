@@ -18,7 +18,7 @@ from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.data.images import Images
 from brittle_jax.errors import DegenerateDataError, UserError
 from brittle_jax.evaluate import detectors
-from brittle_jax.evaluate.coordinates import Coordinates, Target
+from brittle_jax.evaluate.coordinates import TARGETS, Coordinates, Target
 from brittle_jax.evaluate.detectors import Gaussian
 from brittle_jax.inference import Representations, outputs_of_batch, pass_over
 from brittle_jax.loop import Loop
@@ -149,13 +149,16 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
                 f"{folder} has format version {description['format_version']}, this version of brittle_jax reads up to "
                 f"{FORMAT_VERSION}: install a newer one"
             )
-        network = NetworkSettings(**description["network"])
+        network, targets = NetworkSettings(**description["network"]), description.get("targets", "raw")
         check_network(network)
+        if targets not in TARGETS:
+            raise UserError(
+                f"{folder} has targets {targets!r}, which are not one of {', '.join(TARGETS)}: it is damaged"
+            )
         if not 0 <= network.output_features <= _MOST_FEATURES:
             raise ValueError(f"output_features of {network.output_features}, not from 0 to {_MOST_FEATURES}")
         preprocessing = Preprocessing.from_json(description["preprocessing"])
         folders = [_resolved(folder, description[name]) for name in ("student", "teacher")]
-        targets = description.get("targets", "raw")
     for each in folders:
         untrusted.check_inside(each, run)
         untrusted.check_network(each)
@@ -167,10 +170,7 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
     vector = jax.ShapeDtypeStruct((num_features,), jnp.float32)
     matrix = jax.ShapeDtypeStruct((num_features, num_features), jnp.float32)
     gaussian, _ = checkpoint.restore(folder, {"mean": vector, "variance": vector, "whitening": matrix}, verify=False)
-    detector = Detector(student, teacher, Gaussian(**gaussian), network, preprocessing, targets)
-    with untrusted.as_damage(folder / checkpoint.DESCRIPTION):
-        jax.eval_shape(lambda: detector.coordinates)  # of a known name
-    return detector
+    return Detector(student, teacher, Gaussian(**gaussian), network, preprocessing, targets)
 
 
 def _restored(module: Representation, image_shape: tuple[int, int, int], folder: pathlib.Path) -> Network:
