@@ -29,7 +29,7 @@ from brittle_jax.devices import DeviceGroup
 from brittle_jax.models import lite_weights
 from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.network import ARCHITECTURES
-from brittle_jax.recipes import densenet_row, small_resnet_row
+from brittle_jax.recipes import densenet_row, image_folder_row, small_resnet_row
 from brittle_jax.report import page
 from brittle_jax.run import experiment
 from tests.mini_network import MINI
@@ -267,11 +267,30 @@ def own_run(tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path]:
     command += [f"--config.data.path={pictures}", f"--workdir={run}", f"--config.data.dir={folder / 'data'}"]
     command += ["--config.teacher.task=random", "--config.teacher.data=", "--config.data.calibration_fraction=0.2"]
     command += ["--config.distill.update_steps=2", "--config.evaluate.bootstrap_samples=20"]
+    command += ["--config.evaluate.batch_size=4"]  # of which every set of images fills at least one
     locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     finished = subprocess.run(command, capture_output=True, env={**os.environ, "XLA_FLAGS": ONE_DEVICE, **locale})
     assert finished.returncode == 0, finished.stderr
     shutil.rmtree(folder / "data")
     return run, pictures.rename(folder / "moved")
+
+
+@pytest.fixture(scope="session")
+def small_own_run(tmp_path_factory, data_dir) -> tuple[pathlib.Path, pathlib.Path]:
+    """A finished run of seconds on your own pictures, 20 of which calibrate, and their folder; not to be changed.
+
+    Every set of images fills a batch, so whoever loads the detector here runs the same program as the run.
+    """
+    folder = tmp_path_factory.mktemp("small_own")
+    run, pictures = folder / "run", folder / "pictures"
+    save_noise(pictures / "normal", 50)
+    save_noise(pictures / "scratch", 4)
+    config = shrink(image_folder_row("smoke"))
+    config.network.name, config.teacher.task, config.teacher.data = "mini", "random", ""
+    config.data.dir, config.data.path, config.data.calibration_fraction = data_dir, str(pictures), 0.5
+    config.data.max_train_samples, config.evaluate.batch_size = 0, 4
+    experiment.run(config, run)
+    return run, pictures
 
 
 @pytest.fixture
