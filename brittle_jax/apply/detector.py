@@ -149,15 +149,16 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
                 f"{folder} has format version {description['format_version']}, this version of brittle_jax reads up to "
                 f"{FORMAT_VERSION}: install a newer one"
             )
-        network = NetworkSettings(**description["network"])
+        network, targets = NetworkSettings(**description["network"]), description.get("targets", "raw")
         check_network(network)
+        if targets not in TARGETS:
+            raise UserError(
+                f"{folder} has targets {targets!r}, which are not one of {', '.join(TARGETS)}: it is damaged"
+            )
         if not 0 <= network.output_features <= _MOST_FEATURES:
             raise ValueError(f"output_features of {network.output_features}, not from 0 to {_MOST_FEATURES}")
         preprocessing = Preprocessing.from_json(description["preprocessing"])
         folders = [_resolved(folder, description[name]) for name in ("student", "teacher")]
-        targets = description.get("targets", "raw")
-        if targets not in TARGETS:
-            raise ValueError(f"targets {targets!r}, which are not one of {', '.join(TARGETS)}")
     for each in folders:
         untrusted.check_inside(each, run)
         untrusted.check_network(each)

@@ -92,9 +92,8 @@ class LoadedDetector:
 
     def __post_init__(self) -> None:
         # On the devices once, not with every batch.
-        target = Target(self.detector.teacher, self.detector.coordinates)
-        models = {"student": self.detector.student, "teacher": self.detector.teacher, "target": target}
-        models = {name: self.devices.replicate(model) for name, model in models.items()}
+        parts = ("student", "teacher", "coordinates")
+        models = {name: self.devices.replicate(getattr(self.detector, name)) for name in parts}
         object.__setattr__(self, "_models", models)
 
     def score(self, pictures: Pictures) -> Rows:
@@ -191,7 +190,7 @@ class LoadedDetector:
         return {name: np.asarray(values) for name, values in scores.items()}
 
     def _start_gradients(self, batch: np.ndarray) -> Any:
-        model = self._models["student"], self._models["target"]
+        model = self._models["student"], Target(self._models["teacher"], self._models["coordinates"])
         return self.devices.evaluation(_norms_of_batch)(model, {"image": batch})
 
     def _images(self, picture: np.ndarray) -> np.ndarray:

@@ -12,8 +12,9 @@ import brittle_jax
 from brittle_jax import files, results
 from brittle_jax.apply.loaded import as_picture
 from brittle_jax.errors import DamagedError, DegenerateDataError, UserError
+from brittle_jax.evaluate import brittleness, conformal
 from brittle_jax.evaluate import calibration as calibration_lib
-from brittle_jax.evaluate import conformal
+from brittle_jax.evaluate.coordinates import Target
 from brittle_jax.results import DETECTORS
 from tests.small_runs import dataset_of, read
 
@@ -116,6 +117,17 @@ def test_gradient_norms_are_those_of_equation_2(loaded, small_own_run):
     found = loaded.gradient_norm([np.asarray(Image.open(pictures / each)) for each in ids])
     np.testing.assert_allclose(found, np.load(run / "brittleness" / "normal.npz")["gradient_norm"], rtol=1e-4)
     assert loaded.gradient_norm([]).shape == (0,)
+
+
+def test_a_student_of_other_coordinates_is_compared_in_them(loaded):
+    other = dataclasses.replace(loaded, detector=loaded.detector.replace(targets="standardised"))
+    pictures, images = PICTURES[1][None], PICTURES[1][None] / np.float32(255)  # of the size of the images
+    found = other.score(pictures)
+    np.testing.assert_allclose(found["kd"], other.detector(images)["kd"], rtol=1e-5)
+    assert found["kd"] != loaded.score(pictures)["kd"] and found["mse"] == loaded.score(pictures)["mse"]
+    target = Target(other.detector.teacher, other.detector.coordinates)
+    expected = brittleness.input_gradient_norms(other.detector.student, target, images)
+    np.testing.assert_allclose(other.gradient_norm(pictures), expected, rtol=1e-4)
 
 
 def test_of_a_view_that_is_cut_the_largest_score_counts(xray_run, one_device):

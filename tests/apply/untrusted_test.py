@@ -48,7 +48,7 @@ def refusal(run):
         ("preprocessing", {"side_pixels": 0}, "pixels, not from 1"),
         ("preprocessing", {"patches": {"size_pixels": 8}}, "TypeError"),
         ("preprocessing", {"intensity_range": 5}, "TypeError"),
-        (None, {"targets": "gold"}, "KeyError: 'gold'"),
+        (None, {"targets": "gold"}, "has targets 'gold', which are not one of raw"),
         (None, {"student": "../../../../elsewhere"}, "elsewhere is damaged (outside of "),
         (None, {"student": "/etc"}, "/etc is damaged (outside of "),
         (None, {"student": 7}, "TypeError"),

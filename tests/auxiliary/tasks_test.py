@@ -1,4 +1,5 @@
 import colorsys
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -200,7 +201,7 @@ def test_the_whole_image_is_a_crop_of_itself():
     np.testing.assert_allclose(crop, IMAGES[0], atol=1e-6)
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3})  # thousands take long without
 def views_of(keys, image, strength):
     """Views of an image [32, 32, 3]; one program makes them for all tests."""
     return jax.vmap(lambda key: transform_image(key, image, strength))(keys)

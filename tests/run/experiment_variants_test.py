@@ -24,8 +24,11 @@ from tests.small_runs import read, shrink
     [
         "random",
         "rotnet",
-        *(pytest.param(task, marks=pytest.mark.long) for task in ("classification", "denoising", "simclr")),
-        *(pytest.param(task, marks=pytest.mark.slow) for task in ("baseline", "autoencoder")),
+        pytest.param("simclr", marks=pytest.mark.long),
+        *(
+            pytest.param(task, marks=pytest.mark.slow)
+            for task in ("baseline", "classification", "autoencoder", "denoising")
+        ),
     ],
 )
 def test_every_kind_of_teacher_runs_on_pictures(tmp_path, data_dir, task):

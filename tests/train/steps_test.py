@@ -123,7 +123,7 @@ DENSENET = dataclasses.replace(  # two blocks, one layer each: more of them are 
     "architecture",
     [
         pytest.param(RESNET, id="resnet"),
-        pytest.param(DENSENET, id="densenet", marks=pytest.mark.long),
+        pytest.param(DENSENET, id="densenet", marks=pytest.mark.slow),
     ],
 )
 def test_a_distillation_step_on_four_devices_equals_one_device(one_device, four_devices, architecture):
