@@ -77,6 +77,7 @@ def choose(
         "candidates": measured,
         "dropped": dropped,
         **decide(measured, trials, seed),
+        "regrets": {},
     }
     if anomalies:
         for figures in measured:
