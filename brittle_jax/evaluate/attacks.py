@@ -86,6 +86,15 @@ class _Path(NamedTuple):
     best_scores: jax.Array
 
 
+class _Search(NamedTuple):
+    """Where a bisection stands: what it has found, the radii [N] between which it looks, and the one to try next."""
+
+    found: Smallest
+    low: jax.Array
+    high: jax.Array
+    radius: jax.Array
+
+
 def perturb(
     score: ScoreFunction,
     images: ArrayLike,
@@ -121,11 +130,9 @@ def perturb(
     if norm not in NORMS:
         raise ValueError(f"norm is one of {', '.join(NORMS)}, not {norm!r}")
     images = jnp.asarray(images)
-    radius, direction = (_for_each(jnp.asarray(value, images.dtype), images) for value in (epsilon, direction))
-    step = _RELATIVE_STEP / num_steps * radius
-    if step_size is not None:
-        step = _for_each(jnp.asarray(step_size, images.dtype), images)
-    ball = _Ball(images, radius, direction, step)
+    if step_size is None:
+        step_size = _RELATIVE_STEP / num_steps * jnp.asarray(epsilon)
+    ball = _ball(images, epsilon, direction, step_size)
     path = _Path(images, images, scores_of(score, images))
     if keys is not None:
         path = path._replace(images=_random_start(ball, keys, norm=norm))
@@ -163,19 +170,11 @@ def smallest_perturbation(
         images, direction, norm, num_steps, keys: as in `perturb`.
     """
     images = jnp.asarray(images)
-    sign = jnp.broadcast_to(jnp.asarray(direction, images.dtype), len(images))
-    is_past = _is_past(scores_of(score, images), threshold, sign, 0.0)
-    high = jnp.full(len(images), largest, images.dtype)
-    low = high / _LARGEST_OVER_SMALLEST
-    found = Smallest(images, jnp.where(is_past, 0.0, jnp.inf).astype(images.dtype))
-    radius = high
+    search = _begin(images, scores_of(score, images), threshold, direction, largest)
     for _ in range(num_bisections + 1):
-        tried = perturb(score, images, radius, sign, norm=norm, num_steps=num_steps, keys=keys)
-        is_past = _is_past(tried.scores, threshold, sign, _ROUNDING)
-        found = _keep_smaller(found, images, tried.images, is_past, norm=norm)
-        low, high = jnp.where(is_past, low, radius), jnp.where(is_past, radius, high)
-        radius = jnp.sqrt(low * high)
-    return found
+        tried = perturb(score, images, search.radius, direction, norm=norm, num_steps=num_steps, keys=keys)
+        search = _narrowed(search, images, tried, threshold, direction, norm=norm)
+    return search.found
 
 
 @functools.partial(jax.jit, static_argnames="norm")
@@ -280,17 +279,38 @@ def _random_start(ball: _Ball, keys: jax.Array, *, norm: str) -> jax.Array:
     return _projected(ball, ball.centre + ball.radius * jax.vmap(drawn)(keys), norm)
 
 
+@jax.jit
+def _begin(
+    images: jax.Array, scores: jax.Array, threshold: ArrayLike, direction: ArrayLike, largest: ArrayLike
+) -> _Search:
+    is_past = _is_past(scores, threshold, direction, 0.0)
+    distances = jnp.where(is_past, 0.0, jnp.inf).astype(images.dtype)
+    high = jnp.full(len(images), largest, images.dtype)
+    return _Search(Smallest(images, distances), high / _LARGEST_OVER_SMALLEST, high, high)
+
+
 @functools.partial(jax.jit, static_argnames="norm")
-def _keep_smaller(found: Smallest, images: jax.Array, tried: jax.Array, is_past: jax.Array, *, norm: str) -> Smallest:
-    distances = norms_of(tried - images, norm)
-    is_smaller = is_past & (distances < found.distances)
-    return Smallest(
-        jnp.where(_for_each(is_smaller, images), tried, found.images),
-        jnp.where(is_smaller, distances, found.distances),
+def _narrowed(
+    search: _Search, images: jax.Array, tried: Perturbed, threshold: ArrayLike, direction: ArrayLike, *, norm: str
+) -> _Search:
+    is_past = _is_past(tried.scores, threshold, direction, _ROUNDING)
+    distances = norms_of(tried.images - images, norm)
+    is_smaller = is_past & (distances < search.found.distances)
+    found = Smallest(
+        jnp.where(_for_each(is_smaller, images), tried.images, search.found.images),
+        jnp.where(is_smaller, distances, search.found.distances),
     )
+    low, high = jnp.where(is_past, search.low, search.radius), jnp.where(is_past, search.radius, search.high)
+    return _Search(found, low, high, jnp.sqrt(low * high))
 
 
-def _is_past(scores: jax.Array, threshold: ArrayLike, direction: jax.Array, margin: float) -> jax.Array:
+@jax.jit
+def _ball(images: jax.Array, epsilon: ArrayLike, direction: ArrayLike, step_size: ArrayLike) -> _Ball:
+    return _Ball(images, *(_for_each(each, images).astype(images.dtype) for each in (epsilon, direction, step_size)))
+
+
+def _is_past(scores: jax.Array, threshold: ArrayLike, direction: ArrayLike, margin: float) -> jax.Array:
+    direction = jnp.broadcast_to(jnp.asarray(direction), scores.shape)
     beyond = direction * (scores - threshold) - margin * jnp.abs(jnp.asarray(threshold))
     return (beyond > 0) | (direction < 0) & (beyond == 0)  # a score is flagged above the threshold, not at it
 
