@@ -5,6 +5,7 @@ import io
 import json
 import math
 import pathlib
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -250,6 +251,22 @@ def read_scores(path: pathlib.Path) -> SampleScores:
     if not np.isin(labels, (0, 1)).all() or not np.isfinite([*scores.values()]).all():
         raise DamagedError(path, "a label that is not 0 or 1, or a score that is not finite")
     return SampleScores(list(ids), labels, scores)
+
+
+def read_gradient_norms(path: pathlib.Path) -> np.ndarray:
+    """Reads the norm of each training image's input gradient, [M], from brittleness/CONFIGURATION.npz.
+
+    Raises:
+        DamagedError: where the file is missing, cannot be read, or holds no finite norms.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file) as arrays:
+            norms = np.asarray(arrays["gradient_norm"], np.float64)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedError(path, "not the gradient norms of a run") from error
+    if norms.ndim != 1 or not len(norms) or not np.isfinite(norms).all():
+        raise DamagedError(path, "its gradient norms are not finite numbers")
+    return norms
 
 
 def error_ratio(loss: float, mean_predictor_loss: float) -> float | None:

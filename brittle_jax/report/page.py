@@ -23,6 +23,7 @@ _DETECTORS = {
 }
 _COURSE_PLOTS = {"kd_auroc": ("KD AUROC, %", 100), "error_ratio": ("error ratio", 1), "brittleness": ("brittleness", 1)}
 _LOSSES = ("loss", "mean_predictor_loss")
+_NORMS = {"l2": "L2", "linf": "L∞"}
 _BAND_SAMPLES = 200
 _RANKED_SAMPLES = 2000  # on one page, over all configurations
 _NAMED_KINDS = 4  # in a heading
@@ -143,6 +144,9 @@ def _configuration(
 
     samples = read(lambda path: _read_samples(path, entry), f"scores/{name}.csv")
     examples = read(read_examples, f"examples/{name}.json")
+    norms = None
+    if "brittleness_interval" in entry:  # which earlier versions did not measure
+        norms = read(results.read_gradient_norms, f"brittleness/{name}.npz")
     kinds = _kinds(examples, samples)
     return {
         "entry": entry,
@@ -153,6 +157,10 @@ def _configuration(
         "plots": [] if samples is None else _plots(entry, samples),
         "ranking": None if samples is None else _ranking(samples, kinds, num_ranked),
         "curves": _curves({stage: records for stage, records in stages.items() if _owner(stage) == name}),
+        "brittleness_histogram": None
+        if norms is None
+        else to_svg(figures.brittleness_histogram(norms / entry["error_trace"], name)),
+        "attacks": _attacks(entry),
         "course": _course(entry["distillation"].get("course", [])),
         "error_ratio": results.error_ratio(**{name: entry["distillation"][name] for name in _LOSSES}),
     }
@@ -260,6 +268,24 @@ def _course(points: Sequence[Mapping[str, Any]]) -> list[Markup]:
         if values and None not in values:
             plots.append(to_svg(figures.course(steps, [factor * value for value in values], label)))
     return plots
+
+
+def _attacks(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns plots of what attacks of each norm make of the score; none where it was not attacked."""
+    attacks = []
+    for name, attack in entry.get("attack", {}).get("norms", {}).items():
+        title = _NORMS[name]
+        plots = [figures.flagged_under_attack, figures.growth_under_attack]
+        if _has_anomalies(entry):
+            plots.insert(0, figures.auroc_under_attack)
+        attacks.append(
+            {
+                "title": title,
+                "measured": attack,
+                "plots": [to_svg(plot(attack, title, entry["name"])) for plot in plots],
+            }
+        )
+    return attacks
 
 
 def _curves(stages: Mapping[str, list]) -> list[dict[str, Any]]:
