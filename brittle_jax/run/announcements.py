@@ -25,8 +25,11 @@ def say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> No
     console.say(f"devices: {devices.size} x {', '.join(kinds)} ({devices.platform})")
     side = settings.preprocessing_of(config).side_pixels
     levels = f" ({config.network.levels})" if config.network.levels else ""
+    student = f"; student: {config.network.student}" if config.network.student else ""
+    targets = f"; targets: {config.distill.targets}" if config.distill.targets != "raw" else ""
     console.say(
-        f"teacher: {config.teacher.task}; network: {config.network.name}{levels}, on images of {side} x {side} pixels"
+        f"teacher: {config.teacher.task}; network: {config.network.name}{levels}{student}{targets}, on images of "
+        f"{side} x {side} pixels"
     )
 
 

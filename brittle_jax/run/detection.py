@@ -68,7 +68,8 @@ def make_detector(row: Row, configuration: Configuration) -> MadeDetector:
             budget.update_steps,
             lambda: students.distil(row, configuration, teacher, gaussian, representations, budget),
         )
-    detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing)
+    targets = row.config.distill.targets
+    detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing, targets)
     if row.folder is not None:
         row.check_folder()
         detector_lib.save(
@@ -170,7 +171,7 @@ def _entry(
     dataset, num_features, terms = row.dataset, made.representations.num_features, measured.terms
     train, test = dataset.images_of(configuration.train), dataset.images_of(configuration.test)
     normal = configuration.test[configuration.test_labels == 0]
-    error = scoring.student_error(row, normal, test, image_scores, num_features)
+    error = scoring.student_error(row, made.detector, normal, test, image_scores)
     scoring.warn_if_untaught(configuration, error)
     card = record.measurement_card(
         row,

@@ -20,7 +20,7 @@ from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import DegenerateDataError, UserError
 from brittle_jax.loop import SECONDS_BETWEEN_SAVES, Loop
 from brittle_jax.metric_log import MetricLog
-from brittle_jax.models.network import check_architecture
+from brittle_jax.models.network import check_network
 from brittle_jax.published import published_row
 from brittle_jax.report import page
 from brittle_jax.run import announcements, borrowing, record, settings, students, workdir
@@ -120,8 +120,7 @@ def check_settings(
 ) -> Kind:
     """Returns the kind of teacher; raises UserError for all that can be known to be wrong before any data are read."""
     validate(config)
-    network = settings.network_of(config)
-    check_architecture(network.name, network.output_features, needs_decoder=False, levels=network.levels)
+    check_network(settings.network_of(config))
     kind = settings.teacher_of(config, folder, store_is_read_only=store_is_read_only, wait=wait)
     kind.check(devices)
     settings.check_parcels(config, learns_anomalies=kind.learns_anomalies)
