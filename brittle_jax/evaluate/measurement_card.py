@@ -12,12 +12,13 @@ class MeasurementCard:
     """Everything that brittleness depends on beside the teacher.
 
     Attributes:
-        network: name of the architecture of student and teacher.
+        network: name of the teacher's architecture.
+        student: name of the student's.
         output_dimension: F.
         gradient_path: "student" or "both", see `brittleness.input_gradient_norms`.
         batch_norm: which statistics the networks use while they are measured.
         pixel_scale: of the images that gradients are with respect to.
-        targets: what the student learned to predict.
+        targets: the coordinates of the teacher's outputs that the student learned, such as "raw".
         pictures: which images, and how many.
         movement: how far the student's weights may have moved, in deviations of their draw.
         error_ratio: the student's error on normal test images over that of always predicting the teacher's mean; None
@@ -25,6 +26,7 @@ class MeasurementCard:
     """
 
     network: str
+    student: str
     output_dimension: int
     gradient_path: str
     batch_norm: str

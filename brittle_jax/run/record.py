@@ -86,11 +86,12 @@ def measurement_card(
     data = row.dataset.identity()
     return MeasurementCard(
         network=row.network.name,
+        student=row.network.student or row.network.name,
         output_dimension=num_features,
         gradient_path=row.config.evaluate.gradient_path,
         batch_norm=readings["batch_norm"],
         pixel_scale=readings["pixel_scale"],
-        targets="outputs of the teacher",
+        targets=row.config.distill.targets,
         pictures=f"{data['name']} {configuration.name}, {len(train)} images, {data['sha256'][:8]}",
         movement=movement,
         error_ratio=error_ratio,

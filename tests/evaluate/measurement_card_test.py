@@ -7,11 +7,12 @@ from brittle_jax.evaluate.measurement_card import MeasurementCard, compare
 
 CARD = MeasurementCard(
     network="small_resnet",
+    student="small_resnet",
     output_dimension=128,
     gradient_path="student",
     batch_norm="running averages",
     pixel_scale="[0, 1]",
-    targets="outputs",
+    targets="raw",
     pictures="cifar10 unimodal/automobile, 5000 images, 0123abcd",
     movement=1.58,
     error_ratio=0.8,
@@ -32,7 +33,8 @@ def test_like_values_can_be_compared():
         ("gradient_path", "both", "gradient path differs (student and both)"),
         ("batch_norm", "batch statistics", "batch norm differs"),
         ("pixel_scale", "[0, 255]", "pixel scale differs"),
-        ("targets", "standardised outputs", "targets differs"),
+        ("student", "convnet", "student differs (small_resnet and convnet)"),
+        ("targets", "whitened", "targets differs (raw and whitened)"),
         ("pictures", "leaves, 7 images, ff", "pictures differs"),
         ("movement", 2.0, "movement differs (1.58 and 2)"),
     ],
