@@ -253,8 +253,16 @@ def read_scores(path: pathlib.Path) -> SampleScores:
     return SampleScores(list(ids), labels, scores)
 
 
-def read_gradient_norms(path: pathlib.Path) -> np.ndarray:
-    """Reads the norm of each training image's input gradient, [M], from brittleness/CONFIGURATION.npz.
+class GradientNorms(NamedTuple):
+    """What brittleness/CONFIGURATION.npz has for the page."""
+
+    of_images: np.ndarray  # [M] float64, norm of each training image's input gradient
+    by_dimension: np.ndarray | None  # [F], what each output dimension adds to their mean, if it was measured
+    error_variance: np.ndarray  # [F], of each output dimension
+
+
+def read_gradient_norms(path: pathlib.Path) -> GradientNorms:
+    """Reads norms of input gradients, image by image and dimension by dimension.
 
     Raises:
         DamagedError: where the file is missing, cannot be read, or holds no finite norms.
@@ -262,11 +270,12 @@ def read_gradient_norms(path: pathlib.Path) -> np.ndarray:
     try:
         with open(path, "rb") as file, np.load(file) as arrays:
             norms = np.asarray(arrays["gradient_norm"], np.float64)
+            by_dimension, variance = arrays.get("gradient_norm_by_dimension"), arrays["error_variance"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DamagedError(path, "not the gradient norms of a run") from error
     if norms.ndim != 1 or not len(norms) or not np.isfinite(norms).all():
         raise DamagedError(path, "its gradient norms are not finite numbers")
-    return norms
+    return GradientNorms(norms, by_dimension, variance)
 
 
 def error_ratio(loss: float, mean_predictor_loss: float) -> float | None:

@@ -47,7 +47,7 @@ def test_a_course_is_read_where_it_first_reaches_an_error_ratio():
 
 
 def made_up_courses(sign):
-    """Returns courses of five teachers, whose growth rises and whose distance falls with brittleness, or the reverse."""
+    """Returns courses of five teachers, whose growth rises and whose distance falls with brittleness; or, -1, not."""
     courses = {}
     for normal in ("cat", "dog", "frog"):
         for number in range(5):
@@ -60,7 +60,8 @@ def made_up_courses(sign):
 def test_the_verdict_follows_the_rule():
     for sign, expected in ((1, "brittleness predicts vulnerability"), (-1, "it does not")):
         last = {cell: points[-1] for cell, points in made_up_courses(sign).items()}
-        assert vulnerability.correlations(last, "growth") == {normal: [sign] for normal in ("cat", "dog", "frog")}
+        by_class = vulnerability.correlations(last, "growth")
+        assert by_class == {normal: pytest.approx([sign]) for normal in ("cat", "dog", "frog")}
         assert vulnerability.verdict(last) == expected
     few = {cell: point for cell, point in last.items() if cell.teacher in ("t0", "t1", "t2")}
     assert vulnerability.verdict(few) == "no class and seed has enough teachers"

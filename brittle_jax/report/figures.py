@@ -182,6 +182,22 @@ def brittleness_histogram(values: np.ndarray, configuration: str) -> Plot:
     )
 
 
+def brittleness_by_dimension(gradient_norm: np.ndarray, variance: np.ndarray, configuration: str) -> Plot:
+    """Plots the shares of each output dimension [F] in both terms of brittleness."""
+    of_trace, of_norm = (100 * each / each.sum() for each in (variance, gradient_norm))
+    with _style():
+        figure, axes = _figure()
+        axes.axline((0, 0), slope=1, color=INK, linewidth=0.6, linestyle=":")
+        axes.plot(of_trace, of_norm, color=INK, linestyle="", marker="o", markersize=2)
+        axes.set(xlabel="% of the variance", ylabel="% of the norm")
+    return Plot(
+        figure,
+        f"{configuration}: shares of {console.count(len(variance), 'output dimension')} in the variance of the "
+        f"student's error, up to {of_trace.max():.3g}%, and in the gradient norm, {of_norm.min():.3g}% to "
+        f"{of_norm.max():.3g}%.",
+    )
+
+
 def auroc_under_attack(attack: Mapping[str, Any], norm: str, configuration: str) -> Plot:
     """Plots AUROC against the radius of attacks; `attack` is what results.json has of a norm."""
     aurocs = 100 * np.array(attack["auroc"])

@@ -157,9 +157,7 @@ def _configuration(
         "plots": [] if samples is None else _plots(entry, samples),
         "ranking": None if samples is None else _ranking(samples, kinds, num_ranked),
         "curves": _curves({stage: records for stage, records in stages.items() if _owner(stage) == name}),
-        "brittleness_histogram": None
-        if norms is None
-        else to_svg(figures.brittleness_histogram(norms / entry["error_trace"], name)),
+        "brittleness_plots": [] if norms is None else _brittleness_plots(norms, entry),
         "attacks": _attacks(entry),
         "course": _course(entry["distillation"].get("course", [])),
         "error_ratio": results.error_ratio(**{name: entry["distillation"][name] for name in _LOSSES}),
@@ -268,6 +266,14 @@ def _course(points: Sequence[Mapping[str, Any]]) -> list[Markup]:
         if values and None not in values:
             plots.append(to_svg(figures.course(steps, [factor * value for value in values], label)))
     return plots
+
+
+def _brittleness_plots(norms: results.GradientNorms, entry: Mapping[str, Any]) -> list[Markup]:
+    """Returns the histogram of brittleness over images, and its parts by output dimension if they were measured."""
+    plots = [figures.brittleness_histogram(norms.of_images / entry["error_trace"], entry["name"])]
+    if norms.by_dimension is not None:
+        plots.append(figures.brittleness_by_dimension(norms.by_dimension, norms.error_variance, entry["name"]))
+    return [to_svg(plot) for plot in plots]
 
 
 def _attacks(entry: Mapping[str, Any]) -> list[dict[str, Any]]:

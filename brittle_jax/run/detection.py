@@ -7,9 +7,10 @@ import numpy as np
 
 from brittle_jax import files, probe, results
 from brittle_jax.apply import detector as detector_lib
-from brittle_jax.apply.brittleness import MeasuredBrittleness, measure_brittleness
+from brittle_jax.apply.brittleness import MeasuredBrittleness, gradient_norm_by_dimension, measure_brittleness
 from brittle_jax.apply.detector import Detector
 from brittle_jax.data.one_class import Configuration
+from brittle_jax.data.samples import limit
 from brittle_jax.data.splits import labelled_lesson
 from brittle_jax.evaluate import brittleness_parts, samples
 from brittle_jax.evaluate.brittleness import brittleness
@@ -116,6 +117,7 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
             folder=row.folder,
             most_bytes_in_memory=row.most_bytes_in_memory,
         )
+        by_dimension = _by_dimension(row, made, configuration)
     attacked = {}
     if row.config.attack.enabled:
         with row.stage("attack"):
@@ -142,6 +144,7 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
             dataset.images_of(configuration.train),
             most_bytes=round(row.config.evaluate.keep_errors_mib * 2**20),
             seed=derive_seed(row.config.seed, "kept errors", configuration.name),
+            by_dimension=by_dimension,
         )
     known |= {**separations, "probe": probed, **attacked}
     return _entry(row, made, configuration, measured, image_scores, known)
@@ -226,6 +229,18 @@ def _probe(row: Row, teacher: Network) -> dict[str, Any] | None:
         max_test_samples=limits.max_test_samples,
     )
     return probe.probe(teacher, lesson, row.teacher_loop, inverse_penalty=limits.inverse_penalty)
+
+
+def _by_dimension(row: Row, made: MadeDetector, configuration: Configuration) -> np.ndarray | None:
+    """Returns what each output dimension adds to the gradient norm of some images; None if nobody asks for it."""
+    if not (most := row.config.evaluate.dimension_images):
+        return None
+    rng = np.random.default_rng(derive_seed(row.config.seed, "dimensions", configuration.name))
+    train = limit(row.dataset.images_of(configuration.train), most, rng)
+    path = row.config.evaluate.gradient_path
+    return gradient_norm_by_dimension(
+        made.detector, row.dataset.images, train, row.loop, made.representations, path=path
+    )
 
 
 def _intervals(row: Row, configuration: Configuration, measured: MeasuredBrittleness) -> dict[str, Any]:

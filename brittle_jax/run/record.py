@@ -33,6 +33,7 @@ _NOT_OF_THE_RECIPE = {
     "teacher.weights",
     "teacher.store",
     "evaluate.keep_errors_mib",
+    "evaluate.dimension_images",
     "distill.measure_at",
     "distill.measure_samples",
     *(f"attack.{name}" for name in get_base_config().attack),

@@ -43,7 +43,8 @@ def attacked(tmp_path):
     path = tmp_path / "brittleness" / f"{NAME}.npz"
     path.parent.mkdir(parents=True)
     path.parent.joinpath("unimodal").mkdir()
-    np.savez(path, gradient_norm=norms)
+    variance = np.array([4.0, 3.0, 2.0, 1.0])
+    np.savez(path, gradient_norm=norms, error_variance=variance, gradient_norm_by_dimension=variance[::-1])
     return tmp_path, content, entry
 
 
@@ -65,7 +66,9 @@ def test_brittleness_is_shown_with_its_interval_its_histogram_and_its_card(attac
     text = read_page(folder, content).root.text
     low, high = entry["brittleness_interval"]
     assert f"[{low:.5f}, {high:.5f}]" in text
-    assert "histogram of the brittleness of 50 images" in (folder / "report/index.html").read_text(encoding="utf-8")
+    raw = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "histogram of the brittleness of 50 images" in raw
+    assert "variance of the student&#39;s error, up to 40%, and in the gradient norm, 10% to 40%" in raw
     assert "spread over 3.25 of 128 output dimensions" in text
     for line in ("gradient path", "student", "error ratio", "0.8", CARD.pictures):
         assert line in text
