@@ -16,7 +16,7 @@ _BLOCK = 1024  # images whose errors are read at once
 
 def intervals(
     norms: ArrayLike, errors: Rows, groups: ArrayLike, *, num_samples: int, seed: int, level: float = 0.95
-) -> dict[str, tuple[float, float]]:
+) -> dict[str, tuple[float, float] | None]:
     """Returns bootstrap intervals of brittleness and of its two terms, over the images that it was measured on.
 
     Images of one group, such as the patches of a parcel, are drawn together. A group's weight in a resample is a
@@ -31,7 +31,7 @@ def intervals(
         level: share of the resamples inside the interval.
 
     Returns:
-        `brittleness_interval`, `gradient_norm_interval`, `error_trace_interval`.
+        `brittleness_interval`, `gradient_norm_interval`, `error_trace_interval`; None where too few images differ.
     """
     _, group_of_image = np.unique(groups, return_inverse=True)
     weights = np.random.default_rng(seed).poisson(1, (num_samples, group_of_image.max() + 1)).astype(np.uint8)
@@ -58,7 +58,11 @@ def intervals(
         "error_trace": traces,
     }
     tail = (1 - level) / 2
-    return {f"{name}_interval": tuple(np.quantile(each, [tail, 1 - tail]).tolist()) for name, each in drawn.items()}
+    quantiles = [tail, 1 - tail]
+    return {
+        f"{name}_interval": tuple(np.quantile(each, quantiles).tolist()) if len(each) else None
+        for name, each in drawn.items()
+    }
 
 
 def effective_dimensions(variances: ArrayLike) -> float:

@@ -39,6 +39,13 @@ def test_images_of_one_group_count_once():
     assert width(apart) < 0.5 * width(once)
 
 
+def test_errors_that_do_not_vary_have_no_interval_of_brittleness():
+    found = brittleness_parts.intervals(np.ones(5), np.ones((5, 2)), np.arange(5), num_samples=50, seed=0)
+    assert found["brittleness_interval"] is None and found["gradient_norm_interval"] == (1, 1)
+    alone = brittleness_parts.intervals(np.ones(1), np.ones((1, 2)), np.arange(1), num_samples=50, seed=0)
+    assert alone["brittleness_interval"] is None
+
+
 def test_variance_in_few_dimensions_counts_as_few():
     assert brittleness_parts.effective_dimensions([2.0, 2.0, 2.0, 0.0]) == pytest.approx(3)
     assert brittleness_parts.effective_dimensions([5.0, 0.0, 0.0, 0.0]) == pytest.approx(1)
