@@ -249,6 +249,7 @@ def _projected(ball: _Ball, images: jax.Array, norm: str) -> jax.Array:
     return jnp.clip(ball.centre + moved, 0, 1)
 
 
+@jax.jit
 def _keep_best(ball: _Ball, path: _Path, scores: jax.Array) -> _Path:
     """Takes the path's images, of these scores, for the best ones where they are better."""
     is_better = _for_each(scores - path.best_scores, path.images) * ball.direction > 0
