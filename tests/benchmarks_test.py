@@ -20,6 +20,7 @@ from brittle_jax.config import validate
         "parcels",
         "movement",
         "courses",
+        "own_images",
         "vulnerability",
     ],
 )

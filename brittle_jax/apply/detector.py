@@ -17,7 +17,7 @@ from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.data.images import Images
 from brittle_jax.errors import DegenerateDataError, UserError
 from brittle_jax.evaluate import detectors
-from brittle_jax.evaluate.coordinates import Coordinates, Target
+from brittle_jax.evaluate.coordinates import TARGETS, Coordinates, Target
 from brittle_jax.evaluate.detectors import Gaussian
 from brittle_jax.inference import Representations, outputs_of_batch, pass_over
 from brittle_jax.loop import Loop
@@ -141,8 +141,10 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
             f"{folder} has format version {description['format_version']}, this version of brittle_jax reads up to "
             f"{FORMAT_VERSION}: install a newer one"
         )
-    network = NetworkSettings(**description["network"])
+    network, targets = NetworkSettings(**description["network"]), description.get("targets", "raw")
     check_network(network)
+    if targets not in TARGETS:
+        raise UserError(f"{folder} has targets {targets!r}, which are not one of {', '.join(TARGETS)}: it is damaged")
     preprocessing = Preprocessing.from_json(description["preprocessing"])
     student, teacher = (
         _restored(module, preprocessing.image_shape, _resolved(folder, description[name]))
@@ -152,7 +154,7 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
     vector = jax.ShapeDtypeStruct((num_features,), jnp.float32)
     matrix = jax.ShapeDtypeStruct((num_features, num_features), jnp.float32)
     gaussian, _ = checkpoint.restore(folder, {"mean": vector, "variance": vector, "whitening": matrix}, verify=False)
-    return Detector(student, teacher, Gaussian(**gaussian), network, preprocessing, description.get("targets", "raw"))
+    return Detector(student, teacher, Gaussian(**gaussian), network, preprocessing, targets)
 
 
 def _restored(module: Representation, image_shape: tuple[int, int, int], folder: pathlib.Path) -> Network:

@@ -9,6 +9,8 @@ from brittle_jax.precision import in_float32
 
 NetworkFunction = Callable[[jax.Array], jax.Array]
 
+TARGETS = ("raw", "standardised", "whitened")
+
 
 class Coordinates(flax.struct.PyTreeNode):
     """An affine map T of a teacher's outputs. None stands for the outputs as they are (`raw`).

@@ -9,6 +9,7 @@ import ml_collections
 from brittle_jax import __version__, console, results
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.devices import DeviceGroup
+from brittle_jax.recipes import other_teacher
 from brittle_jax.run import settings
 from brittle_jax.run.row import Row
 
@@ -31,6 +32,8 @@ def say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> No
         f"teacher: {config.teacher.task}; network: {config.network.name}{levels}{student}{targets}, on images of "
         f"{side} x {side} pixels"
     )
+    if hint := other_teacher(config):
+        console.say(hint)
 
 
 def say_what_was_read(row: Row, splits: Mapping[str, Any]) -> None:
@@ -64,6 +67,10 @@ def say_results(content: Mapping[str, Any], folder: pathlib.Path) -> None:
     """Says how well anomalies are told apart, what qualifies that, and where everything is."""
     console.say("\nAUROC in percent: how often an anomalous test sample scores higher than a normal one; 50 is chance.")
     console.say(results.table(content))
+    recommended = [entry.get("recommended") for entry in content["configurations"]]
+    if len(recommended) == 1 and recommended[0] is not None:  # a run that an earlier version began may lack it
+        (recommended,) = recommended
+        console.say(f"  recommended: {recommended['detector']}. {recommended['why']}")
     _say_synthetic(content)
     if content["skipped_inputs"]:
         left_out = console.count(len(content["skipped_inputs"]), "sample")

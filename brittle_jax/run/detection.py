@@ -21,6 +21,7 @@ from brittle_jax.models.network import Network
 from brittle_jax.report.examples import collect_examples
 from brittle_jax.rows import Rows
 from brittle_jax.run import gradient_rows, record, scoring, settings, students, vulnerability
+from brittle_jax.run.recommendation import recommend
 from brittle_jax.run.row import Row
 from brittle_jax.run.students import Budget
 from brittle_jax.seeding import derive_seed
@@ -207,6 +208,7 @@ def _entry(
             "in_words": results.how_far_in_words(error["error_ratio"]),
             "course": made.course,
         },
+        "recommended": recommend("random" if row.is_reference else row.config.teacher.task, error["error_ratio"]),
     }
     if len(dataset.views) > 1:
         entry["auroc_by_view"] = samples.auroc_by_view(

@@ -22,6 +22,7 @@ from brittle_jax.loop import SECONDS_BETWEEN_SAVES, Loop
 from brittle_jax.metric_log import MetricLog
 from brittle_jax.models.network import check_network
 from brittle_jax.published import published_row
+from brittle_jax.recipes import other_teacher
 from brittle_jax.report import page
 from brittle_jax.run import announcements, borrowing, record, settings, students, workdir
 from brittle_jax.run.detection import evaluate_detector, make_detector
@@ -217,6 +218,7 @@ def _results(
         "data_path": config.data.path or None,
         "intensity": row.dataset.intensity,
         "teacher": {"task": config.teacher.task, "dataset": config.teacher.data or None},
+        "other_teacher": other_teacher(config),
         "synthetic_data": any(each.synthetic for each in row.datasets)
         or any({"synthetic_data", "synthetic_weights"} & entry["teacher"].keys() for entry in entries),
         "seed": config.seed,

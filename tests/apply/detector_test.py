@@ -204,6 +204,10 @@ def test_detectors_of_earlier_versions_are_loaded(small_run, tmp_path):
         loaded = detector_lib.load(tmp_path / "run", NAME)
         assert (loaded.network, loaded.targets) == (expected.network, "raw")
     assert removed == ["", ""]
+    description["targets"] = "sharpened"
+    rewrite(3)
+    message = "has targets 'sharpened', which are not one of raw, standardised, whitened: it is damaged"
+    assert load_error(tmp_path / "run").endswith(message)
     rewrite(4)
     assert "has format version 4, this version of brittle_jax reads up to 3: install" in load_error(tmp_path / "run")
 
