@@ -53,7 +53,7 @@ def made_up_courses(sign):
     for normal in ("cat", "dog", "frog"):
         for number in range(5):
             value = 0.1 + number
-            point = vulnerability.Point(0.8, value, value**sign, value**sign, 1 / value**sign)
+            point = vulnerability.Point(1.0, value, value**sign, value**sign, 1 / value**sign)
             courses[vulnerability.Cell(f"t{number}", normal, 0)] = [point] * len(vulnerability.POINTS)
     return courses
 
