@@ -8,6 +8,9 @@ COMMANDS = {
     "python -m brittle_jax.main --config=configs/ROW.py[:smoke] [--workdir=DIR] [--overwrite] [--estimate]": (
         "run one row of the paper, from its teacher to its results"
     ),
+    "python -m brittle_jax.score --run=DIR --images=DIR --out=FILE.csv": (
+        "score image files with the detector of a finished run, or calibrate it on new normal images"
+    ),
     "python -m brittle_jax.batch list|check|estimate|summary [ROW ...] [--runs=DIR]": (
         "look at many rows at once; launch/all_rows.sh runs them"
     ),

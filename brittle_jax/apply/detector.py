@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax import checkpoint, files
+from brittle_jax.apply import untrusted
 from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.data.images import Images
 from brittle_jax.errors import DegenerateDataError, UserError
@@ -23,6 +24,7 @@ from brittle_jax.inference import Representations, outputs_of_batch, pass_over
 from brittle_jax.loop import Loop
 from brittle_jax.models.network import Network, NetworkSettings, Representation, check_network, init_variables
 
+_MOST_FEATURES = 2**16
 FORMAT_VERSION = 3  # 1: without network.levels; 2: without network.student and targets
 
 
@@ -123,6 +125,9 @@ def save(
 def load(run: str | os.PathLike, configuration: str) -> Detector:
     """Reads the detector of a finished run; neither its data set nor its config is needed.
 
+    A run of others is safe to load: no code in it runs, no link in it is followed, and what its files say of sizes is
+    checked before memory is taken.
+
     Args:
         run: the folder of the run.
         configuration: such as "unimodal/airplane"; the run's splits.json lists them.
@@ -132,23 +137,34 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
     """
     run = pathlib.Path(run).expanduser()
     folder = folder_of(run, configuration)
+    untrusted.check_inside(folder, run)
     if not checkpoint.exists(folder):
         raise UserError(_why_missing(run, configuration))
+    untrusted.check_network(folder)
     checkpoint.check(folder)
     description = files.read_json(folder / checkpoint.DESCRIPTION)
-    if description["format_version"] > FORMAT_VERSION:
-        raise UserError(
-            f"{folder} has format version {description['format_version']}, this version of brittle_jax reads up to "
-            f"{FORMAT_VERSION}: install a newer one"
-        )
-    network, targets = NetworkSettings(**description["network"]), description.get("targets", "raw")
-    check_network(network)
-    if targets not in TARGETS:
-        raise UserError(f"{folder} has targets {targets!r}, which are not one of {', '.join(TARGETS)}: it is damaged")
-    preprocessing = Preprocessing.from_json(description["preprocessing"])
+    with untrusted.as_damage(folder / checkpoint.DESCRIPTION):
+        if description["format_version"] > FORMAT_VERSION:
+            raise UserError(
+                f"{folder} has format version {description['format_version']}, this version of brittle_jax reads up to "
+                f"{FORMAT_VERSION}: install a newer one"
+            )
+        network, targets = NetworkSettings(**description["network"]), description.get("targets", "raw")
+        check_network(network)
+        if targets not in TARGETS:
+            raise UserError(
+                f"{folder} has targets {targets!r}, which are not one of {', '.join(TARGETS)}: it is damaged"
+            )
+        if not 0 <= network.output_features <= _MOST_FEATURES:
+            raise ValueError(f"output_features of {network.output_features}, not from 0 to {_MOST_FEATURES}")
+        preprocessing = Preprocessing.from_json(description["preprocessing"])
+        folders = [_resolved(folder, description[name]) for name in ("student", "teacher")]
+    for each in folders:
+        untrusted.check_inside(each, run)
+        untrusted.check_network(each)
     student, teacher = (
-        _restored(module, preprocessing.image_shape, _resolved(folder, description[name]))
-        for name, module in (("student", network.student_module), ("teacher", network.module))
+        _restored(module, preprocessing.image_shape, each)
+        for module, each in zip((network.student_module, network.module), folders, strict=True)
     )
     num_features = teacher.num_features(preprocessing.image_shape)
     vector = jax.ShapeDtypeStruct((num_features,), jnp.float32)
@@ -167,13 +183,32 @@ def folder_of(run: pathlib.Path, configuration: str) -> pathlib.Path:
     return run / "checkpoints" / configuration / "detector"
 
 
+def configurations_of(run: pathlib.Path) -> list[str]:
+    """Returns the configurations of which a run has detectors, sorted."""
+    networks = checkpoint.find_networks(run / "checkpoints")
+    return [each.parent.relative_to(run / "checkpoints").as_posix() for each in networks if each.name == "detector"]
+
+
+def only_configuration(run: pathlib.Path) -> str:
+    """Returns the configuration of a run that has one; those of its reference, a random teacher, do not count.
+
+    Raises:
+        UserError: if there is none, or there are several: it names them.
+    """
+    names = [name for name in configurations_of(run) if not name.endswith("/random")]
+    if len(names) > 1:
+        raise UserError(f"{run} has {len(names)} detectors: name one of the configurations {', '.join(names)}")
+    if not names:
+        raise UserError(_why_missing(run, ""))
+    return names[0]
+
+
 def _why_missing(run: pathlib.Path, configuration: str) -> str:
     if not run.is_dir():
         return f"{run} is not a folder: name that of a finished run"
     if seeds := sorted(file.parent for file in run.glob("seed-*/results.json")):
         return f"{run} has the runs of several seeds: name one of them, such as {seeds[0]}"
-    networks = checkpoint.find_networks(run / "checkpoints")
-    names = [each.parent.relative_to(run / "checkpoints").as_posix() for each in networks if each.name == "detector"]
+    names = configurations_of(run)
     if not names:
         return f"{run} has no detectors: no run, or one of an earlier version; run it again from the start"
     return f"{run} has no detector for {configuration!r} (there are {', '.join(names)})"

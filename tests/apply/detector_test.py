@@ -22,14 +22,16 @@ from brittle_jax.loop import Loop
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.results import DETECTORS
 from brittle_jax.run import experiment
+from tests.conftest import ONE_DEVICE
 from tests.damage import flip_bit
 from tests.small_runs import dataset_of, read
 
 NAME = "unimodal/airplane"
 
 _PROGRAM = """
-import json, sys
+import dataclasses, json, sys
 import numpy as np
+import brittle_jax
 from brittle_jax.apply import detector as detector_lib
 from brittle_jax.data.images import Images
 from brittle_jax.devices import DeviceGroup
@@ -43,7 +45,11 @@ for table in tables:
     loop = Loop(DeviceGroup(), int(batch_size))
     scores = detector_lib.score(detector, images, np.arange(len(images)), loop)
     called = detector(pictures / np.float32(255))
-    found = {name: {"score": scores[name].tolist(), "call": np.asarray(called[name]).tolist()} for name in scores}
+    loaded = dataclasses.replace(brittle_jax.load_detector(run), batch_size=int(batch_size)).score(np.load(table))
+    found = {
+        name: {"score": scores[name].tolist(), "call": np.asarray(called[name]).tolist(), "loaded": own.tolist()}
+        for name, own in loaded.items()
+    }
     with open(f"{table}.json", "w", encoding="utf-8") as file:
         json.dump(found, file)
 """
@@ -66,13 +72,13 @@ def test_a_new_process_scores_pictures_as_the_run_did_without_its_data_and_confi
         np.save(tables[kind], np.stack([np.asarray(Image.open(pictures / each)) for each in ids]))
     batch_size = str(read(finished, "config.json")["evaluate.batch_size"])
     command = [sys.executable, "-c", _PROGRAM, str(run), batch_size, *map(str, tables.values())]
-    subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": ""})
+    subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": ONE_DEVICE})
     for kind, table in tables.items():
         found = json.loads(table.with_name(f"{table.name}.json").read_text(encoding="utf-8"))
         lines = lines_of(run / kind / "normal.csv")
         assert len(lines) > 2 and found.keys() == set(DETECTORS)
         for name in DETECTORS:
-            assert [float(line[name]) for line in lines] == found[name]["score"]
+            assert [float(line[name]) for line in lines] == found[name]["score"] == found[name]["loaded"]
             np.testing.assert_allclose(found[name]["call"], found[name]["score"], rtol=1e-5)
 
 
