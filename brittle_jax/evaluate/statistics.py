@@ -48,7 +48,8 @@ def correlation(columns: Columns, x: str, y: str, *, num_resamples: int = NUM_RE
     Args:
         columns: [T] each.
         x, y: names of two columns.
-        num_resamples: of permutations and of bootstrap samples. With few teachers all permutations are taken.
+        num_resamples: of permutations and of bootstrap samples. With few teachers all permutations are taken. 0:
+            neither p-value nor interval.
         seed: of both.
     """
     known = _known(columns, (x, y))
@@ -93,6 +94,8 @@ def _estimate(
     count = values.shape[1]
     if count < _FEWEST_FOR_CORRELATION or not np.isfinite(value := float(measure(values))):
         return Estimate(None, None, None)
+    if not num_resamples:
+        return Estimate(value, None, None)
     rng = np.random.default_rng(seed)
     p_value = _permutation_p_value(values, value, measure, num_resamples, rng) if is_permutable else None
     interval = None

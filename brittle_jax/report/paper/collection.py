@@ -13,8 +13,8 @@ from brittle_jax.published import DETECTORS
 from brittle_jax.report.paper.layout import is_paper_row
 from brittle_jax.results import FORMAT_VERSION
 
-# Settings that do not make another measurement: which classes were run, and which parcels a seed draws.
-_NOT_REDUCING = {"data.configurations", "data.parcels.seed"}
+# Settings that do not make another measurement: which classes were run, which parcels a seed draws, how fast it went.
+_NOT_REDUCING = {"data.configurations", "data.parcels.seed", "evaluate.batch_size", "evaluate.bootstrap_samples"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Run:
         entries: the entries of `configurations` in its results.json, by name.
         seeds: those of the splits, the teacher and the student, and of made-up parcels.
         reduced: the settings in which it leaves its row's recipe, each with the value that was used; without those
-            that say which classes were run.
+            that leave the numbers of a configuration as they are.
         measurement: how the paper's open points were read.
     """
 

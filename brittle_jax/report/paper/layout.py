@@ -54,6 +54,11 @@ class Setting(NamedTuple):
     dataset: str
     parts: tuple[str, ...]
 
+    @property
+    def num_configurations(self) -> int:
+        """How many configurations the paper averages."""
+        return sum(map(configurations_of_part, self.parts))
+
     def part_of(self, configuration: str) -> str | None:
         """Returns the part to which a configuration belongs; None if to none of them."""
         return next((part for part in self.parts if configuration in (part, f"{part}/{_last(configuration)}")), None)
@@ -63,7 +68,10 @@ def _last(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-CONFIGURATIONS_OF_PART = {"unimodal": 10, "multimodal": 10}  # of all others 1
+def configurations_of_part(part: str) -> int:
+    """Returns how many configurations the paper averages in a part of a setting."""
+    return 10 if part in ("unimodal", "multimodal") else 1
+
 
 SETTINGS = {
     "cats_vs_dogs": Setting("Cats vs. Dogs", "cats_vs_dogs", ("cat", "dog")),

@@ -11,7 +11,7 @@ import numpy as np
 
 from brittle_jax.published import DETECTORS
 from brittle_jax.report.paper.collection import Run
-from brittle_jax.report.paper.layout import CONFIGURATIONS_OF_PART, SETTINGS, Teachers, teachers
+from brittle_jax.report.paper.layout import SETTINGS, Teachers, configurations_of_part, teachers
 
 # Readings that differ from teacher to teacher in one and the same version: of how it was pre-trained or drawn.
 _READINGS_OF_TEACHERS = {"augmentation", "random_batch_norm"}
@@ -116,7 +116,7 @@ class Line:
             if len(by_seed) > 1
             else {},
             configurations=tuple(name for part in parts for name in members[part]),
-            is_complete=all(len(members[part]) == CONFIGURATIONS_OF_PART.get(part, 1) for part in parts),
+            is_complete=all(len(members[part]) == configurations_of_part(part) for part in parts),
         )
 
 
@@ -225,7 +225,7 @@ def movement_of(run: Run) -> str:
         if not distillation.get("movement") or not distillation.get("recipe_movement"):
             return "not recorded"
         ratio = distillation["movement"] / distillation["recipe_movement"]
-        ratios.add("as far as in" if abs(ratio - 1) < _SAME_MOVEMENT else f"{ratio:.2g} times as far as in")
+        ratios.add("as far as in" if abs(ratio - 1) < _SAME_MOVEMENT else f"{float(f'{ratio:.2g}'):g} times as far as in")
     return f"{' and '.join(sorted(ratios))} the row's recipe"
 
 
@@ -287,6 +287,11 @@ class Cohort:
         kind = f"own images, {self.first.first.data_path}" if self.first.first.is_own_data else kind
         recipe = f"reduced ({', '.join(areas)})" if areas else "the row's recipe"
         return ", ".join(part for part in (kind, recipe, f"version {self.first.version}") if part)
+
+    @property
+    def is_of_recipe(self) -> bool:
+        """Whether students are made and measured as in the recipe; the probe is no part of the detectors."""
+        return all(name.startswith("probe.") for name in _shared_settings(self.first.first))
 
     def configurations(self, setting: str) -> list[str]:
         """Returns the configurations of a setting that are averaged: those that all lines have.
@@ -351,6 +356,4 @@ def cohorts_of(lines: Iterable[Line]) -> dict[str, list[Cohort]]:
 
 def _importance(cohort: Cohort) -> tuple:
     run = cohort.first.first
-    # The probe is no part of the detectors: with another one a row still counts as of its recipe here.
-    departures = [name for name in _shared_settings(run) if not name.startswith("probe.")]
-    return run.synthetic, run.is_own_data, bool(departures), -len(cohort.lines), cohort.first.version
+    return run.synthetic, run.is_own_data, not cohort.is_of_recipe, -len(cohort.lines), cohort.first.version

@@ -142,8 +142,7 @@ def _partial(numbers: Numbers, setting: str) -> list[str]:
     if numbers.is_complete:
         return []
     classes = [name.rpartition("/")[2] for name in numbers.configurations]
-    total = 10 * len(SETTINGS[setting].parts)
-    return [f"{len(classes)} of {total} classes: {', '.join(classes)}"]
+    return [f"{len(classes)} of {SETTINGS[setting].num_configurations} classes: {', '.join(classes)}"]
 
 
 def _notes(line: Line) -> list[str]:
