@@ -17,6 +17,7 @@ Columns = Mapping[str, np.ndarray]
 NUM_RESAMPLES = 4000
 _FEWEST_FOR_INTERVAL = 5  # resamples of fewer teachers are mostly the same few points
 _FEWEST_FOR_CORRELATION = 3
+_FEWEST_FOR_PARTIAL = 5  # of three, what is left always lies on a line
 _ROUNDING = 1e-9
 
 
@@ -62,13 +63,16 @@ def partial_correlation(
 ) -> Correlation:
     """Returns the correlations of what is left of two columns when a third one is accounted for, linearly.
 
-    Spearman's is that of the ranks. There is no permutation test: to shuffle `x` would break its tie to `given`, too.
+    Spearman's is that of the ranks. With fewer than five teachers too little is left. There is no permutation test: to
+    shuffle `x` would break its tie to `given`, too.
 
     Args:
         columns, x, y, num_resamples, seed: as in `correlation`.
         given: name of the third column.
     """
     known = _known(columns, (x, y, given))
+    if known.shape[1] < _FEWEST_FOR_PARTIAL:
+        return Correlation(known.shape[1], Estimate(None, None, None), Estimate(None, None, None))
     measures = (_partial, lambda values: _partial(rankdata(values, axis=-1)))
     return Correlation(
         known.shape[1],
@@ -187,7 +191,7 @@ def variance_shares(values: np.ndarray, factors: Sequence[str]) -> dict[str, flo
 
     Args:
         values: one axis for each factor, without gaps: every combination has been measured.
-        factors: names of the axes. A factor of one level has no share.
+        factors: names of the axes. A factor of one level is left out.
 
     Returns:
         Shares that add up to 1; empty where all values are the same.
@@ -198,6 +202,8 @@ def variance_shares(values: np.ndarray, factors: Sequence[str]) -> dict[str, flo
         return {}
     shares = {}
     for axis, name in enumerate(factors):
+        if values.shape[axis] == 1:
+            continue
         others = tuple(other for other in range(values.ndim) if other != axis)
         effect = deviations.mean(axis=others)
         shares[name] = float((effect**2).sum() * values.size / len(effect) / total)

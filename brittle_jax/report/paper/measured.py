@@ -225,7 +225,9 @@ def movement_of(run: Run) -> str:
         if not distillation.get("movement") or not distillation.get("recipe_movement"):
             return "not recorded"
         ratio = distillation["movement"] / distillation["recipe_movement"]
-        ratios.add("as far as in" if abs(ratio - 1) < _SAME_MOVEMENT else f"{float(f'{ratio:.2g}'):g} times as far as in")
+        ratios.add(
+            "as far as in" if abs(ratio - 1) < _SAME_MOVEMENT else f"{float(f'{ratio:.2g}'):g} times as far as in"
+        )
     return f"{' and '.join(sorted(ratios))} the row's recipe"
 
 

@@ -24,6 +24,8 @@ _TITLES = {
     "brittleness": "brittleness",
     "gradient_norm": "numerator: mean gradient norm",
     "inverse_trace": "1 / trace",
+    "kd_cat": "KD AUROC on cat, %",
+    "kd_dog": "KD AUROC on dog, %",
 }
 
 
@@ -94,7 +96,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
             across, up, _MARKERS[task], color=ANOMALOUS if task == "baseline" else colour, markersize=5, linestyle=""
         )
     axes.set(xlabel=_TITLES[panel.x], ylabel=_TITLES[panel.y])
-    axes.margins(0.1)
+    axes.margins(0.12)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     _label(axes, [teacher_of(row).title for row in panel.teachers.rows], x, y)
@@ -102,6 +104,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
 def _label(axes: Axes, names: Sequence[str], x: np.ndarray, y: np.ndarray) -> None:
     """Writes names beside points: each where it covers least of points and of names that are there already."""
+    axes.autoscale_view()  # so that the places of points are known
     points = axes.transData.transform(np.column_stack([x, y])) * 72 / axes.figure.dpi
     box = axes.get_window_extent().transformed(axes.figure.dpi_scale_trans.inverted()).extents * 72
     taken = [(px - 3, py - 3, px + 3, py + 3) for px, py in points if np.isfinite(px + py)]
