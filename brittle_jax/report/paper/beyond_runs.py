@@ -210,16 +210,16 @@ def error_directions(cohorts: Cohorts, problems: Problems) -> Section:
     if rows and not has_test:
         missing = (
             "Runs keep students' errors on normal training images alone, so the share of an anomaly's error along "
-            "tight directions is not there. Arrays test_error [K, F] and test_label [K] in brittleness/CONFIGURATION.npz "
-            "would give it."
+            "tight directions is not there. Arrays test_error [K, F] and test_label [K] in "
+            "brittleness/CONFIGURATION.npz would give it."
         )
     titles = ["setting", "teacher", "KD AUROC, %", "effective directions", "variance in the tighter half, %"]
     titles += ["error of normal test images there, %", "error of anomalies there, %"]
     return Section(
         "error-directions",
         "Are there tight directions, and do anomalies show in them?",
-        "The variance of f(x) - h(x) over normal training images by principal direction: the paper's hypothesis is that "
-        "good teachers have directions in which it is tight, and that anomalies leave these.",
+        "The variance of f(x) - h(x) over normal training images by principal direction: the paper's hypothesis is "
+        "that good teachers have directions in which it is tight, and that anomalies leave these.",
         "A tight direction of the error may be one in which neither network varies, and only the errors of anomalies "
         "along it can tell whether it helps.",
         plots,
@@ -260,8 +260,8 @@ def readings(cohorts: Cohorts, problems: Problems) -> Section:
     return Section(
         "readings",
         "How much does Figure 6 depend on its readings?",
-        "Spearman's correlation of brittleness with KD AUROC, without the baseline, if the norms are averaged otherwise, "
-        "the denominator is another, or students are made and measured in another way.",
+        "Spearman's correlation of brittleness with KD AUROC, without the baseline, if the norms are averaged "
+        "otherwise, the denominator is another, or students are made and measured in another way.",
         "To take the sum instead of the mean over features, or other units of pixels, scales all teachers alike and is "
         "not shown; other gradient paths and movements need runs of their own, which appear here as other versions.",
         [dots(drawn, "Spearman, with 95% interval over teachers", "Correlation of Figure 6 by reading.")]

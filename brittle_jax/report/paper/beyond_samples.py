@@ -14,6 +14,7 @@ from brittle_jax.published import DETECTORS
 from brittle_jax.report.paper.beyond import ANY_ROW, Cohorts, Section, SectionTable, Source, measured_sources
 from brittle_jax.report.paper.beyond_runs import Problems, entries_of
 from brittle_jax.report.paper.layout import QUANTITIES, teacher_of
+from brittle_jax.report.paper.measured import numbers_of
 from brittle_jax.report.paper.plots import Bar, dots
 
 _NUM_RESAMPLES = 300
@@ -65,11 +66,11 @@ def differences(cohorts: Cohorts, problems: Problems) -> Section:
         "differences",
         "Which differences are more than chance?",
         "AUROC of KD less that of the other detectors of a teacher, and KD AUROC of each teacher less that of each "
-        f"other one, means over classes, with {_NUM_RESAMPLES} paired bootstrap resamples of the test samples. p-values "
-        "(normal, with the bootstrap's deviation) are corrected by Holm's method in two families for each setting: all "
-        "teachers by three detectors, and all pairs of teachers.",
-        "Resampling test samples leaves out the chance of training: another seed could differ by more, which only several "
-        "seeds can tell; here the first seed of each row is compared.",
+        f"other one, means over classes, with {_NUM_RESAMPLES} paired bootstrap resamples of the test samples; "
+        "p-values (normal, with the bootstrap's deviation) are corrected by Holm's method in two families for each "
+        "setting, all teachers by three detectors, and all pairs of teachers.",
+        "Resampling test samples leaves out the chance of training: another seed could differ by more, which only "
+        "several seeds can tell; here the first seed of each row is compared.",
         plots,
         SectionTable(titles, rows) if rows else None,
         "" if rows else f"There are no scores of test samples: {ANY_ROW}.",

@@ -40,12 +40,12 @@ class Panel(NamedTuple):
     is_published: bool
 
 
-def scatter(panel: Panel) -> Plot:
-    """Plots a quantity against another, with a label for each teacher."""
+def scatter(panel: Panel, heading: str = "") -> Plot:
+    """Plots a quantity against another, with a label for each teacher; `heading` is said before what it shows."""
     with style():
         figure, axes = new_figure(_WIDTH, _HEIGHT, left=48, top=34)
         _draw(axes, panel)
-    return Plot(figure, _described(panel))
+    return Plot(figure, f"{heading} {_described(panel)}".strip())
 
 
 def scatters(panels: Sequence[Panel], columns: int, description: str) -> Plot:
