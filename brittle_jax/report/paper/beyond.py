@@ -294,7 +294,7 @@ def _crossed(source: Source) -> np.ndarray | None:
     return np.array(values) if np.isfinite(values).all() else None
 
 
-ESTIMATE_TITLES = ["teachers", "Pearson", "95%", "p", "Spearman", "95%", "p"]
+ESTIMATE_TITLES = ["number", "Pearson", "95%", "p", "Spearman", "95%", "p"]
 
 
 def estimate_texts(found: Correlation) -> list[str]:

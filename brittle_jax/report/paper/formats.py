@@ -6,7 +6,6 @@ import io
 from brittle_jax.report.paper.layout import QUANTITIES
 from brittle_jax.report.paper.tables import Table, TableLine, cell_texts
 
-_SOURCES = ("ours", "published", "difference")
 _LATEX = {"\\": r"\textbackslash{}", **{letter: f"\\{letter}" for letter in "&%$#_{}"}, "~": r"\textasciitilde{}"}
 _LATEX |= {"^": r"\textasciicircum{}", "±": r"$\pm$"}
 
@@ -24,7 +23,7 @@ def to_csv(table: Table) -> str:
             [
                 line.row,
                 line.teacher,
-                "not run" if line.line is None else "run",
+                "published" if line.line is None else "measured",
                 line.version,
                 "; ".join(line.marks),
                 line.seeds or "",
@@ -43,7 +42,7 @@ def to_markdown(table: Table) -> str:
         for source in _sources(line):
             cells = [_bold(line, name, source, text, "**", "**") for name, text in _texts(table, line, source)]
             lines.append(_markdown([line.teacher, source, *cells, *_description(line, source)]))
-    return "\n".join([f"Table {table.number}: {table.caption}", "", *lines, "", *_remarks(table)]) + "\n"
+    return "\n".join([f"Table {table.number}: {table.caption}.", "", *lines, "", *_remarks(table)]) + "\n"
 
 
 def to_latex(table: Table) -> str:
@@ -61,7 +60,7 @@ def to_latex(table: Table) -> str:
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_escaped(' '.join([table.caption, *_remarks(table)]))}}}",
+            rf"\caption{{{_escaped(' '.join([f'{table.caption}.', *_remarks(table)]))}}}",
             rf"\label{{tab:{table.number}}}",
             rf"\begin{{tabular}}{{ll{'r' * len(table.quantities)}ll}}",
             r"\hline",
@@ -76,9 +75,15 @@ def to_latex(table: Table) -> str:
     )
 
 
-def _sources(line: TableLine) -> tuple[str, ...]:
-    has_difference = any(cell.difference is not None for cell in line.cells.values())
-    return _SOURCES if has_difference else _SOURCES[:2]
+def _sources(line: TableLine) -> list[str]:
+    """Returns what there is of a line."""
+    cells = line.cells.values()
+    there = {
+        "ours": line.line is not None,
+        "published": any(cell.published is not None for cell in cells),
+        "difference": any(cell.difference is not None for cell in cells),
+    }
+    return [source for source, is_there in there.items() if is_there]
 
 
 def _texts(table: Table, line: TableLine, source: str) -> list[tuple[str, str]]:
@@ -96,15 +101,15 @@ def _bold(line: TableLine, name: str, source: str, text: str, before: str, after
 
 
 def _description(line: TableLine, source: str) -> list[str]:
-    """Returns version, marks and runs, which stand beside our numbers alone."""
-    if source != "ours" or line.line is None:
+    """Returns version, marks and runs, which stand on the first line of a measurement."""
+    if source != _sources(line)[0]:
         return ["", "", ""]
     return [line.version, "; ".join(line.marks), "; ".join(line.runs)]
 
 
 def _remarks(table: Table) -> list[str]:
     notes = [f"{line.teacher}: {note}." for line in table.lines for note in line.notes]
-    return [*table.warnings, *dict.fromkeys(notes)]
+    return [*table.remarks, *dict.fromkeys(notes)]
 
 
 def _markdown(cells) -> str:

@@ -83,6 +83,12 @@ SETTINGS = {
     "unimodal": Setting("CIFAR-10 unimodal", "cifar10", ("unimodal",)),
     "multimodal": Setting("CIFAR-10 multimodal", "cifar10", ("multimodal",)),
 }
+DATA_SETS = {
+    "cats_vs_dogs": "Cats vs. Dogs",
+    "cifar10": "CIFAR-10",
+    "plant_pathology": "Plant Pathology",
+    "xray": "X-ray",
+}
 SINGLE_SETTINGS = ("cat", "dog", "unimodal", "multimodal", "plant", "xray")  # that average nothing but classes
 
 
@@ -97,16 +103,16 @@ class TableLayout(NamedTuple):
 _MAIN = ("probe_accuracy", "kd", "mahalanobis_full")
 _COMPLETE = tuple(QUANTITIES)
 TABLES = {
-    2: TableLayout("Cats vs. Dogs results averaged over the two classes.", "cats_vs_dogs", _MAIN),
-    3: TableLayout("CIFAR-10 results averaged over unimodal and multimodal configurations.", "cifar10", _MAIN),
-    4: TableLayout("Plant Pathology results.", "plant", _MAIN),
-    5: TableLayout("X-ray results.", "xray", _MAIN),
-    6: TableLayout("Results for the cat class in the Cats vs. Dogs data set.", "cat", _COMPLETE),
-    7: TableLayout("Results for the dog class in the Cats vs. Dogs data set.", "dog", _COMPLETE),
-    8: TableLayout("Unimodal CIFAR-10 configuration, averaged over each class.", "unimodal", _COMPLETE[1:]),
-    9: TableLayout("Multimodal CIFAR-10 configuration, averaged over each class.", "multimodal", _COMPLETE[1:]),
-    10: TableLayout("Complete Plant Pathology results.", "plant", _COMPLETE),
-    11: TableLayout("Complete X-ray results.", "xray", _COMPLETE),
+    2: TableLayout("Cats vs. Dogs, averaged over the two classes", "cats_vs_dogs", _MAIN),
+    3: TableLayout("CIFAR-10, averaged over unimodal and multimodal configurations", "cifar10", _MAIN),
+    4: TableLayout("Plant Pathology", "plant", _MAIN),
+    5: TableLayout("X-ray", "xray", _MAIN),
+    6: TableLayout("Cats vs. Dogs, cat is normal", "cat", _COMPLETE),
+    7: TableLayout("Cats vs. Dogs, dog is normal", "dog", _COMPLETE),
+    8: TableLayout("CIFAR-10, unimodal, averaged over classes", "unimodal", _COMPLETE[1:]),
+    9: TableLayout("CIFAR-10, multimodal, averaged over classes", "multimodal", _COMPLETE[1:]),
+    10: TableLayout("Plant Pathology, all detectors", "plant", _COMPLETE),
+    11: TableLayout("X-ray, all detectors", "xray", _COMPLETE),
 }
 
 
@@ -120,18 +126,14 @@ class FigureLayout(NamedTuple):
 
 _DATA_SETS = ("cats_vs_dogs", "cifar10", "plant", "xray")
 FIGURES = {
-    3: FigureLayout("Mahalanobis AUROC against knowledge distillation AUROC.", "mahalanobis_full", _DATA_SETS),
+    3: FigureLayout("Mahalanobis AUROC against KD AUROC", "mahalanobis_full", _DATA_SETS),
     4: FigureLayout(
-        "CIFAR-10: Mahalanobis AUROC against knowledge distillation AUROC, unimodal and multimodal.",
+        "Mahalanobis AUROC against KD AUROC, CIFAR-10 unimodal and multimodal",
         "mahalanobis_full",
         ("unimodal", "multimodal"),
     ),
-    5: FigureLayout(
-        "Supervised classification accuracy against knowledge distillation AUROC.", "probe_accuracy", _DATA_SETS
-    ),
-    6: FigureLayout(
-        "Average L2 gradient norm (brittleness) against knowledge distillation AUROC.", "brittleness", _DATA_SETS
-    ),
+    5: FigureLayout("Classification accuracy against KD AUROC", "probe_accuracy", _DATA_SETS),
+    6: FigureLayout("Brittleness (average L2 gradient norm) against KD AUROC", "brittleness", _DATA_SETS),
 }
 
 

@@ -13,14 +13,13 @@ from brittle_jax.report.figures import to_svg, write_pictures
 from brittle_jax.report.paper import beyond, beyond_runs, beyond_samples, formats
 from brittle_jax.report.paper.beyond import ESTIMATE_TITLES, Section, SectionTable, estimate_texts
 from brittle_jax.report.paper.collection import Collection, Run
-from brittle_jax.report.paper.layout import QUANTITIES, SETTINGS, Teacher, teachers
+from brittle_jax.report.paper.layout import DATA_SETS, QUANTITIES, SETTINGS, Teacher, teachers
 from brittle_jax.report.paper.measured import Line, cohorts_of, lines_of, numbers_of, readings_of
 from brittle_jax.report.paper.plots import scatter, scatters
 from brittle_jax.report.paper.scatter import ScatterFigure, scatter_figures
 from brittle_jax.report.paper.tables import Table, cell_texts, number_text, tables
 
 _FORMATS = {"csv": formats.to_csv, "md": formats.to_markdown, "tex": formats.to_latex}
-_DATA_SETS = {setting.dataset: setting.title for setting in SETTINGS.values() if setting.title[0].isupper()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +67,7 @@ def write(collection: Collection, out: pathlib.Path, *, has_runs: bool) -> tuple
             files.write_text(out / "tables" / f"table-{table.number}.{ending}", convert(table))
     with console.track("pictures", len(report.figures) + len(report.sections), unit="figure") as progress:
         for figure in report.figures:
-            picture = scatters(figure.panels, 2 if has_runs else 1, f"Figure {figure.number}.")
+            picture = scatters([*figure.panels, *figure.apart], 2, f"Figure {figure.number}.")
             write_pictures(picture, out / "figures" / f"figure-{figure.number}")
             progress.update(1)
         for section in report.sections:
@@ -172,7 +171,7 @@ def _shown_table(table: Table, out: pathlib.Path) -> dict[str, Any]:
         texts, cells = cell_texts(table, line), []
         for name in table.quantities:
             cell = line.cells[name]
-            value = cell.ours if cell.ours is not None else "" if line.line is not None else cell.published
+            value = cell.published if line.line is None else cell.ours
             cells.append(
                 _ShownCell(**texts[name], is_best=cell.is_best, is_published_best=cell.is_published_best, sort=value)
             )
@@ -187,9 +186,13 @@ def _shown_figure(figure: ScatterFigure) -> dict[str, Any]:
         [SETTINGS[line.setting].title, line.source, line.teachers, *estimate_texts(line.correlation)]
         for line in figure.lines
     ]
+    panels, apart = (
+        [to_svg(scatter(panel, f"Figure {figure.number}.")) for panel in each] for each in (figure.panels, figure.apart)
+    )
     return {
         "figure": figure,
-        "plots": [to_svg(scatter(panel, f"Figure {figure.number}.")) for panel in figure.panels],
+        "plots": panels,
+        "apart": apart,
         "table": SectionTable(["setting", "source", "teachers", *ESTIMATE_TITLES], rows),
     }
 
@@ -197,7 +200,7 @@ def _shown_figure(figure: ScatterFigure) -> dict[str, Any]:
 def _versions(lines: Sequence[Line]) -> list[dict[str, Any]]:
     """Returns, for each data set, the readings that its versions share, and those in which they differ."""
     shown = []
-    for dataset, title in _DATA_SETS.items():
+    for dataset, title in DATA_SETS.items():
         found = {line.version: readings_of(line.first) for line in lines if line.first.dataset == dataset}
         letters = sorted(found)
         names = list(dict.fromkeys(name for letter in letters for name in found[letter]))
@@ -216,7 +219,7 @@ def _versions(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
 def _shown_rows(lines: Sequence[Line], out: pathlib.Path) -> list[dict[str, Any]]:
     shown = []
-    for dataset, title in _DATA_SETS.items():
+    for dataset, title in DATA_SETS.items():
         for row, teacher in teachers(dataset).items():
             if of_row := [_shown_line(line, out) for line in lines if line.row == row]:
                 shown.append({"row": row, "title": f"{title}, {teacher.title}", "lines": of_row})
@@ -251,6 +254,6 @@ def _not_run(lines: Sequence[Line]) -> dict[str, list[tuple[str, Teacher]]]:
     run = {line.row for line in lines}
     left = {
         title: [(row, teacher) for row, teacher in teachers(dataset).items() if row not in run]
-        for dataset, title in _DATA_SETS.items()
+        for dataset, title in DATA_SETS.items()
     }
     return {title: rows for title, rows in left.items() if rows}

@@ -30,13 +30,15 @@ class ScatterFigure(NamedTuple):
     """A figure of the paper.
 
     Attributes:
-        panels: of each setting the published one, then ours.
+        panels: of each setting the published one, then ours over the same classes.
+        apart: ours over fewer classes, which do not stand beside published means.
         lines: correlations, also of settings that the paper averages over.
     """
 
     number: int
     caption: str
     panels: list[Panel]
+    apart: list[Panel]
     lines: list[CorrelationLine]
 
 
@@ -52,42 +54,39 @@ def scatter_figures(cohorts: Mapping[str, Sequence[Cohort]], *, has_runs: bool) 
 
 def _figure(number: int, cohorts: Mapping[str, Sequence[Cohort]], has_runs: bool) -> ScatterFigure:
     layout = FIGURES[number]
-    panels, lines = [], []
+    panels, apart, lines = [], [], []
     for setting in SETTINGS:
         if number == 4 and setting not in layout.settings:
             continue
-        known = published(setting)
-        ours = measured(cohorts, setting)
+        known, ours = published(setting), measured(cohorts, setting)
         lines += _lines(setting, PUBLISHED, known, layout.x)
         for cohort, teachers in ours:
             lines += _lines(setting, cohort.title, teachers, layout.x)
-        # Settings that the paper does not draw are shown where there are runs of them and none of the average.
-        if setting in layout.settings or (ours and not _has_average(cohorts, setting, layout.settings)):
+        cohort, teachers = ours[0] if ours else (None, None)
+        is_complete = cohort is not None and not classes_mark(cohort, setting)
+        # What the paper draws as an average alone is shown where we have only a part of it.
+        has_average = any(
+            SETTINGS[each].dataset == SETTINGS[setting].dataset and measured(cohorts, each) for each in layout.settings
+        )
+        if setting in layout.settings or (is_complete and not has_average):
             panels.append(_panel(f"{SETTINGS[setting].title}, published", known, layout.x, is_published=True))
             if has_runs:
-                title, teachers = _drawn(setting, ours)
-                panels.append(_panel(title, teachers, layout.x, is_published=False))
-    return ScatterFigure(number, layout.caption, panels, lines)
+                panels.append(_our_panel(setting, cohort, teachers if is_complete else None, layout.x))
+        if cohort is not None and not is_complete and (setting in layout.settings or not has_average):
+            apart.append(_our_panel(setting, cohort, teachers, layout.x))
+    return ScatterFigure(number, layout.caption, panels, apart, lines)
+
+
+def _our_panel(setting: str, cohort: Cohort | None, teachers: Teachers | None, x: str) -> Panel:
+    marks = [] if teachers is None else [cohort_mark(cohort), classes_mark(cohort, setting)]
+    title = ", ".join([f"{SETTINGS[setting].title}, ours", *filter(None, marks)])
+    return _panel(title, teachers, x, is_published=False)
 
 
 def measured(cohorts: Mapping[str, Sequence[Cohort]], setting: str) -> list[tuple[Cohort, Teachers]]:
     """Returns the cohorts that have a setting, with their teachers there."""
     found = [(cohort, cohort.teachers(setting)) for cohort in cohorts.get(SETTINGS[setting].dataset, ())]
     return [(cohort, teachers) for cohort, teachers in found if len(teachers.rows) >= _FEWEST_TEACHERS]
-
-
-def _has_average(cohorts: Mapping[str, Sequence[Cohort]], setting: str, drawn: Sequence[str]) -> bool:
-    dataset = SETTINGS[setting].dataset
-    return any(SETTINGS[each].dataset == dataset and measured(cohorts, each) for each in drawn)
-
-
-def _drawn(setting: str, ours: Sequence[tuple[Cohort, Teachers]]) -> tuple[str, Teachers | None]:
-    title = f"{SETTINGS[setting].title}, ours"
-    if not ours:
-        return title, None
-    cohort, teachers = ours[0]
-    marks = [cohort_mark(cohort), classes_mark(cohort, setting)]
-    return ", ".join([title, *filter(None, marks)]), teachers
 
 
 def cohort_mark(cohort: Cohort) -> str:

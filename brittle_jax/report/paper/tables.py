@@ -34,8 +34,8 @@ class TableLine:
 
     Attributes:
         cells: by quantity.
-        line: our measurement; None where the row was not run.
-        marks: such as "synthetic", "reduced: distill", "3 of 10 classes".
+        line: our measurement; None where the published numbers stand alone.
+        marks: such as "not run", "synthetic", "reduced: distill", "3 of 10 classes: cat, dog, frog".
         seeds: how many of them are averaged.
         notes: sentences.
     """
@@ -65,7 +65,7 @@ class Table:
 
     Attributes:
         quantities: names of its columns.
-        warnings: what a reader must know before comparing its lines.
+        remarks: what a reader must know before comparing its lines.
     """
 
     number: int
@@ -73,7 +73,7 @@ class Table:
     setting: str
     quantities: tuple[str, ...]
     lines: list[TableLine]
-    warnings: list[str]
+    remarks: list[str]
 
 
 def tables(lines: Sequence[Line]) -> list[Table]:
@@ -82,49 +82,61 @@ def tables(lines: Sequence[Line]) -> list[Table]:
 
 
 def table(number: int, lines: Sequence[Line]) -> Table:
-    """Returns one table of the paper: at least a line for each of its rows, in its order."""
+    """Returns one table of the paper: at least a line for each of its rows, in its order.
+
+    Published means stand beside ours only over the same classes. Where we have fewer they get a line of their own.
+    """
     caption, setting, quantities = TABLES[number]
     made: list[TableLine] = []
     for row, teacher in teachers(SETTINGS[setting].dataset).items():
         ours = [line for line in lines if line.row == row and line.numbers(setting) is not None]
         notes = _notes_on_several(ours)
-        made += [_line(row, teacher.title, quantities, setting, line, notes) for line in ours or [None]]
+        of_row = [_measured_line(row, teacher.title, quantities, setting, line, notes) for line in ours]
+        if not any(cell.published is not None for line in of_row for cell in line.cells.values()):
+            of_row.append(_published_line(row, teacher.title, quantities, setting, is_run=bool(ours)))
+        made += of_row
+    remarks = _warnings(made)
     if len(SETTINGS[setting].parts) > 1:
-        caption += " Published means are of the printed tables; the paper's own may differ by 0.01."
-    return Table(number, caption, setting, quantities, made, _warnings(made))
+        remarks.append(
+            "Published means are those of the paper's longer tables; it prints some of them 0.01 higher or lower."
+        )
+    return Table(number, caption, setting, quantities, made, remarks)
 
 
-def _line(
-    row: str, teacher: str, quantities: Sequence[str], setting: str, line: Line | None, notes: Sequence[str]
+def _measured_line(
+    row: str, teacher: str, quantities: Sequence[str], setting: str, line: Line, notes: Sequence[str]
 ) -> TableLine:
-    known = published(setting)
-    reference = {name: float(known.columns[name][known.rows.index(row)]) for name in quantities}
-    numbers = None if line is None else line.numbers(setting)
-    measured = {} if numbers is None else numbers.means
-    # Made-up images or the user's own have nothing in common with the published ones, nor have fewer classes.
-    is_comparable = numbers is not None and numbers.is_complete and not line.first.synthetic
-    is_comparable = is_comparable and not line.first.is_own_data
-    best, published_best = _best(measured, quantities), _best(reference, quantities)
+    numbers = line.numbers(setting)
+    reference = _published(row, quantities, setting) if numbers.is_complete else {}
+    # Made-up images or the user's own have nothing in common with the published ones but their row.
+    is_comparable = numbers.is_complete and not (line.first.synthetic or line.first.is_own_data)
+    best, published_best = _best(numbers.means, quantities), _best(reference, quantities)
     cells = {}
     for name in quantities:
-        ours = _known(measured.get(name))
+        ours, published_value = _known(numbers.means[name]), reference.get(name)
         cells[name] = Cell(
             ours=ours,
-            sd=None if numbers is None else _known(numbers.sds.get(name)),
-            published=reference[name],
-            difference=ours - reference[name] if is_comparable and ours is not None else None,
+            sd=_known(numbers.sds.get(name)),
+            published=published_value,
+            difference=ours - published_value if is_comparable and ours is not None else None,
             is_best=name in best,
             is_published_best=name in published_best,
         )
-    return TableLine(
-        row,
-        teacher,
-        cells,
-        line,
-        [] if line is None else [*line.marks, *_partial(numbers, setting)],
-        0 if line is None else len(line.by_seed),
-        [] if line is None else [*notes, *_notes(line)],
-    )
+    marks = [*line.marks, *_partial(numbers, setting)]
+    return TableLine(row, teacher, cells, line, marks, len(line.by_seed), [*notes, *_notes(line)])
+
+
+def _published_line(row: str, teacher: str, quantities: Sequence[str], setting: str, *, is_run: bool) -> TableLine:
+    reference = _published(row, quantities, setting)
+    best = _best(reference, quantities)
+    cells = {name: Cell(None, None, reference[name], None, False, name in best) for name in quantities}
+    mark = f"published, {SETTINGS[setting].num_configurations} classes" if is_run else "not run"
+    return TableLine(row, teacher, cells, None, [mark], 0, [])
+
+
+def _published(row: str, quantities: Sequence[str], setting: str) -> dict[str, float]:
+    known = published(setting)
+    return {name: float(known.columns[name][known.rows.index(row)]) for name in quantities}
 
 
 def _known(value: float | None) -> float | None:
@@ -194,7 +206,7 @@ def cell_texts(table: Table, line: TableLine) -> dict[str, dict[str, str]]:
         cell, decimals = line.cells[name], QUANTITIES[name].decimals
         deviation = "" if cell.sd is None else f" ± {number_text(cell.sd, decimals)}"
         texts[name] = {
-            "ours": "not run" if line.line is None else number_text(cell.ours, decimals) + deviation,
+            "ours": number_text(cell.ours, decimals) + deviation,
             "published": published_text(table, name, cell.published),
             "difference": number_text(cell.difference, decimals, sign=True),
         }
