@@ -14,7 +14,7 @@ from brittle_jax.report.paper.layout import QUANTITIES, Teachers, task_of, teach
 
 _MARKERS = {"baseline": "*", "random": "x", "class": "s", "rotnet": "^", "ae": "o", "dae": "D", "simclr": "P"}
 _LINES = ("-", "--", ":", "-.")
-_WIDTH, _HEIGHT = 420, 320  # of a scatter plot, in points
+_WIDTH, _HEIGHT = 380, 300  # of a scatter plot, in points
 _LABEL_SIZE = 7
 _TITLES = {
     **{name: quantity.title for name, quantity in QUANTITIES.items()},

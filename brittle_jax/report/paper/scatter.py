@@ -9,7 +9,7 @@ from brittle_jax.report.paper.measured import Cohort
 from brittle_jax.report.paper.plots import Panel
 
 PUBLISHED = "published"
-_FEWEST_TEACHERS = 2
+_FEWEST_CORRELATED = 3
 
 
 class CorrelationLine(NamedTuple):
@@ -61,7 +61,8 @@ def _figure(number: int, cohorts: Mapping[str, Sequence[Cohort]], has_runs: bool
         known, ours = published(setting), measured(cohorts, setting)
         lines += _lines(setting, PUBLISHED, known, layout.x)
         for cohort, teachers in ours:
-            lines += _lines(setting, cohort.title, teachers, layout.x)
+            if len(teachers.rows) >= _FEWEST_CORRELATED:
+                lines += _lines(setting, cohort.title, teachers, layout.x)
         cohort, teachers = ours[0] if ours else (None, None)
         is_complete = cohort is not None and not classes_mark(cohort, setting)
         # What the paper draws as an average alone is shown where we have only a part of it.
@@ -86,7 +87,7 @@ def _our_panel(setting: str, cohort: Cohort | None, teachers: Teachers | None, x
 def measured(cohorts: Mapping[str, Sequence[Cohort]], setting: str) -> list[tuple[Cohort, Teachers]]:
     """Returns the cohorts that have a setting, with their teachers there."""
     found = [(cohort, cohort.teachers(setting)) for cohort in cohorts.get(SETTINGS[setting].dataset, ())]
-    return [(cohort, teachers) for cohort, teachers in found if len(teachers.rows) >= _FEWEST_TEACHERS]
+    return [(cohort, teachers) for cohort, teachers in found if teachers.rows]
 
 
 def cohort_mark(cohort: Cohort) -> str:
