@@ -35,10 +35,11 @@ def main(arguments: command_line.Arguments) -> None:
     if bool(runs) == arguments.flags["published"]:
         raise UserError("give either --runs=DIR, a folder of finished runs, or --published")
     # These imports take seconds, so they wait until the command is known to be right.
-    from brittle_jax.report.paper import report
     from brittle_jax.report.paper.collection import Collection
 
     collection = _collected(pathlib.Path(runs).expanduser()) if runs else Collection([], {})
+    from brittle_jax.report.paper import report
+
     path, problems = report.write(collection, pathlib.Path(out).expanduser(), has_runs=bool(runs))
     for name, reason in problems.items():
         console.warn(f"{name} is left out: {reason}")
@@ -51,10 +52,10 @@ def main(arguments: command_line.Arguments) -> None:
 
 def _collected(folder: pathlib.Path):
     """Returns the finished runs below a folder, after naming what is left out."""
-    from brittle_jax.report.paper.collection import collect
-
     if not folder.is_dir():
         raise UserError(f"--runs={folder}: no such folder")
+    from brittle_jax.report.paper.collection import collect
+
     collection = collect(folder)
     if not collection.runs:
         names = [f"{name} ({reason})" for name, reason in collection.left_out.items()]

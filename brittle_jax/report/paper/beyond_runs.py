@@ -165,7 +165,7 @@ def _arrays(folder: pathlib.Path, name: str, problems: Problems) -> dict[str, np
     if not path.exists():
         return None  # of a run of an earlier version
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
     except Exception as error:  # zipfile, zlib and NumPy each have their own
         problems[str(path)] = f"damaged ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
