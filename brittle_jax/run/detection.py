@@ -7,6 +7,7 @@ import numpy as np
 
 from brittle_jax import files, probe, results
 from brittle_jax.apply import detector as detector_lib
+from brittle_jax.apply import heat_maps
 from brittle_jax.apply.brittleness import measure_brittleness
 from brittle_jax.apply.detector import Detector
 from brittle_jax.data.one_class import Configuration
@@ -104,6 +105,9 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
     with row.stage("score"):
         image_scores, scores = scoring.score(row, detector, made.representations, configuration.test)
         _, calibration_scores = scoring.score(row, detector, made.representations, configuration.calibration)
+        if len(configuration.calibration):
+            held_back = dataset.images_of(configuration.calibration)
+            scales = heat_maps.measure_scales(detector, dataset.images, held_back, row.loop)
     with row.stage("brittleness"):
         measured = measure_brittleness(
             detector,
@@ -128,6 +132,7 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
         if len(configuration.calibration):
             normal = np.zeros(len(configuration.calibration), int)
             _write_scores(row, "calibration", configuration, configuration.calibration, normal, calibration_scores)
+            heat_maps.write_scales(row.folder, configuration.name, scales)
         gradient_rows.write(
             row.folder / "brittleness" / f"{configuration.name}.npz",
             measured,
