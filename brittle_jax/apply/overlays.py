@@ -29,8 +29,8 @@ def write(folder: pathlib.Path, relative_path: str, picture: np.ndarray, heat_ma
             extension would have the same files.
         picture: [height, width, 3] uint8, of any size.
         heat_map: [h, w]; stretched to the picture's shape.
-        scale: of the run, as `heat_maps.read_scales` returns it. Masks are grey in 16 bits: 0 is at most 0, and 65535 at least 4 times the
-            scale.
+        scale: of the run, as `heat_maps.read_scales` returns it. Masks are grey in 16 bits: 0 is at most 0, and 65535
+            at least 4 times the scale.
 
     Raises:
         UserError: if a file cannot be written, or the path leads out of the folder.
