@@ -141,21 +141,29 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
     return Detector(student, teacher, Gaussian(**gaussian), network, preprocessing)
 
 
-def only_configuration(run: pathlib.Path) -> str:
-    """Returns the configuration of a run that has a single one.
-
-    Raises:
-        UserError: if there is none, or there are several.
-    """
-    names = _configurations(run)
-    if len(names) != 1:
-        raise UserError(f"{run} has the detectors {', '.join(names)}: name one" if names else _why_missing(run, ""))
-    return names[0]
-
-
 def folder_of(run: pathlib.Path, configuration: str) -> pathlib.Path:
     """Returns where a run keeps the detector of a configuration."""
     return run / "checkpoints" / configuration / "detector"
+
+
+def configurations_of(run: pathlib.Path) -> list[str]:
+    """Returns the configurations of which a run has detectors, sorted."""
+    networks = checkpoint.find_networks(run / "checkpoints")
+    return [each.parent.relative_to(run / "checkpoints").as_posix() for each in networks if each.name == "detector"]
+
+
+def only_configuration(run: pathlib.Path) -> str:
+    """Returns the configuration of a run that has one; those of its reference, a random teacher, do not count.
+
+    Raises:
+        UserError: if there is none, or there are several: it names them.
+    """
+    names = [name for name in configurations_of(run) if not name.endswith("/random")]
+    if len(names) > 1:
+        raise UserError(f"{run} has {len(names)} detectors: name one of the configurations {', '.join(names)}")
+    if not names:
+        raise UserError(_why_missing(run, ""))
+    return names[0]
 
 
 def _why_missing(run: pathlib.Path, configuration: str) -> str:
@@ -163,16 +171,10 @@ def _why_missing(run: pathlib.Path, configuration: str) -> str:
         return f"{run} is not a folder: name that of a finished run"
     if seeds := sorted(file.parent for file in run.glob("seed-*/results.json")):
         return f"{run} has the runs of several seeds: name one of them, such as {seeds[0]}"
-    names = _configurations(run)
+    names = configurations_of(run)
     if not names:
         return f"{run} has no detectors: no run, or one of an earlier version; run it again from the start"
     return f"{run} has no detector for {configuration!r} (there are {', '.join(names)})"
-
-
-def _configurations(run: pathlib.Path) -> list[str]:
-    """Returns the configurations that have a detector."""
-    networks = checkpoint.find_networks(run / "checkpoints")
-    return [each.parent.relative_to(run / "checkpoints").as_posix() for each in networks if each.name == "detector"]
 
 
 def _resolved(folder: pathlib.Path, relative: str) -> pathlib.Path:

@@ -16,10 +16,10 @@ import PIL
 from jax import export
 
 import brittle_jax
-from brittle_jax import files, results
-from brittle_jax.apply import detector as detector_lib
+from brittle_jax import files
 from brittle_jax.apply import exported, resizing
 from brittle_jax.apply.detector import Detector
+from brittle_jax.apply.loaded import LoadedDetector, load_detector
 from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.errors import UserError
 from brittle_jax.evaluate import conformal
@@ -61,29 +61,30 @@ def export_detector(
         The header.
 
     Raises:
-        UserError: if there is no such detector, if it is damaged, or if flatbuffers is not installed.
+        UserError: if there is no such detector, if it is damaged, or if flatbuffers is not installed; if a false-alarm
+            rate is given and the run has no calibration pictures.
         DegenerateDataError: if there are too few calibration pictures for the false-alarm rate.
     """
-    run = pathlib.Path(run).expanduser()
-    configuration = configuration or detector_lib.only_configuration(run)
-    detector = detector_lib.load(run, configuration)
+    loaded = load_detector(run, configuration)
+    detector = loaded.detector
     entries = {exported.SCORING: _serialized(_scoring(detector, platforms))}
     takes_patches = detector.preprocessing.patches is not None
     if not takes_patches:
         entries[exported.RESIZING] = _serialized(_resizing(detector.preprocessing.side_pixels, platforms))
     inputs, scores = _examples(detector)
-    rate, thresholds, num_calibration = _thresholds(run, configuration, false_alarm_rate)
+    rate, thresholds = _thresholds(loaded, false_alarm_rate)
     header = {
         "format_version": exported.FORMAT_VERSION,
-        "row": _row_of(run),
-        "configuration": configuration,
+        "row": _row_of(loaded.run),
+        "configuration": loaded.configuration,
         "takes": "patches" if takes_patches else "pictures",
         "side_pixels": detector.preprocessing.side_pixels,
         "largest_reduction": resizing.LARGEST_REDUCTION,
         "detectors": list(DETECTORS),
+        "recommended": loaded.recommended,
         "thresholds": thresholds,
         "false_alarm_rate": rate,
-        "num_calibration": num_calibration,
+        "num_calibration": 0 if loaded.calibration is None else loaded.calibration.num_groups,
         "rounding": _ROUNDING,
         "platforms": list(platforms),
         "made_by": f"brittle_jax {brittle_jax.__version__}",
@@ -162,19 +163,14 @@ def _made_up(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return np.clip(blots + rng.normal(0, 8, blots.shape), 0, 255).astype(np.uint8)
 
 
-def _thresholds(
-    run: pathlib.Path, configuration: str, false_alarm_rate: float | None
-) -> tuple[float | None, dict[str, float] | None, int]:
-    """Returns the rate, the thresholds by detector, and how many calibration samples they come from."""
-    file = run / "calibration" / f"{configuration}.csv"
-    scores = results.read_scores(file).scores if file.exists() else {}
-    count = len(next(iter(scores.values()), ()))
+def _thresholds(loaded: LoadedDetector, false_alarm_rate: float | None) -> tuple[float | None, dict[str, float] | None]:
+    """Returns the false-alarm rate and the thresholds by detector; None where there are none."""
     if false_alarm_rate is None:
+        count = 0 if loaded.calibration is None else loaded.calibration.num_groups
         if count < conformal.num_needed(FALSE_ALARM_RATE):
-            return None, None, count
+            return None, None
         false_alarm_rate = FALSE_ALARM_RATE
-    conformal.rank(count, false_alarm_rate)  # refuses too few, and none
-    return false_alarm_rate, {name: conformal.threshold(scores[name], false_alarm_rate) for name in DETECTORS}, count
+    return false_alarm_rate, {name: loaded.threshold(false_alarm_rate, name) for name in DETECTORS}
 
 
 def _row_of(run: pathlib.Path) -> str | None:

@@ -105,9 +105,8 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
     with row.stage("score"):
         image_scores, scores = scoring.score(row, detector, made.representations, configuration.test)
         _, calibration_scores = scoring.score(row, detector, made.representations, configuration.calibration)
-        if len(configuration.calibration):
-            held_back = dataset.images_of(configuration.calibration)
-            scales = heat_maps.measure_scales(detector, dataset.images, held_back, row.loop)
+    with row.stage("heat maps"):
+        scales = _scales(row, detector, configuration)
     with row.stage("brittleness"):
         measured = measure_brittleness(
             detector,
@@ -141,6 +140,14 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
             seed=derive_seed(row.config.seed, "kept errors", configuration.name),
         )
     return _entry(row, made, configuration, measured.terms, image_scores, {**separations, "probe": probed})
+
+
+def _scales(row: Row, detector: Detector, configuration: Configuration) -> dict[str, float]:
+    """Returns the scales of heat maps; none without calibration samples."""
+    if not len(configuration.calibration):
+        return {}
+    held_back = row.dataset.images_of(configuration.calibration)
+    return heat_maps.measure_scales(detector, row.dataset.images, held_back, row.loop)
 
 
 def _write_scores(
