@@ -67,8 +67,8 @@ def _export(values: dict[str, object]) -> None:
     console.say(f"{values['out']}: {header['configuration']}, {size:.1f} MiB, for {', '.join(header['platforms'])}")
     if header["thresholds"] is None:
         console.say(
-            f"without thresholds: {header['num_calibration']} calibration pictures are too few for a false-alarm rate of "
-            "0.05 (python -m brittle_jax.score --run=DIR --recalibrate=DIR adds some)"
+            f"without thresholds: {header['num_calibration']} calibration pictures are too few for a false-alarm rate "
+            "of 0.05 (python -m brittle_jax.score --run=DIR --recalibrate=DIR adds some)"
         )
     console.say(header["compatibility"])
 

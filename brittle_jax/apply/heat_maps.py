@@ -139,22 +139,23 @@ def measure_scales(detector: Detector, images: Images, indices: np.ndarray, loop
         indices: of calibration images, which the detector was not trained on.
     """
     kind = kind_of(detector)
-    parts = {name: [] for name in DETECTORS}
+    parts: list[tuple[np.ndarray, ...]] = []
 
-    def take(chosen: slice, maps: dict[str, np.ndarray]) -> None:
-        for name, values in maps.items():
-            parts[name].append(np.asarray(values)[: chosen.stop - chosen.start])
+    def take(chosen: slice, maps: tuple[np.ndarray, ...]) -> None:
+        parts.append(tuple(np.asarray(each)[: chosen.stop - chosen.start] for each in maps))
 
     pass_over(images, indices, _maps_of_batch, detector, loop, "heat maps", take, static=(kind,))
-    scales = {name: float(np.percentile(np.concatenate(each), _PERCENTILE)) for name, each in parts.items()}
-    return {name: max(scale, float(np.finfo(np.float32).tiny)) for name, scale in scales.items()}
+    scales = [float(np.percentile(np.concatenate(each), _PERCENTILE)) for each in zip(*parts, strict=True)]
+    smallest = float(np.finfo(np.float32).tiny)  # where all maps are 0
+    return {name: max(scale, smallest) for name, scale in zip(DETECTORS, scales, strict=True)}
 
 
-def _maps_of_batch(kind: str, detector: Detector, batch: dict[str, Any]) -> dict[str, jax.Array]:
+def _maps_of_batch(kind: str, detector: Detector, batch: dict[str, Any]) -> tuple[jax.Array, ...]:
     images = to_unit_range(batch["image"])
     if kind == "shares":
-        return all_shares(detector, images)
-    return {name: _gradient_maps(detector, images, name) for name in DETECTORS}
+        maps = all_shares(detector, images)
+        return tuple(maps[name] for name in DETECTORS)
+    return tuple(_gradient_maps(detector, images, name) for name in DETECTORS)
 
 
 def write_scales(run: pathlib.Path, configuration: str, scales: dict[str, float]) -> None:
@@ -185,7 +186,7 @@ def read_scales(run: pathlib.Path, configuration: str) -> dict[str, float]:
 
 
 def _file_of(run: pathlib.Path, configuration: str) -> pathlib.Path:
-    return run / "calibration" / f"{configuration}.heat_maps.json"
+    return run / "heat_maps" / f"{configuration}.json"
 
 
 def assemble(maps: np.ndarray, boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -21,7 +21,13 @@ from brittle_jax.run.progress import Progress
 from brittle_jax.seeding import derive_seed
 from brittle_jax.teachers.kind import Kind
 
-_RESULT_FILES = {"scores": ".csv", "calibration": ".csv", "brittleness": ".npz", "examples": ".json"}  # by folder
+_RESULT_FILES = {  # by folder
+    "scores": ".csv",
+    "calibration": ".csv",
+    "heat_maps": ".json",
+    "brittleness": ".npz",
+    "examples": ".json",
+}
 
 Stage = Callable[[str], contextlib.AbstractContextManager[None]]
 
