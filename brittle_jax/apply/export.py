@@ -140,7 +140,7 @@ def _examples(detector: Detector) -> tuple[dict[str, bytes], dict[str, list[floa
     side = detector.preprocessing.side_pixels
     sizes = [(side, side)] * 4
     if detector.preprocessing.patches is None:
-        sizes += [(2 * side, 3 * side), (3 * side, side), (side // 2 + 1, side + 7), (4 * side + 1, 2 * side + 1)]
+        sizes += [(2 * side, 3 * side), (3 * side, side - 7)]
     rng = np.random.default_rng(0)
     pictures = [_made_up(rng, size) for size in sizes]
     images = [
