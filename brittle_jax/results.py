@@ -94,6 +94,13 @@ def compare(results: Mapping[str, Any]) -> list[Comparison]:
     return comparisons
 
 
+def recommended_detector(entry: Mapping[str, Any]) -> str:
+    """Returns the detector that a configuration's entry in results.json recommends; KD where it does not say."""
+    recommended = entry.get("recommended")
+    name = recommended.get("detector") if isinstance(recommended, Mapping) else None
+    return name if name in DETECTORS else "kd"
+
+
 def worst_kinds_first(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Returns how well each kind of anomaly is told from normal samples, the kind that KD tells least well first.
 

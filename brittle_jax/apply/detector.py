@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax import checkpoint, files
+from brittle_jax.apply import untrusted
 from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.data.images import Images
 from brittle_jax.errors import DegenerateDataError, UserError
@@ -21,6 +22,7 @@ from brittle_jax.inference import Representations, outputs_of_batch, pass_over
 from brittle_jax.loop import Loop
 from brittle_jax.models.network import Network, NetworkSettings, check_architecture, init_variables
 
+_MOST_FEATURES = 2**16
 FORMAT_VERSION = 2  # 1: without network.levels
 
 
@@ -107,6 +109,9 @@ def save(
 def load(run: str | os.PathLike, configuration: str) -> Detector:
     """Reads the detector of a finished run; neither its data set nor its config is needed.
 
+    A run of others is safe to load: no code in it runs, no link in it is followed, and what its files say of sizes is
+    checked before memory is taken.
+
     Args:
         run: the folder of the run.
         configuration: such as "unimodal/airplane"; the run's splits.json lists them.
@@ -116,24 +121,32 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
     """
     run = pathlib.Path(run).expanduser()
     folder = folder_of(run, configuration)
+    untrusted.check_inside(folder, run)
     if not checkpoint.exists(folder):
         raise UserError(_why_missing(run, configuration))
+    untrusted.check_network(folder)
     checkpoint.check(folder)
     description = files.read_json(folder / checkpoint.DESCRIPTION)
-    if description["format_version"] > FORMAT_VERSION:
-        raise UserError(
-            f"{folder} has format version {description['format_version']}, this version of brittle_jax reads up to "
-            f"{FORMAT_VERSION}: install a newer one"
-        )
-    network = NetworkSettings(**description["network"])
-    check_architecture(network.name, network.output_features, needs_decoder=False, levels=network.levels)
-    preprocessing = Preprocessing.from_json(description["preprocessing"])
+    with untrusted.as_damage(folder / checkpoint.DESCRIPTION):
+        if description["format_version"] > FORMAT_VERSION:
+            raise UserError(
+                f"{folder} has format version {description['format_version']}, this version of brittle_jax reads up to "
+                f"{FORMAT_VERSION}: install a newer one"
+            )
+        network = NetworkSettings(**description["network"])
+        check_architecture(network.name, network.output_features, needs_decoder=False, levels=network.levels)
+        if not 0 <= network.output_features <= _MOST_FEATURES:
+            raise ValueError(f"output_features of {network.output_features}, not from 0 to {_MOST_FEATURES}")
+        preprocessing = Preprocessing.from_json(description["preprocessing"])
+        folders = [_resolved(folder, description[name]) for name in ("student", "teacher")]
     module = network.module
     like = jax.eval_shape(lambda: init_variables(module, 0, preprocessing.image_shape))
-    student, teacher = (
-        Network(module, checkpoint.restore(_resolved(folder, description[name]), like)[0])
-        for name in ("student", "teacher")
-    )
+    networks = []
+    for each in folders:
+        untrusted.check_inside(each, run)
+        untrusted.check_network(each)
+        networks.append(Network(module, checkpoint.restore(each, like)[0]))
+    student, teacher = networks
     num_features = teacher.num_features(preprocessing.image_shape)
     vector = jax.ShapeDtypeStruct((num_features,), jnp.float32)
     matrix = jax.ShapeDtypeStruct((num_features, num_features), jnp.float32)

@@ -10,11 +10,9 @@ import numpy as np
 from PIL import Image
 
 from brittle_jax import files
-from brittle_jax.apply import calibration as calibration_lib
 from brittle_jax.apply import detector as detector_lib
-from brittle_jax.apply import heat_maps
+from brittle_jax.apply import heat_maps, untrusted
 from brittle_jax.apply.batching import Rows, rows_of_stacks
-from brittle_jax.apply.calibration import Calibration
 from brittle_jax.apply.detector import Detector
 from brittle_jax.config import get_base_config
 from brittle_jax.data.picture_file import to_rgb
@@ -22,8 +20,10 @@ from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.devices import DeviceGroup, gather
 from brittle_jax.errors import DamagedError, DegenerateDataError, UserError
 from brittle_jax.evaluate import brittleness, conformal, detectors
+from brittle_jax.evaluate import calibration as calibration_lib
+from brittle_jax.evaluate.calibration import Calibration
 from brittle_jax.inference import outputs_of_batch
-from brittle_jax.results import DETECTORS
+from brittle_jax.results import DETECTORS, recommended_detector
 
 Pictures = np.ndarray | Sequence[np.ndarray]
 _MOST_JSON_BYTES = 2**26  # of a run's own results.json and config.json
@@ -261,10 +261,18 @@ def _gradient_rows(norms: Any) -> Rows:
 
 def _calibration(run: pathlib.Path, configuration: str) -> Calibration | None:
     """Returns the calibration samples that came after the run, or else its own."""
+    name = f"{configuration}.csv"
+    for kind in (calibration_lib.LATER, calibration_lib.OWN):
+        untrusted.check_inside(run / kind / name, run)
     later = calibration_lib.read(run / calibration_lib.LATER, configuration)
     if later is not None and later.made_with == digest_of_detector(run, configuration):
         return later
-    return calibration_lib.read(run / calibration_lib.OWN, configuration)
+    own = calibration_lib.read(run / calibration_lib.OWN, configuration)
+    if own is not None and (run / files.MANIFEST).exists():  # else the run is not finished yet
+        files.check_regular(run / files.MANIFEST, _MOST_JSON_BYTES)
+        if not files.is_as_listed(run, f"{calibration_lib.OWN}/{name}"):
+            raise DamagedError(run / calibration_lib.OWN / name, "changed")
+    return own
 
 
 def digest_of_detector(run: pathlib.Path, configuration: str) -> str:
@@ -277,10 +285,8 @@ def _recommended(run: pathlib.Path, configuration: str) -> str:
     entries = _read(run / "results.json").get("configurations", [])
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict) and entry.get("name") == configuration:
-            recommended = entry.get("recommended")
-            name = recommended.get("detector") if isinstance(recommended, dict) else None
-            return name if name in DETECTORS else "kd"
-    return "kd"
+            return recommended_detector(entry)
+    return recommended_detector({})
 
 
 def _setting(run: pathlib.Path, name: str, most: int) -> int:

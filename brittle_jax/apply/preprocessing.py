@@ -10,6 +10,8 @@ from PIL import Image
 from brittle_jax.data import patches
 from brittle_jax.data.patches import PatchSettings
 
+_MOST_PIXELS = 4096
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
@@ -24,6 +26,16 @@ class Preprocessing:
     side_pixels: int
     patches: PatchSettings | None = None
     intensity_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError or TypeError for values that no run has: they may come from anyone's file."""
+        sides, margins = [self.side_pixels], []
+        if self.patches is not None:
+            sides += [self.patches.size_pixels, self.patches.max_stride_pixels]
+            margins = [self.patches.margin_pixels, self.patches.inset_pixels]
+        for numbers, least in ((sides, 1), (margins, 0)):
+            if any(type(number) is not int or not least <= number <= _MOST_PIXELS for number in numbers):
+                raise ValueError(f"{numbers} pixels, not from {least} to {_MOST_PIXELS}")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

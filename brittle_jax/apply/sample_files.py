@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from brittle_jax.apply.calibration import is_grey
 from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.data.ahead import in_order
 from brittle_jax.data.datasets.listing import Entry, Listing, as_text, find_pictures, id_of, without_masks
 from brittle_jax.data.picture_file import BadPictureError, decoders_silenced, read_pixels
 from brittle_jax.errors import UserError
+from brittle_jax.evaluate.calibration import is_grey
 from brittle_jax.text import split_list
 
 

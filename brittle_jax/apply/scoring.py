@@ -11,13 +11,13 @@ from typing import Any, TextIO
 import numpy as np
 
 from brittle_jax import console, files
-from brittle_jax.apply import calibration as calibration_lib
 from brittle_jax.apply.batching import Rows
-from brittle_jax.apply.calibration import Calibration, joined_groups
 from brittle_jax.apply.loaded import LoadedDetector, digest_of_detector, largest
 from brittle_jax.apply.sample_files import ReadSample, SampleFile, read_samples
 from brittle_jax.errors import DegenerateDataError, UserError
+from brittle_jax.evaluate import calibration as calibration_lib
 from brittle_jax.evaluate import conformal
+from brittle_jax.evaluate.calibration import Calibration, joined_groups
 from brittle_jax.results import DETECTORS
 
 ANOMALOUS, NORMAL = "anomalous", "normal"  # decisions

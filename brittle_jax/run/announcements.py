@@ -1,6 +1,7 @@
 """What a run says of itself, at its beginning and at its end."""
 
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,6 +74,9 @@ def say_results(content: Mapping[str, Any], folder: pathlib.Path) -> None:
     console.say(f"time: {times}")
     console.say(f"page: {folder / 'report' / 'index.html'}")
     console.say(f"results: {folder / 'results.json'}; scores: {folder / 'scores'}; log: tensorboard --logdir={folder}")
+    if content["data_path"]:
+        command = f"python -m brittle_jax.score --run={shlex.quote(str(folder))} --images=DIR --out=scores.csv"
+        console.say(f"to score new images: {command}")
 
 
 def say_results_over_seeds(content: Mapping[str, Any], folder: pathlib.Path) -> None:

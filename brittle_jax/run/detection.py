@@ -12,8 +12,10 @@ from brittle_jax.apply.brittleness import measure_brittleness
 from brittle_jax.apply.detector import Detector
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.splits import labelled_lesson
+from brittle_jax.evaluate import calibration as calibration_lib
 from brittle_jax.evaluate import samples
 from brittle_jax.evaluate.brittleness import BrittlenessTerms, brittleness
+from brittle_jax.evaluate.calibration import Calibration
 from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
 from brittle_jax.evaluate.moments import moments_of
 from brittle_jax.inference import Representations
@@ -104,7 +106,7 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
         probed = row.share("probe", lambda: row.remember(configuration, "probe", lambda: _probe(row, detector.teacher)))
     with row.stage("score"):
         image_scores, scores = scoring.score(row, detector, made.representations, configuration.test)
-        _, calibration_scores = scoring.score(row, detector, made.representations, configuration.calibration)
+        calibration = scoring.calibrate(row, detector, made.representations, configuration.calibration)
     with row.stage("heat maps"):
         scales = _scales(row, detector, configuration)
     with row.stage("brittleness"):
@@ -119,7 +121,7 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
             most_bytes_in_memory=row.most_bytes_in_memory,
         )
     with row.stage("metrics"):
-        separations = row.loop.call("metrics", lambda: _separations(row, configuration, scores))
+        separations = row.loop.call("metrics", lambda: _separations(row, configuration, scores, calibration))
     if row.folder is not None:
         row.check_folder()
         with row.stage("examples"):
@@ -127,10 +129,14 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
             examples = collect_examples(dataset, configuration, test, image_scores, scores)
             examples["reconstructions"] = made.teacher.get("reconstructions")
         files.write_json(row.folder / "examples" / f"{configuration.name}.json", examples)
-        _write_scores(row, "scores", configuration, configuration.test, configuration.test_labels, scores)
-        if len(configuration.calibration):
-            normal = np.zeros(len(configuration.calibration), int)
-            _write_scores(row, "calibration", configuration, configuration.calibration, normal, calibration_scores)
+        results.write_scores(
+            row.folder / "scores" / f"{configuration.name}.csv",
+            dataset.samples.ids[configuration.test],
+            configuration.test_labels,
+            scores,
+        )
+        if calibration is not None:
+            calibration_lib.write(row.folder / calibration_lib.OWN, configuration.name, calibration)
             heat_maps.write_scales(row.folder, configuration.name, scales)
         gradient_rows.write(
             row.folder / "brittleness" / f"{configuration.name}.npz",
@@ -148,18 +154,6 @@ def _scales(row: Row, detector: Detector, configuration: Configuration) -> dict[
         return {}
     held_back = row.dataset.images_of(configuration.calibration)
     return heat_maps.measure_scales(detector, row.dataset.images, held_back, row.loop)
-
-
-def _write_scores(
-    row: Row,
-    folder: str,
-    configuration: Configuration,
-    chosen: np.ndarray,
-    labels: np.ndarray,
-    scores: samples.Scores,
-) -> None:
-    path = row.folder / folder / f"{configuration.name}.csv"
-    results.write_scores(path, row.dataset.samples.ids[chosen], labels, scores)
 
 
 def _entry(
@@ -222,15 +216,20 @@ def _probe(row: Row, teacher: Network) -> dict[str, Any] | None:
     return probe.probe(teacher, lesson, row.teacher_loop, inverse_penalty=limits.inverse_penalty)
 
 
-def _separations(row: Row, configuration: Configuration, scores: samples.Scores) -> dict[str, Any]:
-    """Returns every metric of every detector, of all anomalies and of each kind."""
+def _separations(
+    row: Row, configuration: Configuration, scores: samples.Scores, calibration: Calibration | None
+) -> dict[str, Any]:
+    """Returns every metric of every detector, of all anomalies and of each kind; and what thresholds would flag."""
     labels = configuration.test_labels
     kinds = np.asarray(row.dataset.samples.classes)[row.dataset.samples.labels[configuration.test]]
     resampling = {
         "bootstrap_samples": row.config.evaluate.bootstrap_samples,
         "seed": derive_seed(row.config.seed, "bootstrap", configuration.name),
     }
-    return {
+    separations = {
         **samples.separations(labels, scores, **resampling),
         "by_kind": samples.separations_by_kind(labels, kinds, scores, **resampling),
     }
+    if calibration is not None:
+        separations["calibration"] = scoring.calibration_in_numbers(calibration, scores, labels)
+    return separations

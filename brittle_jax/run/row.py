@@ -21,13 +21,15 @@ from brittle_jax.run.progress import Progress
 from brittle_jax.seeding import derive_seed
 from brittle_jax.teachers.kind import Kind
 
-_RESULT_FILES = {  # by folder
-    "scores": ".csv",
-    "calibration": ".csv",
-    "heat_maps": ".json",
-    "brittleness": ".npz",
-    "examples": ".json",
-}
+# Folders and suffixes.
+_RESULT_FILES = (
+    ("scores", ".csv"),
+    ("calibration", ".csv"),
+    ("calibration", ".json"),
+    ("heat_maps", ".json"),
+    ("brittleness", ".npz"),
+    ("examples", ".json"),
+)
 
 Stage = Callable[[str], contextlib.AbstractContextManager[None]]
 
@@ -134,7 +136,7 @@ class Row:
         """Keeps the entry of a configuration whose files are all written; returns it as `finished` does."""
         if self.progress is None:
             return entry
-        written = [self.folder / kind / f"{configuration.name}{suffix}" for kind, suffix in _RESULT_FILES.items()]
+        written = [self.folder / kind / f"{configuration.name}{suffix}" for kind, suffix in _RESULT_FILES]
         return self.progress.finish(configuration.name, entry, [file for file in written if file.exists()])
 
     def reference(self) -> "Row":

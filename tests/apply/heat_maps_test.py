@@ -39,7 +39,7 @@ class TwoStages(Trunk):
 
 @pytest.fixture
 def detector_of(monkeypatch):
-    """Returns a detector whose networks have drawn weights and whose Gaussian is that of grey images with a little noise."""
+    """Makes detectors of networks as they are drawn; their Gaussian is that of grey images with a little noise."""
 
     def make(output_features=0, levels="", **fields):
         plain = {"classifier_bias": True, "classifier_scale": 1.0, "mean": (0.5,) * 3, "std": (0.2,) * 3}
