@@ -22,6 +22,7 @@ CHOICES = {
     "teacher.data": ("", *AUXILIARY_DATASETS),
     "teacher.random_batch_norm": ("normal_images", "initial"),
     "pretrain.optimizer": ("sgd", "adam"),
+    "distill.targets": ("raw", "standardised", "whitened"),
     "network.training_dtype": ("float32", "bfloat16"),
     "evaluate.gradient_path": ("student", "both"),
     "evaluate.covariance": ("empirical", "ridge", "ledoit_wolf"),
@@ -86,7 +87,8 @@ def get_base_config() -> ml_collections.ConfigDict:
     parcels.seed = 0  # of making parcels; config.seed does not change them
 
     config.network = network = ml_collections.ConfigDict()
-    network.name = "small_resnet"  # of both teacher and student; one of models.network.ARCHITECTURES
+    network.name = "small_resnet"  # of the teacher; one of models.network.ARCHITECTURES
+    network.student = ""  # architecture of the student; empty: the teacher's
     network.output_features = 128  # width of the random linear head; 0: no head, the pooled features are the output
     network.levels = ""  # comma-separated stages whose averages make the features; empty: the final pooled features
     network.training_dtype = (
@@ -128,6 +130,7 @@ def get_base_config() -> ml_collections.ConfigDict:
 
     config.distill = distill = ml_collections.ConfigDict()
     distill.seed = -1  # of the student's draws: weights, order of batches; -1: `seed`
+    distill.targets = "raw"  # what the student learns: the teacher's outputs, or these `standardised` or `whitened`
     distill.num_epochs = 20.0
     distill.update_steps = 0  # if above 0, the number of updates, instead of num_epochs
     distill.batch_size = 64  # images, over all devices
@@ -287,9 +290,10 @@ def _validate_image_size(config: ml_collections.ConfigDict) -> None:
     is_parcels = CATALOGUE[config.data.name].is_parcels
     field = "data.patches.size_pixels" if is_parcels else "data.image_size_pixels"
     side = config.data.patches.size_pixels if is_parcels else config.data.image_size_pixels
-    if config.network.name.startswith("densenet") and side < 32:
+    names = (config.network.name, config.network.student)
+    if any(name.startswith("densenet") for name in names) and side < 32:
         raise UserError(f"{field}={side}: a DenseNet halves its images five times: give at least 32")
-    if config.network.name.startswith("small_resnet") and side % 8:
+    if any(name.startswith("small_resnet") for name in names) and side % 8:
         raise UserError(f"{field}={side}: the small ResNet halves its images three times: give a multiple of 8")
     if is_parcels and config.data.parcels.side_pixels < 32:
         raise UserError(f"data.parcels.side_pixels={config.data.parcels.side_pixels}: give at least 32")

@@ -10,6 +10,7 @@ from brittle_jax.apply.detector import Detector
 from brittle_jax.data.images import Images
 from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.evaluate.brittleness import BrittlenessTerms, gradient_norms_and_errors, terms_of
+from brittle_jax.evaluate.coordinates import Target
 from brittle_jax.inference import Representations, pass_over
 from brittle_jax.loop import Loop
 from brittle_jax.rows import MOST_BYTES_IN_MEMORY, Rows, empty_rows
@@ -21,7 +22,7 @@ class MeasuredBrittleness:
 
     Attributes:
         gradient_norms: [M] float32, of the images.
-        errors: [M, F] float32, f(x) - h(x).
+        errors: [M, F] float32, h(x) - T(f(x)), where T are the coordinates in which the student has learned.
         terms: both folded.
     """
 
@@ -62,17 +63,18 @@ def measure_brittleness(
 
     if path == "student":
         representations.compute(indices)
-    model = detector.student, detector.teacher if path == "both" else None
+    model = detector.student, detector.teacher if path == "both" else None, detector.coordinates
     targets = representations if path == "student" else None
     pass_over(images, indices, _rows_of_batch, model, loop, "input gradients", take, static=(path,), targets=targets)
     return MeasuredBrittleness(norms, errors, terms_of(norms, errors))
 
 
 def _rows_of_batch(path, model, batch):
-    student, teacher = model
+    student, teacher, coordinates = model
     if teacher is None:
         teacher = jax.tree_util.Partial(_known_outputs, batch["target"])
-    return gradient_norms_and_errors(student, teacher, to_unit_range(batch["image"]), path=path)
+    target = Target(teacher, coordinates)
+    return gradient_norms_and_errors(student, target, to_unit_range(batch["image"]), path=path)
 
 
 def _known_outputs(outputs, images):

@@ -82,7 +82,7 @@ def all_shares(detector: Detector, images: jax.Array) -> dict[str, jax.Array]:
             network.outputs(jnp.concatenate(each, axis=-1))
             for network, each in zip((detector.student, detector.teacher), averages, strict=True)
         ]
-        return detectors.scores_of_outputs(*outputs, detector.gaussian)
+        return detectors.scores_of_outputs(*outputs, detector.gaussian, detector.coordinates)
 
     scores, gradients_of = jax.vjp(scores_of, averages)
     maps = {}

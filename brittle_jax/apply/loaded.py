@@ -22,6 +22,7 @@ from brittle_jax.errors import DamagedError, DegenerateDataError, UserError
 from brittle_jax.evaluate import brittleness, conformal, detectors
 from brittle_jax.evaluate import calibration as calibration_lib
 from brittle_jax.evaluate.calibration import Calibration
+from brittle_jax.evaluate.coordinates import Target
 from brittle_jax.inference import outputs_of_batch
 from brittle_jax.results import DETECTORS, recommended_detector
 
@@ -199,11 +200,11 @@ class LoadedDetector:
         return evaluate(self._models["student"], {"image": batch}), evaluate(self._models["teacher"], {"image": batch})
 
     def _score_rows(self, outputs: tuple[Any, Any]) -> Rows:
-        scores = detectors.scores_of_outputs(*map(gather, outputs), self.detector.gaussian)
+        scores = detectors.scores_of_outputs(*map(gather, outputs), self.detector.gaussian, self.detector.coordinates)
         return {name: np.asarray(values) for name, values in scores.items()}
 
     def _start_gradients(self, batch: np.ndarray) -> Any:
-        model = self._models["student"], self._models["teacher"]
+        model = self._models["student"], Target(self._models["teacher"], self.detector.coordinates)
         return self.devices.evaluation(_norms_of_batch)(model, {"image": batch})
 
     def _images(self, picture: np.ndarray) -> np.ndarray:
@@ -251,8 +252,8 @@ def as_picture(picture: np.ndarray) -> np.ndarray:
 
 
 def _norms_of_batch(model, batch):
-    student, teacher = model
-    return brittleness.input_gradient_norms(student, teacher, to_unit_range(batch["image"]))
+    student, target = model
+    return brittleness.input_gradient_norms(student, target, to_unit_range(batch["image"]))
 
 
 def _gradient_rows(norms: Any) -> Rows:

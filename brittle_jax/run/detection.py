@@ -23,6 +23,7 @@ from brittle_jax.models.network import Network
 from brittle_jax.report.examples import collect_examples
 from brittle_jax.rows import Rows
 from brittle_jax.run import gradient_rows, scoring, settings, students
+from brittle_jax.run.recommendation import recommend
 from brittle_jax.run.row import Row
 from brittle_jax.run.students import Budget
 from brittle_jax.seeding import derive_seed
@@ -71,7 +72,8 @@ def make_detector(row: Row, configuration: Configuration) -> MadeDetector:
             budget.update_steps,
             lambda: students.distil(row, configuration, teacher, gaussian, representations, budget),
         )
-    detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing)
+    targets = row.config.distill.targets
+    detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing, targets)
     if row.folder is not None:
         row.check_folder()
         detector_lib.save(
@@ -168,7 +170,7 @@ def _entry(
     dataset, num_features = row.dataset, made.representations.num_features
     train, test = dataset.images_of(configuration.train), dataset.images_of(configuration.test)
     normal = configuration.test[configuration.test_labels == 0]
-    error = scoring.student_error(row, normal, test, image_scores, num_features)
+    error = scoring.student_error(row, made.detector, normal, test, image_scores)
     scoring.warn_if_untaught(configuration, error)
     entry = {
         "name": configuration.name,
@@ -192,6 +194,7 @@ def _entry(
             "in_words": results.how_far_in_words(error["error_ratio"]),
             "course": made.course,
         },
+        "recommended": recommend("random" if row.is_reference else row.config.teacher.task, error["error_ratio"]),
     }
     if len(dataset.views) > 1:
         entry["auroc_by_view"] = samples.auroc_by_view(

@@ -79,6 +79,10 @@ def splits(row: Row, configurations: Sequence[Configuration]) -> dict[str, Any]:
 def measurement(row: Row) -> dict[str, Any]:
     """Returns the reading taken of each point that the paper leaves open; BUILD_NOTES.md gives the reasons."""
     config = row.config
+    network = row.network
+    initialiser = network.architecture.initialiser
+    if network.student:
+        initialiser += f" (the student: {network.student_architecture.initialiser})"
     features = "averages of levels" if config.network.levels else "pooled features"
     return {
         "pixel_scale": "[0, 1], normalised inside the network",
@@ -89,7 +93,9 @@ def measurement(row: Row) -> dict[str, Any]:
         "brittleness_denominator": "sum of per-feature variances of f - h, ddof 1",
         "batch_norm": "teacher: running averages; student: batch statistics over all devices in training, running "
         "averages in scoring",
-        "initialiser": f"{row.network.architecture.initialiser}, student and teacher drawn apart",
+        "initialiser": f"{initialiser}, student and teacher drawn apart",
+        "student": config.network.student or None,
+        "targets": config.distill.targets,
         "epoch": "as many full batches as hold all images, cut from permutations joined",
         "covariance": config.evaluate.covariance,
         "ridge": config.evaluate.ridge if config.evaluate.covariance == "ridge" else None,

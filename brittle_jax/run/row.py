@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import ml_collections
 
 from brittle_jax import checkpoint, console
@@ -76,7 +77,7 @@ class Row:
 
     @property
     def network(self) -> NetworkSettings:
-        """What teacher and student are."""
+        """Which networks teacher and student are."""
         return settings.network_of(self.config)
 
     @property
@@ -204,12 +205,14 @@ class Row:
         folder = self.folder_of(configuration, "student")
         if folder is None:
             return distil()
+        module = self.network.student_module
+        like = jax.eval_shape(lambda: init_variables(module, 0, self.dataset.images.shape))
         description = {"update_steps": num_updates, "teacher_sha256": digest_of(teacher.variables)}
-        if (recovered := checkpoint.recover(folder, teacher.variables)) is not None:
+        if (recovered := checkpoint.recover(folder, like)) is not None:
             variables, found = recovered
             if found.get("teacher_sha256", description["teacher_sha256"]) == description["teacher_sha256"]:
                 console.say("  student: finished before, read back")
-                return Network(teacher.module, variables), found.get("course", [])
+                return Network(module, variables), found.get("course", [])
             # A teacher that was made anew on another machine differs by rounding, which training magnifies.
             console.warn(f"{folder} is the student of another teacher: it is distilled anew")
         student, course = distil()

@@ -15,6 +15,8 @@ from brittle_jax.inference import Representations
 from brittle_jax.run.row import Row
 
 FALSE_ALARM_RATE = 0.05  # of the threshold that results.json has
+# The detector that a student would be which always gives the teacher's mean, by its coordinates.
+_MEAN_PREDICTOR = {"raw": "mse", "standardised": "mahalanobis_diag", "whitened": "mahalanobis_full"}
 
 
 def score(
@@ -84,11 +86,12 @@ def calibration_in_numbers(calibration: Calibration, scores: samples.Scores, lab
 
 
 def student_error(
-    row: Row, normal: np.ndarray, images: np.ndarray, image_scores: samples.Scores, num_features: int
+    row: Row, detector: Detector, normal: np.ndarray, images: np.ndarray, image_scores: samples.Scores
 ) -> dict[str, float | None]:
     """Compares the student with the mean predictor, which always gives the teacher's mean, on normal test samples.
 
-    For diagnosis only: no choice depends on it.
+    Both are compared in the coordinates in which the student has learned. There the mean predictor is one of the other
+    detectors: MSE, or in standardised or whitened coordinates a Mahalanobis distance.
 
     Args:
         normal: the normal samples.
@@ -100,8 +103,12 @@ def student_error(
         better, and None where the teacher's outputs do not vary.
     """
     is_normal = np.isin(row.dataset.sample_of_image[images], normal)
+    num_features = detector.gaussian.mean.size
     loss = float(image_scores["kd"][is_normal].mean() / num_features)
-    mean_predictor_loss = float(image_scores["mse"][is_normal].mean())
+    mean_predictor = _MEAN_PREDICTOR[detector.targets]
+    mean_predictor_loss = float(image_scores[mean_predictor][is_normal].mean())
+    if mean_predictor != "mse":  # a sum over features, where MSE is a mean
+        mean_predictor_loss /= num_features
     errors = {"loss": loss, "mean_predictor_loss": mean_predictor_loss}
     return {**errors, "error_ratio": results.error_ratio(**errors)}
 

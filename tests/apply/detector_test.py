@@ -184,23 +184,28 @@ def test_a_run_of_an_earlier_version_is_finished_but_has_no_detector(small_run, 
     )
 
 
-def test_a_detector_of_a_version_without_levels_is_loaded(small_run, tmp_path):
+def test_detectors_of_earlier_versions_are_loaded(small_run, tmp_path):
     folder = copy_of(small_run, tmp_path) / "checkpoints" / NAME / "detector"
     description = read(folder, "network.json")
 
-    def rewrite():
+    def rewrite(version):
+        description["format_version"] = version
         files.write_json(folder / "network.json", description)
         (folder / files.MANIFEST).unlink()
         files.write_manifest(folder, files.digests_of(folder))
 
-    assert description["format_version"] == 2
-    description["format_version"] = 1
-    assert description["network"].pop("levels") == ""
-    rewrite()
-    assert detector_lib.load(tmp_path / "run", NAME).network == detector_lib.load(small_run, NAME).network
-    description["format_version"] = 3
-    rewrite()
-    assert "has format version 3, this version of brittle_jax reads up to 2: install" in load_error(tmp_path / "run")
+    assert description["format_version"] == 3
+    expected = detector_lib.load(small_run, NAME)
+    removed = []
+    for version, names in ((2, ("student",)), (1, ("student", "levels"))):
+        removed += [description["network"].pop(name) for name in names if name in description["network"]]
+        description.pop("targets", None)
+        rewrite(version)
+        loaded = detector_lib.load(tmp_path / "run", NAME)
+        assert (loaded.network, loaded.targets) == (expected.network, "raw")
+    assert removed == ["", ""]
+    rewrite(4)
+    assert "has format version 4, this version of brittle_jax reads up to 3: install" in load_error(tmp_path / "run")
 
 
 def test_what_is_loaded_is_what_was_saved(small_run, small_config, tmp_path):

@@ -27,6 +27,19 @@ def test_a_page_of_ones_own_pictures_is_named_by_their_folder(of_own):
     assert "Recipe: image_folder (smoke)" in page.text and "rotnet on fashion_mnist" in page.text
 
 
+def test_the_recommended_detector_is_said_with_the_reason(tmp_path):
+    content = write_own(tmp_path)
+    assert "Recommended detector" not in read_page(tmp_path, content).text  # in a run of an earlier version
+    content["configurations"][0]["recommended"] = {"detector": "mahalanobis_full", "why": "It has no student."}
+    text = " ".join(read_page(tmp_path, content).text.split())
+    assert "Recommended detector: Mahalanobis, full . It has no student. No anomaly was used to choose it." in text
+
+
+def test_the_other_teacher_is_said_beside_the_one_that_was_taken(tmp_path):
+    content = write_own(tmp_path, other_teacher="For another teacher, ask.")
+    assert "For another teacher, ask." in " ".join(read_page(tmp_path, content).text.split())
+
+
 @pytest.mark.parametrize(
     ("kinds", "heading"),
     [

@@ -30,6 +30,7 @@ def config(tmp_path, data_dir):
             picture = rng.normal(rng.uniform(100, 150), spread, (32, 32, 3)).clip(0, 255).astype(np.uint8)
             Image.fromarray(picture).save(tmp_path / "own" / kind / f"{number:02d}.png")
     config = shrink(image_folder_row("32-imagenet_lite"))
+    config.network.student, config.distill.targets = "", "raw"
     config.data.dir, config.data.path = data_dir, str(tmp_path / "own")
     return config
 
@@ -115,7 +116,7 @@ MISTAKES = {
         "network.levels='layer1': the representation of this teacher is its bottleneck: leave it empty",
     ),
     "network": (
-        {"network.name": "small_resnet_tiny"},
+        {"network.name": "small_resnet_tiny", "network.levels": ""},
         "network.name='small_resnet_tiny': the teacher imagenet_lite needs network.name=efficientnet_lite0",
     ),
     "weights of a file": (
