@@ -1,6 +1,5 @@
-"""The command that exports a detector and verifies it, and the example that uses what was exported."""
+"""Mistakes in using the command that exports a detector; tests/apply/export_test.py runs it."""
 
-import csv
 import os
 import pathlib
 import subprocess
@@ -11,9 +10,6 @@ import pytest
 from brittle_jax import command_line
 from brittle_jax import export as command
 from brittle_jax.errors import UserError
-from brittle_jax.results import DETECTORS
-
-pytest.importorskip("flatbuffers")
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -21,36 +17,6 @@ ROOT = pathlib.Path(__file__).parent.parent
 def run(*words):
     environment = {**os.environ, "XLA_FLAGS": ""}
     return subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, env=environment, cwd=ROOT)
-
-
-@pytest.fixture(scope="module")
-def file(own_run, tmp_path_factory):
-    file = tmp_path_factory.mktemp("export") / "own.zip"
-    finished = run("-m", "brittle_jax.export", f"--run={own_run[0]}", f"--out={file}", "--false_alarm_rate=0.25")
-    assert finished.returncode == 0, finished.stderr
-    assert f"{file}: normal, " in finished.stdout and "for cpu, cuda, tpu\n" in finished.stdout
-    return file
-
-
-def test_the_example_gives_the_scores_of_the_run(own_run, file):
-    folder, pictures = own_run
-    with open(folder / "scores" / "normal.csv", encoding="utf-8", newline="") as table:
-        expected = list(csv.DictReader(table))
-    finished = run(ROOT / "examples" / "score_pictures.py", file, *(pictures / line["id"] for line in expected))
-    assert finished.returncode == 0, finished.stderr
-    lines = list(csv.DictReader(finished.stdout.splitlines()))
-    assert [line["path"] for line in lines] == [str(pictures / line["id"]) for line in expected] and len(lines) > 5
-    for line, of_run in zip(lines, expected, strict=True):
-        for name in DETECTORS:
-            assert float(line[name]) == pytest.approx(float(of_run[name]), rel=1e-5)
-    assert {line["anomalous"] for line in lines} <= {"True", "False"}
-
-
-def test_verifying_tells_how_far_scores_differ(file):
-    finished = run("-m", "brittle_jax.export", "verify", file)
-    assert finished.returncode == 0, finished.stderr
-    assert f"{file}: 6 stored inputs on cpu: largest relative difference " in finished.stdout
-    assert finished.stdout.endswith("decisions the same\n")
 
 
 def test_a_damaged_file_is_one_line_and_exit_code_2(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 import brittle_jax
-from brittle_jax import files
+from brittle_jax import command_line, files
 from brittle_jax.apply import detector as detector_lib
 from brittle_jax.apply import exported
 from brittle_jax.data.preprocess import to_unit_range
@@ -63,11 +64,18 @@ def lines_of(run, kind="scores"):
         return list(csv.DictReader(file))
 
 
+def run(*words):
+    environment = {**os.environ, "XLA_FLAGS": ""}
+    return subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, env=environment, cwd=ROOT)
+
+
 @pytest.fixture(scope="module")
 def own_export(own_run, tmp_path_factory):
-    """The exported detector of `own_run`."""
+    """The detector of `own_run`, as the command exports it."""
     file = tmp_path_factory.mktemp("export") / "own.zip"
-    brittle_jax.export_detector(own_run[0], file, false_alarm_rate=RATE)
+    finished = run("-m", "brittle_jax.export", f"--run={own_run[0]}", f"--out={file}", f"--false_alarm_rate={RATE}")
+    assert finished.returncode == 0, finished.stderr
+    assert f"{file}: normal, " in finished.stdout and "for cpu, cuda, tpu\n" in finished.stdout
     return file
 
 
@@ -108,6 +116,7 @@ def _site_of(package):
     return [str(pathlib.Path(module.__file__).parent.parent)]
 
 
+@pytest.mark.long
 def test_pictures_of_any_size_get_the_scores_of_the_detector(own_run, own_export):
     rng = np.random.default_rng(0)
     sizes = [(24, 24), (1, 1), (300, 20), (295, 18), (64, 64)]
@@ -131,6 +140,7 @@ def test_the_header_says_what_the_file_is(own_run, own_export):
     assert header["sha256"]["scoring.bin"] == files.sha256_of_bytes(program)
 
 
+@pytest.mark.long
 def test_a_detector_of_patches_takes_patches_and_refuses_raw_pictures(xray_run, parcel_export):
     run, config = xray_run
     dataset = dataset_of(config)
@@ -145,6 +155,7 @@ def test_a_detector_of_patches_takes_patches_and_refuses_raw_pictures(xray_run, 
         detector.score([np.zeros((300, 400, 3), np.uint8)])
 
 
+@pytest.mark.long
 def test_without_calibration_pictures_there_is_no_threshold(xray_run, parcel_export, tmp_path):
     detector = exported.load(parcel_export)
     assert detector.header["thresholds"] is None
@@ -236,3 +247,31 @@ def test_verifying_compares_scores_and_decisions(own_export, tmp_path):
     other = exported.load(rewritten(own_export, tmp_path / "other.zip", header=with_other_scores)).verify()
     assert not other.agrees and other.largest_difference == pytest.approx(0.0099, rel=0.01)
     assert "largest relative difference 9.9e-03" in str(other)
+
+
+def test_the_example_gives_the_scores_of_the_run_from_files(own_run, own_export):
+    folder, pictures = own_run
+    lines = lines_of(folder)
+    finished = run(ROOT / "examples" / "score_pictures.py", own_export, *(pictures / line["id"] for line in lines))
+    assert finished.returncode == 0, finished.stderr
+    found = list(csv.DictReader(finished.stdout.splitlines()))
+    assert [line["path"] for line in found] == [str(pictures / line["id"]) for line in lines] and len(found) > 5
+    for line, of_run in zip(found, lines, strict=True):
+        for name in DETECTORS:
+            assert float(line[name]) == pytest.approx(float(of_run[name]), rel=1e-5)
+    assert {line["anomalous"] for line in found} <= {"True", "False"}
+
+
+@pytest.mark.long
+def test_the_command_verifies(own_export, tmp_path):
+    finished = run("-m", "brittle_jax.export", "verify", own_export)
+    assert finished.returncode == 0, finished.stderr
+    assert f"{own_export}: 6 stored inputs on cpu: largest relative difference " in finished.stdout
+    assert finished.stdout.endswith("decisions the same\n")
+    other = rewritten(own_export, tmp_path / "other.zip", header=with_other_scores)
+    finished = run("-m", "brittle_jax.export", "verify", other)
+    assert finished.returncode == command_line.EXIT_USER_ERROR
+    assert (
+        finished.stderr
+        == f"error: {other}: scores on this machine are not those that were stored: do not use it here\n"
+    )

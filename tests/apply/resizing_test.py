@@ -8,19 +8,19 @@ from PIL import Image
 from brittle_jax.apply import resizing
 
 SIDE = 24
+resize = jax.jit(resizing.resize, static_argnames=("side", "tall_vertical_first"))
 
 
 @pytest.fixture(scope="module")
 def resized():
     """Resizes a picture; all are padded to one size, so that there is one program."""
-    function = jax.jit(resizing.resize, static_argnames=("side", "tall_vertical_first"))
 
     def of(picture):
         padded = np.full((200, 200, 3), 77, np.uint8)
         height, width, _ = picture.shape
         padded[:height, :width] = picture
         size = np.array([height, width], np.int32)
-        return function(padded, size, side=SIDE, tall_vertical_first=resizing.tall_is_vertical_first())
+        return resize(padded, size, side=SIDE, tall_vertical_first=resizing.tall_is_vertical_first())
 
     return of
 
@@ -44,7 +44,7 @@ def test_the_largest_reduction_is_exact():
     length = resizing.LARGEST_REDUCTION * 2
     picture = np.random.default_rng(0).integers(250, 256, (length, length, 3), np.uint8)
     size = np.array([length, length], np.int32)
-    actual = resizing.resize(picture, size, 2, tall_vertical_first=resizing.tall_is_vertical_first())
+    actual = resize(picture, size, 2, tall_vertical_first=resizing.tall_is_vertical_first())
     np.testing.assert_array_equal(
         actual, np.asarray(Image.fromarray(picture).resize((2, 2), Image.Resampling.BILINEAR))
     )
@@ -54,5 +54,5 @@ def test_the_order_of_a_pillow_before_13_is_horizontal_first():
     picture = np.random.default_rng(0).integers(0, 256, (60, 40, 3), np.uint8)
     by_hand = Image.fromarray(picture).resize((8, 60), Image.Resampling.BILINEAR)
     by_hand = np.asarray(by_hand.resize((8, 8), Image.Resampling.BILINEAR))
-    actual = resizing.resize(picture, np.array([60, 40], np.int32), 8, tall_vertical_first=False)
+    actual = resize(picture, np.array([60, 40], np.int32), 8, tall_vertical_first=False)
     np.testing.assert_array_equal(actual, by_hand)
