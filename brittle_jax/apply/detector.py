@@ -156,7 +156,9 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
         preprocessing = Preprocessing.from_json(description["preprocessing"])
         targets = description.get("targets", "raw")
         if targets not in TARGETS:
-            raise ValueError(f"targets of {targets!r}, not one of {', '.join(TARGETS)}")
+            raise UserError(
+                f"{folder} has targets {targets!r}, which are not one of {', '.join(TARGETS)}: it is damaged"
+            )
         folders = [_resolved(folder, description[name]) for name in ("student", "teacher")]
     networks = []
     for module, each in zip((network.student_module, network.module), folders, strict=True):

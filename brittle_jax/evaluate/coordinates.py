@@ -7,9 +7,9 @@ import jax
 
 from brittle_jax.precision import in_float32
 
-TARGETS = ("raw", "standardised", "whitened")  # names of coordinates, see `Gaussian.coordinates`
-
 NetworkFunction = Callable[[jax.Array], jax.Array]
+
+TARGETS = ("raw", "standardised", "whitened")
 
 
 class Coordinates(flax.struct.PyTreeNode):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax.errors import DegenerateDataError
-from brittle_jax.evaluate.coordinates import Coordinates, NetworkFunction, in_coordinates
+from brittle_jax.evaluate.coordinates import TARGETS, Coordinates, NetworkFunction, in_coordinates
 from brittle_jax.evaluate.moments import Moments, covariance_of, rounding_of
 from brittle_jax.precision import in_float32
 
@@ -42,10 +42,15 @@ class Gaussian(flax.struct.PyTreeNode):
             targets: "raw": the teacher's outputs as they are, so None; "standardised": each feature centred and divided
                 by its deviation; "whitened": uncorrelated and of variance 1. Features and directions that the Gaussian
                 leaves out are 0.
+
+        Raises:
+            ValueError: for anything else.
         """
-        scales = {"raw": None, "standardised": 1 / jnp.sqrt(self.variance), "whitened": self.whitening}
-        scale = scales[targets]
-        return None if scale is None else Coordinates(self.mean, scale)
+        if targets not in TARGETS:
+            raise ValueError(f"{targets!r} is not one of {', '.join(TARGETS)}")
+        if targets == "raw":
+            return None
+        return Coordinates(self.mean, self.whitening if targets == "whitened" else 1 / jnp.sqrt(self.variance))
 
 
 def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: float = 0.0) -> Gaussian:

@@ -22,6 +22,7 @@ from brittle_jax.loop import Loop
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.results import DETECTORS
 from brittle_jax.run import experiment
+from tests.conftest import ONE_DEVICE
 from tests.damage import flip_bit
 from tests.small_runs import dataset_of, read
 
@@ -66,7 +67,7 @@ def test_a_new_process_scores_pictures_as_the_run_did_without_its_data_and_confi
         np.save(tables[kind], np.stack([np.asarray(Image.open(pictures / each)) for each in ids]))
     batch_size = str(read(finished, "config.json")["evaluate.batch_size"])
     command = [sys.executable, "-c", _PROGRAM, str(run), batch_size, *map(str, tables.values())]
-    subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": ""})
+    subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": ONE_DEVICE})
     for kind, table in tables.items():
         found = json.loads(table.with_name(f"{table.name}.json").read_text(encoding="utf-8"))
         lines = lines_of(run / kind / "normal.csv")
@@ -204,6 +205,10 @@ def test_detectors_of_earlier_versions_are_loaded(small_run, tmp_path):
         loaded = detector_lib.load(tmp_path / "run", NAME)
         assert (loaded.network, loaded.targets) == (expected.network, "raw")
     assert removed == ["", ""]
+    description["targets"] = "sharpened"
+    rewrite(3)
+    message = "has targets 'sharpened', which are not one of raw, standardised, whitened: it is damaged"
+    assert load_error(tmp_path / "run").endswith(message)
     rewrite(4)
     assert "has format version 4, this version of brittle_jax reads up to 3: install" in load_error(tmp_path / "run")
 

@@ -36,6 +36,11 @@ def test_normal_outputs_have_mean_0_and_variance_1(targets):
     assert correlation < 1e-4 if targets == "whitened" else correlation > 0.1
 
 
+def test_targets_of_no_name_are_refused():
+    with pytest.raises(ValueError, match="'sharpened' is not one of raw, standardised, whitened"):
+        GAUSSIAN.coordinates("sharpened")
+
+
 def test_raw_outputs_are_left_as_they_are():
     assert GAUSSIAN.coordinates("raw") is None
     assert in_coordinates(None, NEW) is NEW

@@ -32,6 +32,7 @@ def test_the_rows_give_both_terms_of_the_results(small_run, small_config):
     np.testing.assert_array_equal(rows["error_image"], rows["image"])
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_many_errors_are_kept_as_a_sample_and_the_results_are_the_same(small_run, small_config, tmp_path):
     config = small_config.copy_and_resolve_references()
     every = rows_of(small_run)
