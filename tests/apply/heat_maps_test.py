@@ -8,6 +8,7 @@ import pytest
 
 from brittle_jax.apply import heat_maps
 from brittle_jax.apply.detector import Detector
+from brittle_jax.apply.loaded import LoadedDetector
 from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.data.images import Images
 from brittle_jax.errors import DamagedError, UserError
@@ -129,6 +130,15 @@ def test_a_square_that_does_not_belong_there_stands_out(detector_of):
     shares = heat_maps.explain(detector_of(levels="fine,coarse"), image, "mahalanobis_diag")[0]
     row, column = np.unravel_index(np.argmax(shares), shares.shape)
     assert 4 <= row < 8 and 0 <= column < 4  # that reach of a coarse place
+
+
+def test_a_loaded_detector_explains_its_recommended_score_of_pictures_of_any_size(detector_of, one_device, tmp_path):
+    detector = detector_of(levels="fine,coarse")
+    loaded = LoadedDetector(detector, tmp_path, RUN, "mse", None, one_device, 4, 10**6)
+    pictures = [np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8) for size in ((16, 16), (30, 20))]
+    maps = loaded.explain(pictures)
+    assert maps.shape == (2, 8, 8)
+    np.testing.assert_allclose(maps.sum(axis=(1, 2)), loaded.score(pictures)["mse"], rtol=1e-5)
 
 
 def test_networks_that_do_not_pool_by_trunk_have_gradients(monkeypatch):
