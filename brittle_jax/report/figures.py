@@ -169,8 +169,8 @@ def brittleness_histogram(values: np.ndarray, configuration: str) -> Plot:
     """Plots the brittleness of each image [M], whose mean is the teacher's; the last bar has the top half percent."""
     high = max(np.percentile(values, _SHARE_IN_RANGE), 1e-30)
     edges = np.linspace(0, high, int(np.clip(2 * np.sqrt(len(values)), 8, 40)) + 1)
-    with _style():
-        figure, axes = _figure()
+    with style():
+        figure, axes = new_figure()
         shares = 100 * np.histogram(np.minimum(values, high), edges)[0] / len(values)
         axes.stairs(shares, edges, fill=True, color=INK, alpha=0.25)
         axes.axvline(values.mean(), color=INK, linewidth=1, linestyle="--")
@@ -187,8 +187,8 @@ def brittleness_histogram(values: np.ndarray, configuration: str) -> Plot:
 def brittleness_by_dimension(gradient_norm: np.ndarray, variance: np.ndarray, configuration: str) -> Plot:
     """Plots the shares of each output dimension [F] in both terms of brittleness."""
     of_trace, of_norm = (100 * each / each.sum() for each in (variance, gradient_norm))
-    with _style():
-        figure, axes = _figure()
+    with style():
+        figure, axes = new_figure()
         axes.axline((0, 0), slope=1, color=INK, linewidth=0.6, linestyle=":")
         axes.plot(of_trace, of_norm, color=INK, linestyle="", marker="o", markersize=2)
         axes.set(xlabel="% of the variance", ylabel="% of the norm")
@@ -204,8 +204,8 @@ def auroc_under_attack(attack: Mapping[str, Any], norm: str, configuration: str)
     """Plots AUROC against the radius of attacks; `attack` is what results.json has of a norm."""
     aurocs = 100 * np.array(attack["auroc"])
     low, high = 100 * np.array(attack["auroc_interval"]).T
-    with _style():
-        figure, axes = _figure()
+    with style():
+        figure, axes = new_figure()
         axes.axhline(50, color=INK, linewidth=0.6, linestyle=":")
         _curve(axes, attack["epsilon"], aurocs, low, high, INK)
         axes.set(xlabel=f"radius, {norm}", ylabel="AUROC, %", xscale="log", ylim=(0, 101))
@@ -215,8 +215,8 @@ def auroc_under_attack(attack: Mapping[str, Any], norm: str, configuration: str)
 def flagged_under_attack(attack: Mapping[str, Any], norm: str, configuration: str) -> Plot:
     """Plots the flagged share of each class against the radius of attacks, as `auroc_under_attack`."""
     described = []
-    with _style():
-        figure, axes = _figure(top=30)
+    with style():
+        figure, axes = new_figure(top=30)
         for name, colour, line in (("normal", NORMAL, "-"), ("anomalous", ANOMALOUS, "--")):
             if None in attack[f"flagged_{name}"]:
                 continue
@@ -236,8 +236,8 @@ def growth_under_attack(attack: Mapping[str, Any], norm: str, configuration: str
     radii = attack["epsilon"][1:]
     grown, predicted = (100 * np.array(attack[name]) for name in ("growth", "predicted_growth"))
     low, high = 100 * np.array(attack["growth_interval"]).T
-    with _style():
-        figure, axes = _figure(left=56)
+    with style():
+        figure, axes = new_figure(left=56)
         axes.plot(radii, predicted, color=INK, linewidth=1, linestyle="--", label="predicted")
         axes.fill_between(radii, low, high, color=INK, alpha=0.15, linewidth=0)
         axes.plot(radii, grown, color=INK, marker="o", markersize=3, label="measured")
