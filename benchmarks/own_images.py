@@ -30,6 +30,7 @@ from brittle_jax.loop import Loop
 from brittle_jax.models import lite_weights
 from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.network import Network, NetworkSettings, init_variables, replace_trunk, trunk_of
+from brittle_jax.results import DETECTORS
 from brittle_jax.run import settings
 from brittle_jax.student import distillation, num_updates
 
@@ -221,7 +222,7 @@ def try_student(task: Task, rows: np.ndarray, levels: str, side: int, student: s
     mean_predictor = {"raw": "mse", "standardised": "mahalanobis_diag", "whitened": "mahalanobis_full"}[targets]
     scale = rows.shape[1] if targets == "raw" else 1
     ratio = scores["kd"][:NUM_TEST].mean() / (scale * scores[mean_predictor][:NUM_TEST].mean())
-    auroc = {name: separation(task.labels, values)["auroc"] for name, values in scores.items()}
+    auroc = {name: separation(task.labels, scores[name])["auroc"] for name in DETECTORS}
     return Trial(auroc, float(ratio), time.monotonic() - start)
 
 

@@ -7,6 +7,7 @@ import ml_collections
 
 from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.errors import UserError
+from brittle_jax.published import DETECTORS
 from brittle_jax.text import nearest, split_list
 
 DATASETS = tuple(name for name, entry in CATALOGUE.items() if entry.detects_anomalies)
@@ -26,6 +27,7 @@ CHOICES = {
     "network.training_dtype": ("float32", "bfloat16"),
     "evaluate.gradient_path": ("student", "both"),
     "evaluate.covariance": ("empirical", "ridge", "ledoit_wolf"),
+    "attack.detector": DETECTORS,
 }
 
 
@@ -149,8 +151,17 @@ def get_base_config() -> ml_collections.ConfigDict:
     evaluate.covariance = "empirical"  # of the full Mahalanobis detector: `empirical`, `ridge` or `ledoit_wolf`
     evaluate.ridge = 1e-3  # `ridge` only: fraction of the mean variance that is added to each variance
     evaluate.gradient_path = "student"  # in Equation 2: only the student depends on x, or `both` networks do
+    evaluate.dimension_images = 0  # normal training images whose gradients are split by output dimension; 0: none
     evaluate.keep_errors_mib = 32.0  # of errors f(x) - h(x) kept per configuration; beyond that, a sample of them
     evaluate.bootstrap_samples = 1000  # resamplings of the test samples for each 95% interval
+
+    config.attack = attack = ml_collections.ConfigDict()  # attacks on the score, as its robustness to small changes
+    attack.enabled = False
+    attack.detector = "kd"  # whose score is attacked
+    attack.l2_epsilons = "0.05,0.1,0.2,0.5,1"  # ascending radii, for pixels in [0, 1]; empty: no attack in this norm
+    attack.linf_epsilons = "0.0005,0.001,0.002,0.005,0.01"  # the same; 1/255 is a level of grey
+    attack.steps = 10  # of each attack
+    attack.samples = 100  # normal, and anomalous, test samples that are attacked
     return config
 
 
@@ -189,6 +200,18 @@ def parse_counts(text: str) -> list[int]:
     if any(count < 1 for count in counts):
         raise ValueError(f"{min(counts)} is not above 0")
     return counts
+
+
+def parse_radii(text: str) -> list[float]:
+    """Returns the numbers of a field such as "0.1,0.5,1".
+
+    Raises:
+        ValueError: for anything but finite numbers above 0 in ascending order.
+    """
+    radii = [float(part) for part in split_list(text)]
+    if not all(0 < low < high < math.inf for low, high in zip([1e-300, *radii], [*radii, 1e300], strict=True)):
+        raise ValueError(f"{text} are not numbers above 0 in ascending order")
+    return radii
 
 
 def seeds_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:
@@ -232,12 +255,26 @@ def validate(config: ml_collections.ConfigDict) -> None:
     seeds_of(config)
     _validate_image_size(config)
     _validate_files(config)
+    _validate_attacks(config)
     try:
         parse_counts(config.distill.measure_at)
     except ValueError:
         raise UserError(
             f"distill.measure_at={config.distill.measure_at!r}: give numbers of updates, such as 10,100,1000"
         ) from None
+
+
+def _validate_attacks(config: ml_collections.ConfigDict) -> None:
+    radii = []
+    for name in ("l2_epsilons", "linf_epsilons"):
+        try:
+            radii += parse_radii(config.attack[name])
+        except ValueError:
+            raise UserError(
+                f"attack.{name}={config.attack[name]!r}: give numbers above 0 in ascending order, such as 0.1,0.5,1"
+            ) from None
+    if config.attack.enabled and not radii:
+        raise UserError("attack.enabled=True, but l2_epsilons and linf_epsilons are both empty: give one of them")
 
 
 def _validate_ranges(fields: dict[str, Any]) -> None:
@@ -253,6 +290,8 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
         "distill.measure_samples",
         "evaluate.batch_size",
         "evaluate.bootstrap_samples",
+        "attack.steps",
+        "attack.samples",
     )
     above_zero = (
         "pretrain.num_epochs",

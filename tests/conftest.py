@@ -14,6 +14,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import jax
@@ -131,6 +132,18 @@ def crepes():
 
         return crepes
     return pytest.importorskip("crepes")
+
+
+@pytest.fixture(scope="session")
+def foolbox():
+    """A library of attacks on classifiers; skipped or required as PyTorch is."""
+    if not os.environ.get("BRITTLE_JAX_REQUIRE_REFERENCE"):
+        pytest.importorskip("foolbox", exc_type=ImportError)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it imports a name of SciPy that goes in 2.0
+        import foolbox
+
+    return foolbox
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ _DETECTORS = {
 }
 _COURSE_PLOTS = {"kd_auroc": ("KD AUROC, %", 100), "error_ratio": ("error ratio", 1), "brittleness": ("brittleness", 1)}
 _LOSSES = ("loss", "mean_predictor_loss")
+_NORMS = {"l2": "L2", "linf": "L∞"}
 _BAND_SAMPLES = 200
 _RANKED_SAMPLES = 2000  # on one page, over all configurations
 _NAMED_KINDS = 4  # in a heading
@@ -151,6 +152,9 @@ def _configuration(
     if "calibration" in entry:
         calibration = read(lambda path: _read_calibration(path.parent.parent, name), f"calibration/{name}.csv")
     examples = read(read_examples, f"examples/{name}.json")
+    norms = None
+    if "brittleness_interval" in entry:  # which earlier versions did not measure
+        norms = read(results.read_gradient_norms, f"brittleness/{name}.npz")
     kinds = _kinds(examples, samples)
     detector = DETECTOR if examples is None else examples.detector
     return {
@@ -164,6 +168,8 @@ def _configuration(
         "ranking": None if samples is None else _ranking(samples, kinds, calibration, detector, num_ranked),
         "recommended": results.recommended_detector(entry),
         "curves": _curves({stage: records for stage, records in stages.items() if _owner(stage) == name}),
+        "brittleness_plots": [] if norms is None else _brittleness_plots(norms, entry),
+        "attacks": _attacks(entry),
         "course": _course(entry["distillation"].get("course", [])),
         "error_ratio": results.error_ratio(**{name: entry["distillation"][name] for name in _LOSSES}),
     }
@@ -296,6 +302,32 @@ def _course(points: Sequence[Mapping[str, Any]]) -> list[Markup]:
         if values and None not in values:
             plots.append(to_svg(figures.course(steps, [factor * value for value in values], label)))
     return plots
+
+
+def _brittleness_plots(norms: results.GradientNorms, entry: Mapping[str, Any]) -> list[Markup]:
+    """Returns the histogram of brittleness over images, and its parts by output dimension if they were measured."""
+    plots = [figures.brittleness_histogram(norms.of_images / entry["error_trace"], entry["name"])]
+    if norms.by_dimension is not None:
+        plots.append(figures.brittleness_by_dimension(norms.by_dimension, norms.error_variance, entry["name"]))
+    return [to_svg(plot) for plot in plots]
+
+
+def _attacks(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns plots of what attacks of each norm make of the score; none where it was not attacked."""
+    attacks = []
+    for name, attack in entry.get("attack", {}).get("norms", {}).items():
+        title = _NORMS[name]
+        plots = [figures.flagged_under_attack, figures.growth_under_attack]
+        if _has_anomalies(entry):
+            plots.insert(0, figures.auroc_under_attack)
+        attacks.append(
+            {
+                "title": title,
+                "measured": attack,
+                "plots": [to_svg(plot(attack, title, entry["name"])) for plot in plots],
+            }
+        )
+    return attacks
 
 
 def _curves(stages: Mapping[str, list]) -> list[dict[str, Any]]:

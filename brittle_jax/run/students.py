@@ -19,7 +19,7 @@ from brittle_jax.evaluate.detectors import Gaussian
 from brittle_jax.evaluate.metrics import separation
 from brittle_jax.inference import Representations
 from brittle_jax.models.network import Network, NetworkSettings
-from brittle_jax.run import scoring, settings
+from brittle_jax.run import scoring, settings, vulnerability
 from brittle_jax.run.row import Row
 from brittle_jax.seeding import derive_seed
 
@@ -170,12 +170,16 @@ def measure(
         most_bytes_in_memory=row.most_bytes_in_memory,
     ).terms
     labels = np.repeat([0, 1], [len(normal), len(anomalous)])
+    attacked = {}
+    if row.config.attack.enabled:
+        attacked["attack"] = vulnerability.measure(row, configuration, detector, test, labels, scores, {})
     return {
         "error_ratio": error["error_ratio"],
         "kd_auroc": separation(labels, scores["kd"])["auroc"] if len(anomalous) else None,
         "brittleness": brittleness(terms.gradient_norm, terms.error_trace),
         "gradient_norm": terms.gradient_norm,
         "error_trace": terms.error_trace,
+        **attacked,
     }
 
 
