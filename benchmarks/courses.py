@@ -75,6 +75,7 @@ def settings_of_leaves(teacher: str, rate: float, leaves: str, data: str) -> ml_
 
     config = image_folder_row(teacher)
     config.data.path, config.data.dir = leaves, data
+    config.data.calibration_fraction = 0.0  # as when the rules were written
     return _on_the_way(config, rate)
 
 

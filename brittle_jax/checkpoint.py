@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -21,6 +22,7 @@ _VARIABLES = "variables"
 DESCRIPTION, _MADE_FROM = "network.json", "made_from.json"
 _EARLIER_DESCRIPTION = "description.json"  # of versions that kept no digests
 _MOST_OVERHEAD_BYTES = 2**20  # of Orbax's own files beside the weights
+_MOST_INFLATION = 1000  # of weights by decompression; matrices of few directions are nearly all zeros
 _NUM_KEPT = 2  # states of a training: if the newest is damaged, there is the one before
 
 
@@ -95,7 +97,9 @@ def restore(
         check(folder)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
     try:
+        _check_bytes(folder, like)
         with ocp.StandardCheckpointer() as checkpointer:
+            _check_arrays(checkpointer.metadata(folder.resolve() / _VARIABLES).item_metadata.tree, like)
             variables = checkpointer.restore(folder.resolve() / _VARIABLES, like)
         name = _EARLIER_DESCRIPTION if is_unverified(folder) else DESCRIPTION
         return variables, json.loads(files.read_text(folder / name))
@@ -104,6 +108,32 @@ def restore(
     except Exception as error:  # of Orbax, of what it reads with, of JSON: there is no common class
         reason = " ".join(str(error).split())[:120]
         raise DamagedError(folder, f"or of another network; {type(error).__name__}: {reason}") from error
+
+
+def _check_bytes(folder: pathlib.Path, like: Any) -> None:
+    """Raises ValueError where arrays would take far more memory than their files can hold."""
+    on_disk = sum(file.lstat().st_size for file in folder.rglob("*"))
+    in_memory = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
+    if in_memory > _MOST_INFLATION * on_disk + _MOST_OVERHEAD_BYTES:
+        raise ValueError(f"{on_disk:,} bytes on disk cannot be {in_memory:,} bytes of weights")
+
+
+def _check_arrays(found: Any, like: Any) -> None:
+    """Raises ValueError where arrays on disk differ in shape from those that are wanted, or have larger chunks.
+
+    Only their headers are read. What others have made may say anything, and a chunk is unpacked as a whole.
+    """
+    found = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}
+    for path, wanted in jax.tree_util.tree_leaves_with_path(like):
+        name = jax.tree_util.keystr(path)
+        array = found.get(name)
+        if array is None or getattr(array, "shape", None) is None:
+            continue  # Orbax says what is missing
+        if tuple(array.shape) != tuple(wanted.shape):
+            raise ValueError(f"{name} has the shape {tuple(array.shape)}, not {tuple(wanted.shape)}")
+        chunk = array.storage.chunk_shape if array.storage is not None else None
+        if chunk is not None and math.prod(chunk) > max(math.prod(array.shape), 1):
+            raise ValueError(f"{name} has chunks of {tuple(chunk)}, more than its shape {tuple(array.shape)}")
 
 
 def recover(folder: pathlib.Path, like: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:

@@ -7,6 +7,7 @@ import ml_collections
 
 from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.errors import UserError
+from brittle_jax.published import DETECTORS
 from brittle_jax.text import nearest, split_list
 
 DATASETS = tuple(name for name, entry in CATALOGUE.items() if entry.detects_anomalies)
@@ -22,9 +23,11 @@ CHOICES = {
     "teacher.data": ("", *AUXILIARY_DATASETS),
     "teacher.random_batch_norm": ("normal_images", "initial"),
     "pretrain.optimizer": ("sgd", "adam"),
+    "distill.targets": ("raw", "standardised", "whitened"),
     "network.training_dtype": ("float32", "bfloat16"),
     "evaluate.gradient_path": ("student", "both"),
     "evaluate.covariance": ("empirical", "ridge", "ledoit_wolf"),
+    "attack.detector": DETECTORS,
 }
 
 
@@ -86,7 +89,8 @@ def get_base_config() -> ml_collections.ConfigDict:
     parcels.seed = 0  # of making parcels; config.seed does not change them
 
     config.network = network = ml_collections.ConfigDict()
-    network.name = "small_resnet"  # of both teacher and student; one of models.network.ARCHITECTURES
+    network.name = "small_resnet"  # of the teacher; one of models.network.ARCHITECTURES
+    network.student = ""  # architecture of the student; empty: the teacher's
     network.output_features = 128  # width of the random linear head; 0: no head, the pooled features are the output
     network.levels = ""  # comma-separated stages whose averages make the features; empty: the final pooled features
     network.training_dtype = (
@@ -128,6 +132,7 @@ def get_base_config() -> ml_collections.ConfigDict:
 
     config.distill = distill = ml_collections.ConfigDict()
     distill.seed = -1  # of the student's draws: weights, order of batches; -1: `seed`
+    distill.targets = "raw"  # what the student learns: the teacher's outputs, or these `standardised` or `whitened`
     distill.num_epochs = 20.0
     distill.update_steps = 0  # if above 0, the number of updates, instead of num_epochs
     distill.batch_size = 64  # images, over all devices
@@ -146,8 +151,17 @@ def get_base_config() -> ml_collections.ConfigDict:
     evaluate.covariance = "empirical"  # of the full Mahalanobis detector: `empirical`, `ridge` or `ledoit_wolf`
     evaluate.ridge = 1e-3  # `ridge` only: fraction of the mean variance that is added to each variance
     evaluate.gradient_path = "student"  # in Equation 2: only the student depends on x, or `both` networks do
+    evaluate.dimension_images = 0  # normal training images whose gradients are split by output dimension; 0: none
     evaluate.keep_errors_mib = 32.0  # of errors f(x) - h(x) kept per configuration; beyond that, a sample of them
     evaluate.bootstrap_samples = 1000  # resamplings of the test samples for each 95% interval
+
+    config.attack = attack = ml_collections.ConfigDict()  # attacks on the score, as its robustness to small changes
+    attack.enabled = False
+    attack.detector = "kd"  # whose score is attacked
+    attack.l2_epsilons = "0.05,0.1,0.2,0.5,1"  # ascending radii, for pixels in [0, 1]; empty: no attack in this norm
+    attack.linf_epsilons = "0.0005,0.001,0.002,0.005,0.01"  # the same; 1/255 is a level of grey
+    attack.steps = 10  # of each attack
+    attack.samples = 100  # normal, and anomalous, test samples that are attacked
     return config
 
 
@@ -186,6 +200,18 @@ def parse_counts(text: str) -> list[int]:
     if any(count < 1 for count in counts):
         raise ValueError(f"{min(counts)} is not above 0")
     return counts
+
+
+def parse_radii(text: str) -> list[float]:
+    """Returns the numbers of a field such as "0.1,0.5,1".
+
+    Raises:
+        ValueError: for anything but finite numbers above 0 in ascending order.
+    """
+    radii = [float(part) for part in split_list(text)]
+    if not all(0 < low < high < math.inf for low, high in zip([1e-300, *radii], [*radii, 1e300], strict=True)):
+        raise ValueError(f"{text} are not numbers above 0 in ascending order")
+    return radii
 
 
 def seeds_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:
@@ -229,12 +255,26 @@ def validate(config: ml_collections.ConfigDict) -> None:
     seeds_of(config)
     _validate_image_size(config)
     _validate_files(config)
+    _validate_attacks(config)
     try:
         parse_counts(config.distill.measure_at)
     except ValueError:
         raise UserError(
             f"distill.measure_at={config.distill.measure_at!r}: give numbers of updates, such as 10,100,1000"
         ) from None
+
+
+def _validate_attacks(config: ml_collections.ConfigDict) -> None:
+    radii = []
+    for name in ("l2_epsilons", "linf_epsilons"):
+        try:
+            radii += parse_radii(config.attack[name])
+        except ValueError:
+            raise UserError(
+                f"attack.{name}={config.attack[name]!r}: give numbers above 0 in ascending order, such as 0.1,0.5,1"
+            ) from None
+    if config.attack.enabled and not radii:
+        raise UserError("attack.enabled=True, but l2_epsilons and linf_epsilons are both empty: give one of them")
 
 
 def _validate_ranges(fields: dict[str, Any]) -> None:
@@ -250,6 +290,8 @@ def _validate_ranges(fields: dict[str, Any]) -> None:
         "distill.measure_samples",
         "evaluate.batch_size",
         "evaluate.bootstrap_samples",
+        "attack.steps",
+        "attack.samples",
     )
     above_zero = (
         "pretrain.num_epochs",
@@ -287,9 +329,10 @@ def _validate_image_size(config: ml_collections.ConfigDict) -> None:
     is_parcels = CATALOGUE[config.data.name].is_parcels
     field = "data.patches.size_pixels" if is_parcels else "data.image_size_pixels"
     side = config.data.patches.size_pixels if is_parcels else config.data.image_size_pixels
-    if config.network.name.startswith("densenet") and side < 32:
+    names = (config.network.name, config.network.student)
+    if any(name.startswith("densenet") for name in names) and side < 32:
         raise UserError(f"{field}={side}: a DenseNet halves its images five times: give at least 32")
-    if config.network.name.startswith("small_resnet") and side % 8:
+    if any(name.startswith("small_resnet") for name in names) and side % 8:
         raise UserError(f"{field}={side}: the small ResNet halves its images three times: give a multiple of 8")
     if is_parcels and config.data.parcels.side_pixels < 32:
         raise UserError(f"data.parcels.side_pixels={config.data.parcels.side_pixels}: give at least 32")

@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 import shutil
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -114,6 +115,23 @@ def read_text(path: pathlib.Path) -> str:
         raise DamagedError(path, error.strerror or str(error)) from error
     except ValueError as error:
         raise DamagedError(path, "not a text in UTF-8") from error
+
+
+def check_regular(path: pathlib.Path, most_bytes: int) -> None:
+    """Raises DamagedError unless a path is a regular file of at most so many bytes, and no link.
+
+    Check with it what others may have made, before it is read.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError as error:
+        raise DamagedError(path, MISSING) from error
+    except (OSError, ValueError) as error:
+        raise DamagedError(path, getattr(error, "strerror", None) or str(error)) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise DamagedError(path, "a link" if stat.S_ISLNK(status.st_mode) else "not a regular file")
+    if status.st_size > most_bytes:
+        raise DamagedError(path, f"{status.st_size:,} bytes, more than {most_bytes:,}")
 
 
 def read_json(path: pathlib.Path) -> Any:

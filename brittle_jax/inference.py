@@ -13,7 +13,7 @@ import numpy as np
 from brittle_jax.data.images import Images
 from brittle_jax.data.pipeline import evaluation_reader
 from brittle_jax.data.preprocess import to_unit_range
-from brittle_jax.devices import gather
+from brittle_jax.devices import DeviceGroup, gather
 from brittle_jax.errors import DegenerateDataError
 from brittle_jax.loop import Loop, Work
 from brittle_jax.models.network import Network, digest_of
@@ -32,6 +32,7 @@ def pass_over(
     static: tuple[Any, ...] = (),
     labels: np.ndarray | None = None,
     targets: "Representations | None" = None,
+    compiles_itself: bool = False,
 ) -> None:
     """Applies a function to images, batch by batch.
 
@@ -43,14 +44,17 @@ def pass_over(
         take: called with a slice of the M and the rows of a batch on the host: those of the slice, then fillings.
         labels: [M], of these images.
         targets: whose rows are in the batch, too.
+        compiles_itself: the function calls programs of its own, and every device does all of its work. Otherwise it is
+            compiled here, and devices share each batch.
     """
     if not len(indices):
         return
     devices = loop.devices
     size = devices.fit_batch_size(loop.batch_size, len(indices), images.shape)
-    feed = _PassFeed(
-        devices.evaluation(function, *static), evaluation_reader(images, indices, size, labels), indices, targets
-    )
+    evaluate = functools.partial(_on_every_device, devices, function, static)
+    if not compiles_itself:
+        evaluate = devices.evaluation(function, *static)
+    feed = _PassFeed(evaluate, evaluation_reader(images, indices, size, labels), indices, targets)
 
     def take_rows(rows: Any, first: int, count: int) -> None:
         del count  # always 1
@@ -78,6 +82,12 @@ def pass_over(
             batch_size=size,
         )
     )
+
+
+def _on_every_device(
+    devices: DeviceGroup, function: Callable[..., Any], static: tuple[Any, ...], model: Any, batch: Any
+) -> Any:
+    return jax.tree.map(lambda rows: rows[None], function(*static, model, devices.replicate(batch)))
 
 
 class _PassFeed:

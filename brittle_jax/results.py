@@ -5,6 +5,7 @@ import io
 import json
 import math
 import pathlib
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -92,6 +93,13 @@ def compare(results: Mapping[str, Any]) -> list[Comparison]:
                 Comparison(title, "ours" if heading else "value", heading, lines, worst_kinds_first(measured))
             )
     return comparisons
+
+
+def recommended_detector(entry: Mapping[str, Any]) -> str:
+    """Returns the detector that a configuration's entry in results.json recommends; KD where it does not say."""
+    recommended = entry.get("recommended")
+    name = recommended.get("detector") if isinstance(recommended, Mapping) else None
+    return name if name in DETECTORS else "kd"
 
 
 def worst_kinds_first(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -250,6 +258,31 @@ def read_scores(path: pathlib.Path) -> SampleScores:
     if not np.isin(labels, (0, 1)).all() or not np.isfinite([*scores.values()]).all():
         raise DamagedError(path, "a label that is not 0 or 1, or a score that is not finite")
     return SampleScores(list(ids), labels, scores)
+
+
+class GradientNorms(NamedTuple):
+    """What brittleness/CONFIGURATION.npz has for the page."""
+
+    of_images: np.ndarray  # [M] float64, norm of each training image's input gradient
+    by_dimension: np.ndarray | None  # [F], what each output dimension adds to their mean, if it was measured
+    error_variance: np.ndarray  # [F], of each output dimension
+
+
+def read_gradient_norms(path: pathlib.Path) -> GradientNorms:
+    """Reads norms of input gradients, image by image and dimension by dimension.
+
+    Raises:
+        DamagedError: where the file is missing, cannot be read, or holds no finite norms.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file) as arrays:
+            norms = np.asarray(arrays["gradient_norm"], np.float64)
+            by_dimension, variance = arrays.get("gradient_norm_by_dimension"), arrays["error_variance"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedError(path, "not the gradient norms of a run") from error
+    if norms.ndim != 1 or not len(norms) or not np.isfinite(norms).all():
+        raise DamagedError(path, "its gradient norms are not finite numbers")
+    return GradientNorms(norms, by_dimension, variance)
 
 
 def error_ratio(loss: float, mean_predictor_loss: float) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from brittle_jax.data.images import Images
 from brittle_jax.devices import DeviceGroup
+from brittle_jax.evaluate.coordinates import Coordinates, in_coordinates
 from brittle_jax.inference import Representations
 from brittle_jax.loop import Work
 from brittle_jax.models.layers import deviation_of_draw
@@ -25,7 +26,7 @@ def num_updates(num_images: int, *, batch_size: int, num_epochs: float, update_s
 
 
 def movement(network: NetworkSettings, num_updates: int, learning_rate: float) -> float:
-    """Returns how far Adam can move a weight in a training, in standard deviations of the weight's draw.
+    """Returns how far Adam can move a student's weight in a training, in standard deviations of the weight's draw.
 
     An update of Adam moves a weight by about the learning rate, whatever its gradient. The figure is a mean over all
     weights of convolutions and linear layers, so that the layers that hold most of them decide: in the small ResNet of
@@ -37,8 +38,8 @@ def movement(network: NetworkSettings, num_updates: int, learning_rate: float) -
 
 @functools.cache
 def _inverse_deviation(network: NetworkSettings) -> float:
-    """Returns the mean over a network's weights of one over the standard deviation of their draw."""
-    module = network.module
+    """Returns the mean over a student's weights of one over the standard deviation of their draw."""
+    module = network.student_module
     # Kernels have the same shapes for images of any size.
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     # Unlike `init`, a first pass makes only the weights that the outputs depend on.
@@ -71,15 +72,17 @@ def distillation(
     learning_rate: float,
     training_dtype: str,
     devices: DeviceGroup,
+    coordinates: Coordinates | None = None,
 ) -> Work:
     """Returns the training of a student by Adam, without augmentation (Sec. 3.2).
 
     Args:
-        module: architecture of student and teacher alike.
+        module: what the student is.
         indices: [M], the images to learn from.
         representations: the teacher's outputs.
         name: of the configuration; together with `seed` it keys the student's random draws.
         training_dtype: of the trunk.
+        coordinates: of the teacher's outputs, which the student learns; None: the outputs as they are.
     """
     # All at once: in batches of other sizes they would round otherwise, and targets would depend on their order.
     representations.compute(indices)
@@ -94,7 +97,7 @@ def distillation(
         batch_size=batch_size,
         seed=derive_seed(seed, "student", name, "order"),
         devices=devices,
-        targets=representations.outputs_of,
+        targets=lambda chosen: np.asarray(in_coordinates(coordinates, representations.outputs_of(chosen))),
     )
     return Work(
         kind="distill",

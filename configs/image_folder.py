@@ -1,14 +1,13 @@
 """Your own images: a folder `normal` and, beside it, a folder for each kind of anomaly if there are any; or a table.
 
-A first look, without a GPU: images of 64 pixels, a narrow ResNet, a teacher trained to predict rotations of the normal
-images.
+The teacher is imagenet_lite, four levels of EfficientNet-Lite0, where the extra `imagenet` is installed; otherwise a
+narrow ResNet that learns to predict rotations of the normal images. Neither needs a GPU.
 
     python -m brittle_jax.main --config=configs/image_folder.py --config.data.path=DIR
 
-A number after the colon is the side of the images in pixels: up to 96 takes the narrow ResNet, more takes DenseNet-161.
-Another teacher is named the same way: random, autoencoder, denoising, simclr, baseline, imagenet (with
---config.teacher.weights), or imagenet_lite (EfficientNet-Lite0, from the extra `imagenet`).
---config.network.name=small_resnet takes the paper's ResNet, which is eight times as wide.
+A number after the colon is the side of the images in pixels. Another teacher is named the same way: rotnet, random,
+autoencoder, denoising, simclr, baseline, or imagenet (DenseNet-161, with --config.teacher.weights). The side never
+changes the network. --config.network.name=small_resnet takes the paper's ResNet, which is eight times as wide.
 
     python -m brittle_jax.main --config=configs/image_folder.py:224 --config.data.path=DIR
     python -m brittle_jax.main --config=configs/image_folder.py:64-autoencoder --config.data.path=DIR

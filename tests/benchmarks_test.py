@@ -1,15 +1,100 @@
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from benchmarks import vulnerability
+from brittle_jax.config import validate
+
+NAMES = [
+    "against_pytorch",
+    "growth",
+    "students",
+    "representations",
+    "input_pipeline",
+    "parcels",
+    "movement",
+    "courses",
+    "own_images",
+    "vulnerability",
+]
+
+# As `python -m benchmarks.NAME --help` for one after the other: each would import JAX and PyTorch again.
+_PROGRAM = """
+import runpy, sys
+
+for name in sys.argv[1:]:
+    sys.argv = [name, "--help"]
+    try:
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        assert ended.code == 0, name
+        print(f"ended: {name}")
+"""
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize(
-    "name",
-    ["against_pytorch", "growth", "students", "representations", "input_pipeline", "parcels", "movement", "courses"],
-)
-def test_benchmarks_can_be_asked_for_help(torch, name):
-    command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
-    finished = subprocess.run(command, capture_output=True, text=True)
-    assert finished.returncode == 0 and "usage" in finished.stdout, finished.stderr
+def test_benchmarks_can_be_asked_for_help(torch):
+    finished = subprocess.run([sys.executable, "-c", _PROGRAM, *NAMES], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    *helps, rest = re.split(r"^ended: (?:\w+)\n", finished.stdout, flags=re.MULTILINE)
+    assert len(helps) == len(NAMES) and rest == ""
+    assert all(text.startswith("usage") for text in helps)
+
+
+def test_cells_are_shared_out_among_pieces():
+    cells = vulnerability.cells(("a", "b"), ("cat", "dog"), (0, 1))
+    pieces = [vulnerability.piece_of(cells, f"{number}/3") for number in (1, 2, 3)]
+    assert sorted(map(len, pieces)) == [2, 3, 3] and set().union(*pieces) == set(cells) and len(cells) == 8
+    with pytest.raises(ValueError, match="no piece 4/3"):
+        vulnerability.piece_of(cells, "4/3")
+
+
+def test_a_course_is_read_where_it_first_reaches_an_error_ratio():
+    points = [vulnerability.Point(*values) for values in ((1.6, 1, 0, 0, 4), (0.4, 3, 1, 2, 8), (0.2, 5, 1, 2, np.inf))]
+    halfway = vulnerability.at_error_ratio(points, 0.8)
+    assert (halfway.error_ratio, halfway.brittleness, halfway.distance) == pytest.approx((1, 2, 6))
+    assert vulnerability.at_error_ratio(points, 0.4).brittleness == 3
+    assert vulnerability.at_error_ratio(points, 0.3).distance == np.inf
+    assert vulnerability.at_error_ratio(points, 0.1) is None and vulnerability.at_error_ratio(points, 2) is None
+
+
+def made_up_courses(sign):
+    """Returns courses of five teachers, whose growth rises and whose distance falls with brittleness; or, -1, not."""
+    courses = {}
+    for normal in ("cat", "dog", "frog"):
+        for number in range(5):
+            value = 0.1 + number
+            point = vulnerability.Point(1.0, value, value**sign, value**sign, 1 / value**sign)
+            courses[vulnerability.Cell(f"t{number}", normal, 0)] = [point] * len(vulnerability.POINTS)
+    return courses
+
+
+def test_the_verdict_follows_the_rule():
+    for sign, expected in ((1, "brittleness predicts vulnerability"), (-1, "it does not")):
+        last = {cell: points[-1] for cell, points in made_up_courses(sign).items()}
+        by_class = vulnerability.correlations(last, "growth")
+        assert by_class == {normal: pytest.approx([sign]) for normal in ("cat", "dog", "frog")}
+        assert vulnerability.verdict(last) == expected
+    few = {cell: point for cell, point in last.items() if cell.teacher in ("t0", "t1", "t2")}
+    assert vulnerability.verdict(few) == "no class and seed has enough teachers"
+
+
+def test_intervals_draw_whole_classes():
+    mean, low, high = vulnerability.clustered_mean({"cat": [1.0] * 5, "dog": [0.0] * 5})
+    assert (mean, low, high) == (0.5, 0, 1)
+    assert vulnerability.clustered_mean({"cat": [0.2, 0.6], "dog": [0.4, 0.4]})[1:] == pytest.approx((0.4, 0.4))
+
+
+def test_the_tables_give_both_analyses():
+    text = "\n".join(vulnerability.tables(made_up_courses(1)))
+    assert text.count("| growth | 1.00 [1.00, 1.00] | cat 1.00, dog 1.00, frog 1.00 |") == 2
+    assert text.count("**brittleness predicts vulnerability**") == 2 and "| t4 | 1.00 (1.00 to 1.00) |" in text
+
+
+def test_the_settings_of_a_cell_are_valid():
+    config = vulnerability.settings(vulnerability.Cell("cifar10_cifar_rotnet", "ship", 2), "data")
+    validate(config)
+    assert config.attack.enabled and config.seed == 2 and config.data.configurations == "unimodal/ship"

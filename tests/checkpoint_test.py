@@ -368,3 +368,26 @@ def test_a_state_that_a_disk_refuses_leaves_the_one_before(two_states):
     assert_same_state(newest(two_states)[0], state_at(2))
     save_steps(two_states, 4)
     assert names(two_states) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ((10**9, 128), "bytes on disk cannot be 512,000,000,000 bytes of weights"),
+        ((8, 5), r"\['kernel'\] has the shape \(8, 4\), not \(8, 5\)"),
+    ],
+)
+def test_weights_of_another_shape_are_refused_before_they_are_read(tmp_path, wanted, message):
+    checkpoint.save(tmp_path / "network", {"kernel": np.ones((8, 4), np.float32)}, {}, {})
+    with pytest.raises(DamagedError, match=message):
+        checkpoint.restore(tmp_path / "network", {"kernel": jax.ShapeDtypeStruct(wanted, np.float32)})
+
+
+def test_matrices_that_are_nearly_all_zeros_are_read(tmp_path):
+    matrix = np.zeros((2208, 2208), np.float32)
+    matrix[:, -1] = np.random.default_rng(0).normal(size=2208)
+    checkpoint.save(tmp_path / "network", {"whitening": matrix}, {}, {})
+    restored, _ = checkpoint.restore(
+        tmp_path / "network", {"whitening": jax.ShapeDtypeStruct(matrix.shape, np.float32)}
+    )
+    np.testing.assert_array_equal(restored["whitening"], matrix)

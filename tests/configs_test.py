@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from brittle_jax import command_line, config, published
+from brittle_jax import command_line, config, published, recipes
 from brittle_jax.auxiliary import TASKS, build_task
 from brittle_jax.errors import UserError
 from brittle_jax.main import define_flags
+from brittle_jax.models import lite_weights
 from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.network import ARCHITECTURES, init_variables
 from brittle_jax.run import record
@@ -99,42 +100,90 @@ def test_a_row_traces_its_training(row, word, one_device):
     images = np.zeros((4, side, side, 3), np.uint8)
     architecture = ARCHITECTURES[loaded.network.name]
     student = architecture.with_output(loaded.network.output_features)
-    num_features = count_features(student, side)
-    assert num_features == (loaded.network.output_features or {"": 2208, ":smoke": 32}[word])
-    targets = np.zeros((4, num_features), np.float32)
+    assert count_features(student, side) == (loaded.network.output_features or {"": 2208, ":smoke": 32}[word])
+    # That trace has every layer of the trunk.
+    architecture = with_short_blocks(architecture)
+    student = architecture.with_output(loaded.network.output_features)
+    targets = np.zeros((4, count_features(student, side)), np.float32)
     metrics = trace_training(one_device, distill_step, student, adam(1e-5), {"image": images, "target": targets})
     assert metrics["loss"].shape == ()
     if loaded.teacher.task in TASKS:
         recipe = Recipe(**loaded.pretrain)
         task = build_task(loaded.teacher.task, recipe, 10)
-        # The student's trace above has every layer of the trunk.
-        module = task.build_module(with_short_blocks(architecture), loaded.network.output_features, images.shape[1:])
+        module = task.build_module(architecture, loaded.network.output_features, images.shape[1:])
         optimizer = recipe.build_optimizer(100, task)
         batch = {"image": images} | {name: np.zeros(4, np.int32) for name in ("label", "position", "epoch")}
         metrics = trace_training(one_device, pretrain_step, module, optimizer, batch, task)
         assert {"loss", task.held_out_metric} - {None} <= metrics.keys()
 
 
-@pytest.mark.parametrize(
-    ("word", "side", "network"),
-    [
-        ("", 64, "small_resnet_tiny"),
-        (":32", 32, "small_resnet_tiny"),
-        (":96", 96, "small_resnet_tiny"),
-        (":224", 224, "densenet161"),
-    ],
-)
-def test_own_pictures_get_a_network_by_their_size(word, side, network):
+@pytest.fixture(params=[True, False], ids=["with the extra", "without it"])
+def has_extra(request, monkeypatch):
+    """Whether the extra `imagenet` is installed."""
+    monkeypatch.setattr(recipes, "lite_is_installed", lambda: request.param)
+    return request.param
+
+
+def test_the_package_is_the_one_that_is_read():
+    assert recipes.LITE_PACKAGE == lite_weights.PACKAGE
+
+
+@pytest.mark.parametrize(("word", "side"), [("", None), (":32", 32), (":96", 96), (":224", 224)])
+def test_own_pictures_get_the_teacher_that_is_installed_whatever_their_size(has_extra, word, side):
     arguments = load("image_folder", word)
-    assert (arguments.config.data.image_size_pixels, arguments.config.network.name) == (side, network)
-    assert record.changed_fields(arguments.config, arguments.recipe) == {}
+    settings = arguments.config
+    task, network, own_side = ("imagenet_lite", "efficientnet_lite0", 96)
+    if not has_extra:
+        task, network, own_side = "rotnet", "small_resnet_tiny", 64
+    assert (settings.teacher.task, settings.network.name) == (task, network)
+    assert settings.data.image_size_pixels == (side or own_side)
+    assert record.changed_fields(settings, arguments.recipe) == {}
+    assert settings.data.calibration_fraction == 0.2
 
 
-@pytest.mark.parametrize(("word", "side"), [(":imagenet_lite", 64), (":224-imagenet_lite", 224)])
-def test_own_pictures_get_the_network_of_the_lite_teacher(word, side):
+@pytest.mark.parametrize("word", ["", ":imagenet_lite", ":96", ":96-imagenet_lite"])
+def test_the_lite_teacher_gets_what_the_study_chose_however_it_is_named(monkeypatch, word):
+    monkeypatch.setattr(recipes, "lite_is_installed", lambda: True)
     settings = load("image_folder", word).config
-    assert (settings.data.image_size_pixels, settings.teacher.task) == (side, "imagenet_lite")
-    assert (settings.network.name, settings.network.output_features) == ("efficientnet_lite0", 0)
+    network = settings.network
+    assert network.levels == "stage2,stage3,stage5,stage7"
+    assert (network.output_features, network.student) == (0, "small_convnet")
+    assert (settings.distill.targets, settings.distill.num_epochs) == ("standardised", 5)
+    assert (settings.evaluate.covariance, settings.data.image_size_pixels) == ("ledoit_wolf", 96)
+
+
+@pytest.mark.parametrize("teacher", ["random", "rotnet", "autoencoder", "denoising", "simclr"])
+@pytest.mark.parametrize("side", ["", "64-", "96-", "224-"])
+def test_a_side_does_not_change_the_network(teacher, side):
+    settings = config.flatten(load("image_folder", f":{side}{teacher}").config)
+    narrow = config.flatten(load("image_folder", f":{teacher}").config)
+    assert settings["network.name"] == "small_resnet_tiny" and settings["network.output_features"] == 128
+    changed = {name for name in settings if settings[name] != narrow[name]}
+    assert changed <= {"word", "data.image_size_pixels"}
+
+
+@pytest.mark.parametrize(("word", "side"), [(":imagenet", 224), (":224-imagenet", 224), (":64-imagenet", 64)])
+def test_published_weights_of_densenet_get_densenet(word, side):
+    settings = load("image_folder", word).config
+    assert (settings.network.name, settings.network.output_features) == ("densenet161", 0)
+    assert settings.data.image_size_pixels == side
+
+
+def test_the_other_teacher_is_named(has_extra):
+    hints = {word: recipes.other_teacher(load("image_folder", word).config) for word in ("", ":rotnet", ":smoke")}
+    assert hints[":smoke"] is None and recipes.other_teacher(load("cifar10_random").config) is None
+    if has_extra:
+        assert hints[""].endswith("use image_folder.py:rotnet.")
+        assert hints[":rotnet"].endswith("use image_folder.py:imagenet_lite.")
+    else:
+        assert hints[""] == hints[":rotnet"]
+        assert "python -m pip install 'brittle-jax[imagenet]'" in hints[""]
+
+
+def test_a_smoke_run_needs_no_extra(has_extra):
+    settings = load("image_folder", ":smoke").config
+    assert (settings.teacher.task, settings.network.name) == ("rotnet", "small_resnet_tiny")
+    assert settings.data.stand_in and settings.data.calibration_fraction == 0
 
 
 @pytest.mark.parametrize(

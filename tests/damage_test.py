@@ -20,11 +20,17 @@ def finished(small_run, small_config):
 
 
 @pytest.fixture
-def run(finished, tmp_path):
+def run_with_page(finished, tmp_path):
     """A copy of the run, to be damaged; and its config."""
     folder, config = finished
     shutil.copytree(folder, tmp_path / "run")
     return tmp_path / "run", config
+
+
+@pytest.fixture
+def run(run_with_page, empty_page):
+    """The same, where a page that is made again is empty."""
+    return run_with_page
 
 
 def again(run, sound, capsys):
@@ -114,20 +120,20 @@ def test_a_flipped_bit_in_an_unfinished_run_is_named_and_the_results_stay(run, f
 
 
 @pytest.mark.parametrize("damage", ["deleted", "cut off", "a folder"])
-def test_the_page_is_made_again_whatever_happened_to_it(run, finished, capsys, damage):
-    page = run[0] / "report" / "index.html"
+def test_the_page_is_made_again_whatever_happened_to_it(run_with_page, finished, capsys, damage):
+    page = run_with_page[0] / "report" / "index.html"
     sound = page.read_bytes()
     if damage == "deleted":
-        shutil.rmtree(run[0] / "report")
+        shutil.rmtree(run_with_page[0] / "report")
     elif damage == "cut off":
         os.truncate(page, 1000)
     else:
         page.unlink()
         page.mkdir()
         with pytest.raises(UserError, match="the results are safe, but not their page: .*index.html cannot be written"):
-            experiment.run(run[1], run[0])
+            experiment.run(run_with_page[1], run_with_page[0])
         page.rmdir()
-    assert again(run, finished[0], capsys) == ""
+    assert again(run_with_page, finished[0], capsys) == ""
     assert page.read_bytes() == sound
 
 

@@ -114,10 +114,17 @@ def test_the_example_of_a_detector_gives_the_scores_of_the_run(small_run, small_
     assert scores == {name: pytest.approx(float(line[name]), rel=1e-4) for name in DETECTORS}
 
 
+def test_the_example_of_attacks_runs():
+    names = {}
+    exec(blocks_of("docs/library.md")[2], names)
+    assert (names["attacked"].scores > names["score"](names["images"])).all()
+    assert (names["slopes"] > 0).all()
+
+
 def test_every_python_block_is_run():
     counts = {name_of(page): (read(page).count("```python"), read(page).count(MARK)) for page in PAGES}
     assert {page: count for page, count in counts.items() if any(count)} == {
         "README.md": (1, 1),
-        "docs/library.md": (2, 2),
+        "docs/library.md": (3, 3),
         "docs/report.md": (1, 1),
     }

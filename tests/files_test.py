@@ -172,3 +172,20 @@ def test_one_file_can_be_compared_by_itself(folder):
 def test_a_manifest_never_leads_out_of_its_folder(folder):
     files.write_manifest(folder, {"../secret": "0" * 64, "/etc/hostname": "0" * 64})
     assert set(files.changes_since_manifest(folder).values()) == {"outside of the folder"}
+
+
+def test_what_is_no_regular_file_of_bounded_size_is_refused(tmp_path):
+    file = tmp_path / "file.json"
+    file.write_bytes(b"0123456789")
+    files.check_regular(file, 10)
+    (tmp_path / "link.json").symlink_to(file)
+    os.mkfifo(tmp_path / "pipe.json")
+    for name, most, reason in (
+        ("file.json", 9, "10 bytes, more than 9"),
+        ("link.json", 10, "a link"),
+        ("pipe.json", 10, "not a regular file"),
+        ("none.json", 10, "missing"),
+        ("file.json/below", 10, "Not a directory"),
+    ):
+        with pytest.raises(DamagedError, match=reason):
+            files.check_regular(tmp_path / name, most)

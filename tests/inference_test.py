@@ -22,7 +22,7 @@ PIXELS = PICTURES / np.float32(255)
 IMAGES = make_dataset(PICTURES).images
 # Not in the order of the images, and some are left out.
 INDICES = np.array([5, 3, 20, 1, 17, 11, 8])
-NETWORK = NetworkSettings("small_resnet_tiny", 8)
+NETWORK = NetworkSettings("mini", 8)
 
 
 def network(seed):

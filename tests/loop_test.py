@@ -158,40 +158,45 @@ from brittle_jax.student import distillation
 from brittle_jax.data.images import Images
 from tests.mini_network import MINI
 
-until, saved, folder = int(sys.argv[1]) or None, sys.argv[2], pathlib.Path(sys.argv[3])
 pictures = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
 images = Images(20, (16, 16, 3), lambda index: pictures[index])
 devices, module = DeviceGroup(tuple(jax.devices()[:1])), MINI.with_output(8)
-log = lambda name, step, metrics: print(step, metrics["loss"])
-loop = Loop(devices, 8, log, folder=folder, seconds_between_saves=0)
 teacher = Network(module, init_variables(module, 1, images.shape))
-work = distillation(
-    module, images, np.arange(20), Representations(teacher, images, loop), name="x", seed=0, num_updates=12,
-    batch_size=8, learning_rate=1e-2, training_dtype="float32", devices=devices,
-)
-state = loop.run(work, until)
-np.savez(saved, **{str(number): leaf for number, leaf in enumerate(jax.tree.leaves(state))})
+for until, folder in zip(sys.argv[1::2], map(pathlib.Path, sys.argv[2::2])):
+    log = lambda name, step, metrics: print(folder.name, step, metrics["loss"])
+    loop = Loop(devices, 8, log, folder=folder, seconds_between_saves=0)
+    work = distillation(
+        module, images, np.arange(20), Representations(teacher, images, loop), name="x", seed=0, num_updates=12,
+        batch_size=8, learning_rate=1e-2, training_dtype="float32", devices=devices,
+    )
+    state = loop.run(work, int(until) or None)
+    np.savez(f"{folder}-{until}.npz", **{str(number): leaf for number, leaf in enumerate(jax.tree.leaves(state))})
 """
 
 
 def test_a_training_stopped_within_an_epoch_goes_on_in_a_new_process_bit_for_bit(tmp_path):
     # 20 images in batches of 8: update 4 ends within the second epoch, and its state is kept.
-    def train(until, name, folder):
-        command = [sys.executable, "-c", _TRAINING, str(until), str(tmp_path / name), str(tmp_path / folder)]
-        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        with np.load(tmp_path / name) as arrays:
-            return dict(arrays), out
+    def train(*until_and_folders):
+        arguments = [str(each) for until, folder in until_and_folders for each in (until, tmp_path / folder)]
+        return subprocess.check_output([sys.executable, "-c", _TRAINING, *arguments], text=True)
 
-    undisturbed, whole = train(0, "whole.npz", "undisturbed")
-    stopped, first = train(4, "half.npz", "stopped")
-    resumed, rest = train(0, "resumed.npz", "stopped")
+    def state(until, folder):
+        with np.load(tmp_path / f"{folder}-{until}.npz") as arrays:
+            return dict(arrays)
+
+    def records_of(folder, printed):
+        return {line.removeprefix(folder) for line in printed.splitlines() if line.startswith(f"{folder} ")}
+
+    first = train((0, "undisturbed"), (4, "halves"))
+    rest = train((0, "halves"))
+    undisturbed, stopped, resumed = state(0, "undisturbed"), state(4, "halves"), state(0, "halves")
     assert undisturbed.keys() == resumed.keys()
     assert any(not np.array_equal(stopped[name], undisturbed[name]) for name in stopped)
     for name, leaf in undisturbed.items():
         np.testing.assert_array_equal(resumed[name], leaf)
-    records = {line for line in whole.splitlines() if line[0].isdigit()}
+    records = records_of("undisturbed", first)
     assert len(records) == 12
-    assert {line for line in (first + rest).splitlines() if line[0].isdigit()} == records
+    assert records_of("halves", first + rest) == records
     assert "distill x: 4 of 12 updates done before" in rest
     assert "distill x: 8 updates in" in rest
 

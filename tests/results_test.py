@@ -291,3 +291,16 @@ def test_a_line_that_a_killed_run_left_half_written_costs_only_itself(tmp_path):
     log.write("a", 2, {"loss": 4.0})
     log.close()
     assert [record["loss"] for record in results.read_metrics(tmp_path)["a"]] == [3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"recommended": {"detector": "mse", "why": ""}}, "mse"),
+        ({"recommended": {"detector": "best"}}, "kd"),
+        ({"recommended": "mse"}, "kd"),
+        ({}, "kd"),
+    ],
+)
+def test_the_recommended_detector_is_kd_where_none_is_named(entry, expected):
+    assert results.recommended_detector(entry) == expected

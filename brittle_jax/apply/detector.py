@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import os
 import pathlib
 from typing import Any
@@ -12,26 +13,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax import checkpoint, files
+from brittle_jax.apply import untrusted
 from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.data.images import Images
 from brittle_jax.errors import DegenerateDataError, UserError
 from brittle_jax.evaluate import detectors
+from brittle_jax.evaluate.coordinates import TARGETS, Coordinates, Target
 from brittle_jax.evaluate.detectors import Gaussian
 from brittle_jax.inference import Representations, outputs_of_batch, pass_over
 from brittle_jax.loop import Loop
-from brittle_jax.models.network import Network, NetworkSettings, check_architecture, init_variables
+from brittle_jax.models.network import Network, NetworkSettings, Representation, check_network, init_variables
 
-FORMAT_VERSION = 2  # 1: without network.levels
+_MOST_FEATURES = 2**16
+FORMAT_VERSION = 3  # 1: without network.levels; 2: without network.student and targets
 
 
 class Detector(flax.struct.PyTreeNode):
     """Everything that scores an image; a pytree, so it passes through `jax.jit`.
 
     Attributes:
-        student, teacher: of one architecture.
+        student, teacher: the networks.
         gaussian: of the teacher's representations of normal training images.
-        network: the architecture of both.
+        network: the architectures of both.
         preprocessing: from a picture to the images that both expect.
+        targets: the coordinates in which the student has learned, by name (see `Gaussian.coordinates`).
     """
 
     student: Network
@@ -39,10 +44,20 @@ class Detector(flax.struct.PyTreeNode):
     gaussian: Gaussian
     network: NetworkSettings = flax.struct.field(pytree_node=False)
     preprocessing: Preprocessing = flax.struct.field(pytree_node=False)
+    targets: str = flax.struct.field(pytree_node=False, default="raw")
+
+    @property
+    def coordinates(self) -> Coordinates | None:
+        """The coordinates in which the student has learned; None: the teacher's outputs as they are."""
+        return self.gaussian.coordinates(self.targets)
 
     def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
         """Returns all four anomaly scores [N], by name, of images [N, H, W, 3] float32 in [0, 1]."""
-        return detectors.anomaly_scores(self.student, self.teacher, self.gaussian, images)
+        return detectors.anomaly_scores(self.student, self.teacher, self.gaussian, images, self.coordinates)
+
+    def errors(self, images: jax.Array) -> jax.Array:
+        """Returns the student's errors h(x) - T(f(x)) [N, F]; the squares of each add up to the score of KD."""
+        return self.student(images) - Target(self.teacher, self.coordinates)(images)
 
 
 def score(
@@ -54,8 +69,8 @@ def score(
 ) -> dict[str, np.ndarray]:
     """Returns the scores [M] of all four detectors for images [M], by name.
 
-    Student and teacher share one compiled program, of which there is one less to compile and to hold in memory than if
-    scores came from a program of their own.
+    A student that is its teacher's twin shares the teacher's compiled program, so there is one less to compile and to
+    hold in memory than if scores came from a program of their own.
 
     Args:
         representations: the detector's teacher's, if some of them may be known; None: each is computed.
@@ -67,13 +82,15 @@ def score(
         representations = Representations(detector.teacher, images, loop)
     representations.compute(indices)
     scores = collections.defaultdict(lambda: np.empty(len(indices), np.float32))
+    known = {"gaussian": detector.gaussian, "coordinates": detector.coordinates}
+    outputs_to_scores = functools.partial(detectors.scores_of_outputs, **known)
 
     def take(chosen: slice, student_rows: np.ndarray) -> None:
         count = chosen.stop - chosen.start
         teacher_rows = representations.outputs_of(indices[chosen])
         # With their fillings: a last batch of another size would be compiled anew.
         teacher_rows = np.pad(teacher_rows, ((0, len(student_rows) - count), (0, 0)))
-        for name, values in detectors.scores_of_outputs(student_rows, teacher_rows, detector.gaussian).items():
+        for name, values in outputs_to_scores(student_rows, teacher_rows).items():
             scores[name][chosen] = np.asarray(values)[:count]
 
     pass_over(images, indices, outputs_of_batch, detector.student, loop, "scores", take)
@@ -96,6 +113,7 @@ def save(
         "format_version": FORMAT_VERSION,
         "network": dataclasses.asdict(detector.network),
         "preprocessing": dataclasses.asdict(detector.preprocessing),
+        "targets": detector.targets,
         "student": os.path.relpath(student, folder),
         "teacher": os.path.relpath(teacher, folder),
     }
@@ -107,6 +125,9 @@ def save(
 def load(run: str | os.PathLike, configuration: str) -> Detector:
     """Reads the detector of a finished run; neither its data set nor its config is needed.
 
+    A run of others is safe to load: no code in it runs, no link in it is followed, and what its files say of sizes is
+    checked before memory is taken.
+
     Args:
         run: the folder of the run.
         configuration: such as "unimodal/airplane"; the run's splits.json lists them.
@@ -116,29 +137,45 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
     """
     run = pathlib.Path(run).expanduser()
     folder = folder_of(run, configuration)
+    untrusted.check_inside(folder, run)
     if not checkpoint.exists(folder):
         raise UserError(_why_missing(run, configuration))
+    untrusted.check_network(folder)
     checkpoint.check(folder)
     description = files.read_json(folder / checkpoint.DESCRIPTION)
-    if description["format_version"] > FORMAT_VERSION:
-        raise UserError(
-            f"{folder} has format version {description['format_version']}, this version of brittle_jax reads up to "
-            f"{FORMAT_VERSION}: install a newer one"
-        )
-    network = NetworkSettings(**description["network"])
-    check_architecture(network.name, network.output_features, needs_decoder=False, levels=network.levels)
-    preprocessing = Preprocessing.from_json(description["preprocessing"])
-    module = network.module
-    like = jax.eval_shape(lambda: init_variables(module, 0, preprocessing.image_shape))
-    student, teacher = (
-        Network(module, checkpoint.restore(_resolved(folder, description[name]), like)[0])
-        for name in ("student", "teacher")
-    )
+    with untrusted.as_damage(folder / checkpoint.DESCRIPTION):
+        if description["format_version"] > FORMAT_VERSION:
+            raise UserError(
+                f"{folder} has format version {description['format_version']}, this version of brittle_jax reads up to "
+                f"{FORMAT_VERSION}: install a newer one"
+            )
+        network = NetworkSettings(**description["network"])
+        check_network(network)
+        if not 0 <= network.output_features <= _MOST_FEATURES:
+            raise ValueError(f"output_features of {network.output_features}, not from 0 to {_MOST_FEATURES}")
+        preprocessing = Preprocessing.from_json(description["preprocessing"])
+        targets = description.get("targets", "raw")
+        if targets not in TARGETS:
+            raise UserError(
+                f"{folder} has targets {targets!r}, which are not one of {', '.join(TARGETS)}: it is damaged"
+            )
+        folders = [_resolved(folder, description[name]) for name in ("student", "teacher")]
+    networks = []
+    for module, each in zip((network.student_module, network.module), folders, strict=True):
+        untrusted.check_inside(each, run)
+        untrusted.check_network(each)
+        networks.append(_restored(module, preprocessing.image_shape, each))
+    student, teacher = networks
     num_features = teacher.num_features(preprocessing.image_shape)
     vector = jax.ShapeDtypeStruct((num_features,), jnp.float32)
     matrix = jax.ShapeDtypeStruct((num_features, num_features), jnp.float32)
     gaussian, _ = checkpoint.restore(folder, {"mean": vector, "variance": vector, "whitening": matrix}, verify=False)
-    return Detector(student, teacher, Gaussian(**gaussian), network, preprocessing)
+    return Detector(student, teacher, Gaussian(**gaussian), network, preprocessing, targets)
+
+
+def _restored(module: Representation, image_shape: tuple[int, int, int], folder: pathlib.Path) -> Network:
+    like = jax.eval_shape(lambda: init_variables(module, 0, image_shape))
+    return Network(module, checkpoint.restore(folder, like)[0])
 
 
 def folder_of(run: pathlib.Path, configuration: str) -> pathlib.Path:
@@ -146,13 +183,32 @@ def folder_of(run: pathlib.Path, configuration: str) -> pathlib.Path:
     return run / "checkpoints" / configuration / "detector"
 
 
+def configurations_of(run: pathlib.Path) -> list[str]:
+    """Returns the configurations of which a run has detectors, sorted."""
+    networks = checkpoint.find_networks(run / "checkpoints")
+    return [each.parent.relative_to(run / "checkpoints").as_posix() for each in networks if each.name == "detector"]
+
+
+def only_configuration(run: pathlib.Path) -> str:
+    """Returns the configuration of a run that has one; those of its reference, a random teacher, do not count.
+
+    Raises:
+        UserError: if there is none, or there are several: it names them.
+    """
+    names = [name for name in configurations_of(run) if not name.endswith("/random")]
+    if len(names) > 1:
+        raise UserError(f"{run} has {len(names)} detectors: name one of the configurations {', '.join(names)}")
+    if not names:
+        raise UserError(_why_missing(run, ""))
+    return names[0]
+
+
 def _why_missing(run: pathlib.Path, configuration: str) -> str:
     if not run.is_dir():
         return f"{run} is not a folder: name that of a finished run"
     if seeds := sorted(file.parent for file in run.glob("seed-*/results.json")):
         return f"{run} has the runs of several seeds: name one of them, such as {seeds[0]}"
-    networks = checkpoint.find_networks(run / "checkpoints")
-    names = [each.parent.relative_to(run / "checkpoints").as_posix() for each in networks if each.name == "detector"]
+    names = configurations_of(run)
     if not names:
         return f"{run} has no detectors: no run, or one of an earlier version; run it again from the start"
     return f"{run} has no detector for {configuration!r} (there are {', '.join(names)})"

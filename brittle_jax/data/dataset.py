@@ -33,6 +33,8 @@ class Dataset:
         intensity: of picture files, what their values were before conversion to 8 bits, ready for JSON: `bits`, the
             number of pictures by bit depth; `lowest` and `highest` of all values; `range`, the values that became black
             and white in pictures of more than 8 bits, None if the files say. None for other data sets.
+        files: [S, V, 5], of the picture file of each view: height and width in pixels, bit depth, smallest and largest
+            value. None for other data sets.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Dataset:
     box_of_image: np.ndarray | None
     skipped: Sequence[tuple[str, str]]
     intensity: Mapping[str, Any] | None
+    files: np.ndarray | None = None
 
     def identity(self) -> dict[str, str | bool | int]:
         """Returns what distinguishes this data set from others of the same name, such as a synthetic stand-in."""

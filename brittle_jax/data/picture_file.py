@@ -86,20 +86,51 @@ def read_picture(file: pathlib.Path, max_pixels: int, intensity_range: tuple[flo
             kind or of unknown scale.
     """
     with _refusals():
-        content = _content(file, max_pixels)
-        pixels, white_is_zero = black_is_zero(without_metadata(content))
-        with _open(pixels, file.suffix.lower(), max_pixels) as image:
-            samples = read_samples(pixels, image)
-            if samples is None:
-                return _of_bytes(image, pixels, content)
-            scale = intensity_range or samples.scale
-            if scale is None:
-                raise BadPictureError(f"its pixels {samples.unknown}: set data.intensity_range")
-            black, white = map(float, reversed(scale) if white_is_zero else scale)
-            low, high = float(samples.values.min()), float(samples.values.max())
-            rgb = np.broadcast_to(samples.to_8_bits((black, white)), (*samples.values.shape[:2], 3))
-            encoded, (width, height) = _encode_upright(Image.fromarray(rgb), turn_of(image, content))
-            return Picture(encoded, height, width, samples.bits, low, high, (black, white))
+        decoded = _decode(file, max_pixels, intensity_range)
+        encoded = decoded.plain or encode_png(np.asarray(decoded.image))
+        width, height = decoded.image.size
+        return Picture(encoded, height, width, decoded.bits, decoded.low, decoded.high, decoded.scale)
+
+
+def read_pixels(
+    file: pathlib.Path, max_pixels: int, intensity_range: tuple[float, float] | None = None
+) -> tuple[np.ndarray, int]:
+    """Returns the pixels [H, W, 3] uint8 that `read_picture` encodes, without encoding them, and the file's bit depth.
+
+    Arguments and errors are those of `read_picture`.
+    """
+    with _refusals():
+        decoded = _decode(file, max_pixels, intensity_range)
+        return np.asarray(decoded.image.convert("RGB")), decoded.bits
+
+
+@dataclasses.dataclass(frozen=True)
+class _Decoded:
+    """A picture of 8 bits, upright, and its file's content if that can stay as it is; the others as in `Picture`."""
+
+    image: Image.Image
+    plain: bytes | None
+    bits: int
+    low: float
+    high: float
+    scale: tuple[float, float]
+
+
+def _decode(file: pathlib.Path, max_pixels: int, intensity_range: tuple[float, float] | None) -> _Decoded:
+    content = _content(file, max_pixels)
+    pixels, white_is_zero = black_is_zero(without_metadata(content))
+    image = _open(pixels, file.suffix.lower(), max_pixels)
+    samples = read_samples(pixels, image)
+    if samples is None:
+        return _of_bytes(image, pixels, content)
+    scale = intensity_range or samples.scale
+    if scale is None:
+        raise BadPictureError(f"its pixels {samples.unknown}: set data.intensity_range")
+    black, white = map(float, reversed(scale) if white_is_zero else scale)
+    low, high = float(samples.values.min()), float(samples.values.max())
+    rgb = np.broadcast_to(samples.to_8_bits((black, white)), (*samples.values.shape[:2], 3))
+    upright = _upright(Image.fromarray(rgb), turn_of(image, content))
+    return _Decoded(upright, None, samples.bits, low, high, (black, white))
 
 
 def read_encoded(file: pathlib.Path, max_pixels: int) -> bytes:
@@ -221,17 +252,14 @@ def _why_unknown(content: bytes) -> str:
     return f"TIFF of {value_of.get(258, 1)} bits ({values}), {NOT_SUPPORTED}"
 
 
-def _of_bytes(image: Image.Image, pixels: bytes, content: bytes) -> Picture:
+def _of_bytes(image: Image.Image, pixels: bytes, content: bytes) -> _Decoded:
     """Returns a picture that Pillow decodes to 8-bit values."""
     load(image)
     turn = turn_of(image, content)
-    if _is_plain(image, turn):
-        encoded, (width, height) = pixels, image.size
-    else:
-        image = _to_rgb(image)
-        encoded, (width, height) = _encode_upright(image, turn)
+    plain = pixels if _is_plain(image, turn) else None
+    image = image if plain else to_rgb(image)
     extrema = np.ravel(image.getextrema())
-    return Picture(encoded, height, width, 8, float(extrema.min()), float(extrema.max()), (0.0, 255.0))
+    return _Decoded(_upright(image, turn), plain, 8, float(extrema.min()), float(extrema.max()), (0.0, 255.0))
 
 
 def _is_plain(image: Image.Image, turn: Image.Transpose | None) -> bool:
@@ -239,7 +267,8 @@ def _is_plain(image: Image.Image, turn: Image.Transpose | None) -> bool:
     return (image.format, image.mode) in _PLAIN and turn is None and not image.has_transparency_data
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Returns a picture of 8 bits as RGB: transparent pixels over white; an alpha of zeros everywhere is ignored."""
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         if image.getchannel("A").getextrema()[1] > 0:  # an alpha channel of zeros is one that nobody filled
@@ -247,7 +276,5 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _encode_upright(image: Image.Image, turn: Image.Transpose | None) -> tuple[bytes, tuple[int, int]]:
-    """Returns a turned picture as PNG, and its width and height."""
-    image = image if turn is None else image.transpose(turn)
-    return encode_png(np.asarray(image)), image.size
+def _upright(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    return image if turn is None else image.transpose(turn)

@@ -5,18 +5,15 @@ to representations [N, F] in evaluation mode: a `models.network.Network`, or
 `jax.tree_util.Partial(apply_function, weights)`.
 """
 
-from collections.abc import Callable
-
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax.errors import DegenerateDataError
+from brittle_jax.evaluate.coordinates import TARGETS, Coordinates, NetworkFunction, in_coordinates
 from brittle_jax.evaluate.moments import Moments, covariance_of, rounding_of
 from brittle_jax.precision import in_float32
-
-NetworkFunction = Callable[[jax.Array], jax.Array]
 
 
 class Gaussian(flax.struct.PyTreeNode):
@@ -37,6 +34,23 @@ class Gaussian(flax.struct.PyTreeNode):
     def rank(self) -> int:
         """How many directions the full covariance counts."""
         return int(np.asarray(self.whitening).any(axis=0).sum())
+
+    def coordinates(self, targets: str) -> Coordinates | None:
+        """Returns the coordinates in which a student learns.
+
+        Args:
+            targets: "raw": the teacher's outputs as they are, so None; "standardised": each feature centred and divided
+                by its deviation; "whitened": uncorrelated and of variance 1. Features and directions that the Gaussian
+                leaves out are 0.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        if targets not in TARGETS:
+            raise ValueError(f"{targets!r} is not one of {', '.join(TARGETS)}")
+        if targets == "raw":
+            return None
+        return Coordinates(self.mean, self.whitening if targets == "whitened" else 1 / jnp.sqrt(self.variance))
 
 
 def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: float = 0.0) -> Gaussian:
@@ -90,7 +104,10 @@ def fit_gaussian(moments: Moments, *, covariance: str = "empirical", shrinkage: 
 @jax.jit
 @in_float32
 def distillation_score(student: NetworkFunction, teacher: NetworkFunction, images: jax.Array) -> jax.Array:
-    """Anomaly score of knowledge distillation, A(x) = ‖h(x) - f(x)‖² (Eq. 1): images [N, H, W, C] to [N]."""
+    """Anomaly score of knowledge distillation, A(x) = ‖h(x) - f(x)‖² (Eq. 1): images [N, H, W, C] to [N].
+
+    A student of other coordinates is compared with a `coordinates.Target` in place of its teacher.
+    """
     return _squared_distance(student(images), teacher(images))
 
 
@@ -120,20 +137,31 @@ def mahalanobis_score(teacher: NetworkFunction, gaussian: Gaussian, images: jax.
 @jax.jit
 @in_float32
 def anomaly_scores(
-    student: NetworkFunction, teacher: NetworkFunction, gaussian: Gaussian, images: jax.Array
+    student: NetworkFunction,
+    teacher: NetworkFunction,
+    gaussian: Gaussian,
+    images: jax.Array,
+    coordinates: Coordinates | None = None,
 ) -> dict[str, jax.Array]:
-    """All four scores [N] from one pass of each network, by the names that results.json uses."""
-    return scores_of_outputs(student(images), teacher(images), gaussian)
+    """All four scores [N] from one pass of each network, by the names that results.json uses.
+
+    Args:
+        coordinates: in which the student has learned; the other detectors take the teacher's outputs as they are.
+    """
+    return scores_of_outputs(student(images), teacher(images), gaussian, coordinates)
 
 
 @jax.jit
 @in_float32
 def scores_of_outputs(
-    student_outputs: jax.Array, teacher_outputs: jax.Array, gaussian: Gaussian
+    student_outputs: jax.Array,
+    teacher_outputs: jax.Array,
+    gaussian: Gaussian,
+    coordinates: Coordinates | None = None,
 ) -> dict[str, jax.Array]:
     """All four scores [N], as `anomaly_scores`, where the outputs [N, F] of both networks are known."""
     return {
-        "kd": _squared_distance(student_outputs, teacher_outputs),
+        "kd": _squared_distance(student_outputs, in_coordinates(coordinates, teacher_outputs)),
         "mse": _mean_squared_deviation(teacher_outputs, gaussian.mean),
         "mahalanobis_diag": _diagonal_mahalanobis(teacher_outputs, gaussian.mean, gaussian.variance),
         "mahalanobis_full": _mahalanobis(teacher_outputs, gaussian),

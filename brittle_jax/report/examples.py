@@ -12,7 +12,7 @@ from brittle_jax.data.preprocess import data_uri
 from brittle_jax.errors import DamagedError
 from brittle_jax.evaluate.samples import Scores, deciding_images
 
-DETECTOR = "kd"  # the method's own score chooses
+DETECTOR = "kd"  # the method's own score chooses, unless another is recommended
 _PER_GROUP = 6
 
 
@@ -36,7 +36,12 @@ def choose_examples(labels: np.ndarray, scores: np.ndarray, per_group: int = _PE
 
 
 def collect_examples(
-    dataset: Dataset, configuration: Configuration, indices: np.ndarray, image_scores: Scores, scores: Scores
+    dataset: Dataset,
+    configuration: Configuration,
+    indices: np.ndarray,
+    image_scores: Scores,
+    scores: Scores,
+    detector: str = DETECTOR,
 ) -> dict[str, Any]:
     """Returns the chosen test samples with their scores and pictures, ready for JSON.
 
@@ -44,15 +49,17 @@ def collect_examples(
         indices: [M], the images that were scored.
         image_scores: [M] each, by detector.
         scores: [S] each, by detector: those of the configuration's test samples.
+        detector: whose scores choose.
 
     Returns:
         `{"groups": {title: [id, ...]}, "samples": {id: {"label": 0, "class": "normal", "scores": {...}, "views":
         [...]}}, "kinds": [S]}`; a view has `name`, `picture` (a data URI), `size` (height, width in pixels) and
         `deciding_box` (where the score comes from: top, left, bottom, right, within the picture; null in views that
-        did not decide, and without patches); `kinds` are the classes of all test samples, in their order.
+        did not decide, and without patches); `detector` is as given; `kinds` are the classes of all test samples, in
+        their order.
     """
-    groups = choose_examples(configuration.test_labels, scores[DETECTOR])
-    deciding = deciding_images(dataset, indices, image_scores[DETECTOR], configuration.test)
+    groups = choose_examples(configuration.test_labels, scores[detector])
+    deciding = deciding_images(dataset, indices, image_scores[detector], configuration.test)
     samples = {}
     for position in sorted({position for members in groups.values() for position in members}):
         samples[str(dataset.samples.ids[configuration.test[position]])] = {
@@ -65,6 +72,7 @@ def collect_examples(
     return {
         "groups": {title: ids[members].tolist() for title, members in groups.items()},
         "samples": samples,
+        "detector": detector,
         "kinds": [dataset.samples.classes[label] for label in dataset.samples.labels[configuration.test]],
     }
 
@@ -107,6 +115,7 @@ class Examples(NamedTuple):
     groups: dict[str, list[Card]]
     kinds: list[str]  # of all test samples; empty where an earlier version wrote the file
     reconstructions: str | None  # a data URI
+    detector: str  # whose scores chose
 
 
 def read_examples(path: pathlib.Path) -> Examples:
@@ -117,24 +126,26 @@ def read_examples(path: pathlib.Path) -> Examples:
     """
     content = files.read_json(path)
     try:
-        cards = {id: _card(id, sample) for id, sample in content["samples"].items()}
+        detector = content.get("detector", DETECTOR)
+        cards = {id: _card(id, sample, detector) for id, sample in content["samples"].items()}
         groups = {title: [cards[id] for id in members] for title, members in content["groups"].items()}
         reconstructions = content.get("reconstructions")
         return Examples(
             groups=groups,
             kinds=[str(kind) for kind in content.get("kinds", ())],
             reconstructions=None if reconstructions is None else _picture(reconstructions),
+            detector=detector,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(path, "not the examples of a run") from error
 
 
-def _card(id: str, sample: dict[str, Any]) -> Card:
+def _card(id: str, sample: dict[str, Any], detector: str) -> Card:
     return Card(
         id=id,
         is_anomalous=bool(sample["label"]),
         kind=str(sample["class"]),
-        score=float(sample["scores"][DETECTOR]),
+        score=float(sample["scores"][detector]),
         views=[_view(view) for view in sample["views"]],
     )
 

@@ -165,6 +165,110 @@ def course(steps: Sequence[int], values: Sequence[float], label: str) -> Plot:
     return Plot(figure, f"{label} of the student on the way: {listed}.")
 
 
+def brittleness_histogram(values: np.ndarray, configuration: str) -> Plot:
+    """Plots the brittleness of each image [M], whose mean is the teacher's; the last bar has the top half percent."""
+    high = max(np.percentile(values, _SHARE_IN_RANGE), 1e-30)
+    edges = np.linspace(0, high, int(np.clip(2 * np.sqrt(len(values)), 8, 40)) + 1)
+    with style():
+        figure, axes = new_figure()
+        shares = 100 * np.histogram(np.minimum(values, high), edges)[0] / len(values)
+        axes.stairs(shares, edges, fill=True, color=INK, alpha=0.25)
+        axes.axvline(values.mean(), color=INK, linewidth=1, linestyle="--")
+        axes.set(xlabel="brittleness of an image", ylabel="% of the images")
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+    low, median, top = np.percentile(values, [5, 50, 95])
+    return Plot(
+        figure,
+        f"{configuration}: histogram of the brittleness of {console.count(len(values), 'image')}, mean "
+        f"{values.mean():.3g}, median {median:.3g}, 90% between {low:.3g} and {top:.3g}.",
+    )
+
+
+def brittleness_by_dimension(gradient_norm: np.ndarray, variance: np.ndarray, configuration: str) -> Plot:
+    """Plots the shares of each output dimension [F] in both terms of brittleness."""
+    of_trace, of_norm = (100 * each / each.sum() for each in (variance, gradient_norm))
+    with style():
+        figure, axes = new_figure()
+        axes.axline((0, 0), slope=1, color=INK, linewidth=0.6, linestyle=":")
+        axes.plot(of_trace, of_norm, color=INK, linestyle="", marker="o", markersize=2)
+        axes.set(xlabel="% of the variance", ylabel="% of the norm")
+    return Plot(
+        figure,
+        f"{configuration}: shares of {console.count(len(variance), 'output dimension')} in the variance of the "
+        f"student's error, up to {of_trace.max():.3g}%, and in the gradient norm, {of_norm.min():.3g}% to "
+        f"{of_norm.max():.3g}%.",
+    )
+
+
+def auroc_under_attack(attack: Mapping[str, Any], norm: str, configuration: str) -> Plot:
+    """Plots AUROC against the radius of attacks; `attack` is what results.json has of a norm."""
+    aurocs = 100 * np.array(attack["auroc"])
+    low, high = 100 * np.array(attack["auroc_interval"]).T
+    with style():
+        figure, axes = new_figure()
+        axes.axhline(50, color=INK, linewidth=0.6, linestyle=":")
+        _curve(axes, attack["epsilon"], aurocs, low, high, INK)
+        axes.set(xlabel=f"radius, {norm}", ylabel="AUROC, %", xscale="log", ylim=(0, 101))
+    return Plot(figure, f"{configuration}: AUROC under {norm} attacks: {_listed(attack['epsilon'], aurocs)}.")
+
+
+def flagged_under_attack(attack: Mapping[str, Any], norm: str, configuration: str) -> Plot:
+    """Plots the flagged share of each class against the radius of attacks, as `auroc_under_attack`."""
+    described = []
+    with style():
+        figure, axes = new_figure(top=30)
+        for name, colour, line in (("normal", NORMAL, "-"), ("anomalous", ANOMALOUS, "--")):
+            if None in attack[f"flagged_{name}"]:
+                continue
+            shares = 100 * np.array(attack[f"flagged_{name}"])
+            low, high = 100 * np.array(attack[f"flagged_{name}_interval"]).T
+            _curve(axes, attack["epsilon"], shares, low, high, colour, linestyle=line, label=name)
+            described.append(f"{name} {_listed(attack['epsilon'], shares)}")
+        axes.set(xlabel=f"radius, {norm}", ylabel="flagged, %", xscale="log", ylim=(-1, 101))
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1.1, 0.98), ncols=2, columnspacing=1, handlelength=1.5, frameon=False
+        )
+    return Plot(figure, f"{configuration}: share flagged under {norm} attacks: {'; '.join(described)}.")
+
+
+def growth_under_attack(attack: Mapping[str, Any], norm: str, configuration: str) -> Plot:
+    """Plots by what share attacks raise the score of normal images, and the first-order prediction (dashed)."""
+    radii = attack["epsilon"][1:]
+    grown, predicted = (100 * np.array(attack[name]) for name in ("growth", "predicted_growth"))
+    low, high = 100 * np.array(attack["growth_interval"]).T
+    with style():
+        figure, axes = new_figure(left=56)
+        axes.plot(radii, predicted, color=INK, linewidth=1, linestyle="--", label="predicted")
+        axes.fill_between(radii, low, high, color=INK, alpha=0.15, linewidth=0)
+        axes.plot(radii, grown, color=INK, marker="o", markersize=3, label="measured")
+        axes.set(xlabel=f"radius, {norm}", ylabel="growth, %", xscale="log", yscale="log")
+        axes.legend(frameon=False)
+    return Plot(
+        figure,
+        f"{configuration}: growth of the score of normal images under {norm} attacks: {_listed(radii, grown)}; "
+        f"predicted {_listed(radii, predicted)}.",
+    )
+
+
+def _curve(
+    axes: Axes,
+    radii: Sequence[float],
+    values: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    colour: str,
+    **line: str,
+) -> None:
+    """Draws values with their band over radii above 0; that of radius 0 is a line to compare with."""
+    axes.axhline(values[0], color=colour, linewidth=0.6)
+    axes.fill_between(radii[1:], low[1:], high[1:], color=colour, alpha=0.15, linewidth=0)
+    axes.plot(radii[1:], values[1:], color=colour, marker="o", markersize=3, **line)
+
+
+def _listed(radii: Sequence[float], percents: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}% at {radius:g}" for radius, value in zip(radii, percents, strict=True))
+
+
 @contextlib.contextmanager
 def style() -> Iterator[None]:
     """Sets our style over matplotlib's own, whatever the user's is."""

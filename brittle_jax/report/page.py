@@ -1,6 +1,7 @@
 """The page of a row: one file that needs nothing beside it, made from what the run wrote to its folder."""
 
 import pathlib
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -9,7 +10,10 @@ import numpy as np
 from markupsafe import Markup
 
 from brittle_jax import __version__, console, files, results
-from brittle_jax.errors import DamagedError, UserError
+from brittle_jax.errors import MISSING, DamagedError, UserError
+from brittle_jax.evaluate import calibration as calibration_lib
+from brittle_jax.evaluate import conformal
+from brittle_jax.evaluate.calibration import Calibration
 from brittle_jax.evaluate.metrics import roc_band
 from brittle_jax.report import figures, words
 from brittle_jax.report.examples import DETECTOR, Examples, read_examples
@@ -23,6 +27,7 @@ _DETECTORS = {
 }
 _COURSE_PLOTS = {"kd_auroc": ("KD AUROC, %", 100), "error_ratio": ("error ratio", 1), "brittleness": ("brittleness", 1)}
 _LOSSES = ("loss", "mean_predictor_loss")
+_NORMS = {"l2": "L2", "linf": "L∞"}
 _BAND_SAMPLES = 200
 _RANKED_SAMPLES = 2000  # on one page, over all configurations
 _NAMED_KINDS = 4  # in a heading
@@ -60,6 +65,7 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
         is_comparable=not (content["synthetic_data"] or content["reduced"] or _is_own_data(content)),
         overview=to_svg(figures.auroc_overview(own, _DETECTORS)) if _has_anomalies(own[0]) else None,
         configurations=configurations,
+        score_command=_score_command(folder, [entry["name"] for entry in content["configurations"]]),
         shared_curves=_curves({stage: records for stage, records in stages.items() if _owner(stage) not in names}),
     )
     return save(folder, text)
@@ -142,8 +148,15 @@ def _configuration(
             return None
 
     samples = read(lambda path: _read_samples(path, entry), f"scores/{name}.csv")
+    calibration = None
+    if "calibration" in entry:
+        calibration = read(lambda path: _read_calibration(path.parent.parent, name), f"calibration/{name}.csv")
     examples = read(read_examples, f"examples/{name}.json")
+    norms = None
+    if "brittleness_interval" in entry:  # which earlier versions did not measure
+        norms = read(results.read_gradient_norms, f"brittleness/{name}.npz")
     kinds = _kinds(examples, samples)
+    detector = DETECTOR if examples is None else examples.detector
     return {
         "entry": entry,
         "heading": _heading(entry, content, kinds),
@@ -151,8 +164,12 @@ def _configuration(
         "examples": examples,
         "view_ratio": _view_ratio(examples),
         "plots": [] if samples is None else _plots(entry, samples),
-        "ranking": None if samples is None else _ranking(samples, kinds, num_ranked),
+        "detector": detector,
+        "ranking": None if samples is None else _ranking(samples, kinds, calibration, detector, num_ranked),
+        "recommended": results.recommended_detector(entry),
         "curves": _curves({stage: records for stage, records in stages.items() if _owner(stage) == name}),
+        "brittleness_plots": [] if norms is None else _brittleness_plots(norms, entry),
+        "attacks": _attacks(entry),
         "course": _course(entry["distillation"].get("course", [])),
         "error_ratio": results.error_ratio(**{name: entry["distillation"][name] for name in _LOSSES}),
     }
@@ -228,18 +245,43 @@ class _RankedSample(NamedTuple):
     is_anomalous: bool
     kind: str
     scores: list[float]  # in the order of the detectors
+    p_value: float | None  # by the detector that ranks; None without calibration samples
 
 
-def _ranking(samples: results.SampleScores, kinds: Sequence[str] | None, num_ranked: int) -> dict[str, Any]:
-    """Returns the test samples, the most anomalous by KD first; of equal ones in the order that the examples have."""
-    positions = np.argsort(samples.scores[DETECTOR], kind="stable")[::-1]
+def _ranking(
+    samples: results.SampleScores,
+    kinds: Sequence[str] | None,
+    calibration: Calibration | None,
+    detector: str,
+    num_ranked: int,
+) -> dict[str, Any]:
+    """Returns the test samples, the most anomalous first; of equal ones in the order that the examples have."""
+    positions = np.argsort(samples.scores[detector], kind="stable")[::-1]
+    p_values = [None] * len(positions)
+    if calibration is not None:
+        p_values = conformal.p_values(calibration.scores_of(detector), samples.scores[detector]).tolist()
     ranked = []
     for rank, position in enumerate(positions[:num_ranked], 1):
         is_anomalous = bool(samples.labels[position])
         kind = (kinds[position] if kinds else "anomalous") if is_anomalous else "normal"
-        scores = [float(samples.scores[detector][position]) for detector in _DETECTORS]
-        ranked.append(_RankedSample(rank, samples.ids[position], is_anomalous, kind, scores))
-    return {"samples": ranked, "total": len(positions)}
+        scores = [float(samples.scores[name][position]) for name in _DETECTORS]
+        ranked.append(_RankedSample(rank, samples.ids[position], is_anomalous, kind, scores, p_values[position]))
+    return {"samples": ranked, "total": len(positions), "has_p_values": calibration is not None}
+
+
+def _read_calibration(folder: pathlib.Path, configuration: str) -> Calibration:
+    """Reads the run's own calibration samples; raises DamagedError where there are none."""
+    found = calibration_lib.read(folder / calibration_lib.OWN, configuration)
+    if found is None:
+        raise DamagedError(folder / calibration_lib.OWN / f"{configuration}.csv", MISSING)
+    return found
+
+
+def _score_command(folder: pathlib.Path, configurations: Sequence[str]) -> str:
+    """Returns the command that scores new images with a run's detector, as a shell takes it."""
+    named = [f"--configuration={configurations[0]}"] if len(configurations) > 1 else []
+    words = ["python", "-m", "brittle_jax.score", f"--run={folder}", *named, "--images=DIR", "--out=scores.csv"]
+    return shlex.join(words)
 
 
 def _has_anomalies(entry: Mapping[str, Any]) -> bool:
@@ -260,6 +302,32 @@ def _course(points: Sequence[Mapping[str, Any]]) -> list[Markup]:
         if values and None not in values:
             plots.append(to_svg(figures.course(steps, [factor * value for value in values], label)))
     return plots
+
+
+def _brittleness_plots(norms: results.GradientNorms, entry: Mapping[str, Any]) -> list[Markup]:
+    """Returns the histogram of brittleness over images, and its parts by output dimension if they were measured."""
+    plots = [figures.brittleness_histogram(norms.of_images / entry["error_trace"], entry["name"])]
+    if norms.by_dimension is not None:
+        plots.append(figures.brittleness_by_dimension(norms.by_dimension, norms.error_variance, entry["name"]))
+    return [to_svg(plot) for plot in plots]
+
+
+def _attacks(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns plots of what attacks of each norm make of the score; none where it was not attacked."""
+    attacks = []
+    for name, attack in entry.get("attack", {}).get("norms", {}).items():
+        title = _NORMS[name]
+        plots = [figures.flagged_under_attack, figures.growth_under_attack]
+        if _has_anomalies(entry):
+            plots.insert(0, figures.auroc_under_attack)
+        attacks.append(
+            {
+                "title": title,
+                "measured": attack,
+                "plots": [to_svg(plot(attack, title, entry["name"])) for plot in plots],
+            }
+        )
+    return attacks
 
 
 def _curves(stages: Mapping[str, list]) -> list[dict[str, Any]]:

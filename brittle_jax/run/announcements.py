@@ -1,6 +1,7 @@
 """What a run says of itself, at its beginning and at its end."""
 
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import ml_collections
 from brittle_jax import __version__, console, results
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.devices import DeviceGroup
+from brittle_jax.recipes import other_teacher
 from brittle_jax.run import settings
 from brittle_jax.run.row import Row
 
@@ -25,9 +27,14 @@ def say_what_runs(config: ml_collections.ConfigDict, devices: DeviceGroup) -> No
     console.say(f"devices: {devices.size} x {', '.join(kinds)} ({devices.platform})")
     side = settings.preprocessing_of(config).side_pixels
     levels = f" ({config.network.levels})" if config.network.levels else ""
+    student = f"; student: {config.network.student}" if config.network.student else ""
+    targets = f"; targets: {config.distill.targets}" if config.distill.targets != "raw" else ""
     console.say(
-        f"teacher: {config.teacher.task}; network: {config.network.name}{levels}, on images of {side} x {side} pixels"
+        f"teacher: {config.teacher.task}; network: {config.network.name}{levels}{student}{targets}, on images of "
+        f"{side} x {side} pixels"
     )
+    if hint := other_teacher(config):
+        console.say(hint)
 
 
 def say_what_was_read(row: Row, splits: Mapping[str, Any]) -> None:
@@ -61,6 +68,10 @@ def say_results(content: Mapping[str, Any], folder: pathlib.Path) -> None:
     """Says how well anomalies are told apart, what qualifies that, and where everything is."""
     console.say("\nAUROC in percent: how often an anomalous test sample scores higher than a normal one; 50 is chance.")
     console.say(results.table(content))
+    recommended = [entry.get("recommended") for entry in content["configurations"]]
+    if len(recommended) == 1 and recommended[0] is not None:  # a run that an earlier version began may lack it
+        (recommended,) = recommended
+        console.say(f"  recommended: {recommended['detector']}. {recommended['why']}")
     _say_synthetic(content)
     if content["skipped_inputs"]:
         left_out = console.count(len(content["skipped_inputs"]), "sample")
@@ -73,6 +84,9 @@ def say_results(content: Mapping[str, Any], folder: pathlib.Path) -> None:
     console.say(f"time: {times}")
     console.say(f"page: {folder / 'report' / 'index.html'}")
     console.say(f"results: {folder / 'results.json'}; scores: {folder / 'scores'}; log: tensorboard --logdir={folder}")
+    if content["data_path"]:
+        command = f"python -m brittle_jax.score --run={shlex.quote(str(folder))} --images=DIR --out=scores.csv"
+        console.say(f"to score new images: {command}")
 
 
 def say_results_over_seeds(content: Mapping[str, Any], folder: pathlib.Path) -> None:

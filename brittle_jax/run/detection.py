@@ -7,19 +7,24 @@ import numpy as np
 
 from brittle_jax import files, probe, results
 from brittle_jax.apply import detector as detector_lib
-from brittle_jax.apply.brittleness import measure_brittleness
+from brittle_jax.apply import heat_maps
+from brittle_jax.apply.brittleness import MeasuredBrittleness, gradient_norm_by_dimension, measure_brittleness
 from brittle_jax.apply.detector import Detector
 from brittle_jax.data.one_class import Configuration
+from brittle_jax.data.samples import limit
 from brittle_jax.data.splits import labelled_lesson
-from brittle_jax.evaluate import samples
-from brittle_jax.evaluate.brittleness import BrittlenessTerms, brittleness
+from brittle_jax.evaluate import brittleness_parts, samples
+from brittle_jax.evaluate import calibration as calibration_lib
+from brittle_jax.evaluate.brittleness import brittleness
+from brittle_jax.evaluate.calibration import Calibration
 from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
-from brittle_jax.evaluate.moments import moments_of
+from brittle_jax.evaluate.moments import covariance_of, moments_of
 from brittle_jax.inference import Representations
 from brittle_jax.models.network import Network
-from brittle_jax.report.examples import collect_examples
+from brittle_jax.report.examples import DETECTOR, collect_examples
 from brittle_jax.rows import Rows
-from brittle_jax.run import gradient_rows, scoring, settings, students
+from brittle_jax.run import gradient_rows, record, scoring, settings, students, vulnerability
+from brittle_jax.run.recommendation import recommend
 from brittle_jax.run.row import Row
 from brittle_jax.run.students import Budget
 from brittle_jax.seeding import derive_seed
@@ -68,7 +73,8 @@ def make_detector(row: Row, configuration: Configuration) -> MadeDetector:
             budget.update_steps,
             lambda: students.distil(row, configuration, teacher, gaussian, representations, budget),
         )
-    detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing)
+    targets = row.config.distill.targets
+    detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing, targets)
     if row.folder is not None:
         row.check_folder()
         detector_lib.save(
@@ -103,7 +109,9 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
         probed = row.share("probe", lambda: row.remember(configuration, "probe", lambda: _probe(row, detector.teacher)))
     with row.stage("score"):
         image_scores, scores = scoring.score(row, detector, made.representations, configuration.test)
-        _, calibration_scores = scoring.score(row, detector, made.representations, configuration.calibration)
+        calibration = scoring.calibrate(row, detector, made.representations, configuration.calibration)
+    with row.stage("heat maps"):
+        scales = _scales(row, detector, configuration)
     with row.stage("brittleness"):
         measured = measure_brittleness(
             detector,
@@ -115,65 +123,88 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
             folder=row.folder,
             most_bytes_in_memory=row.most_bytes_in_memory,
         )
+        by_dimension = _by_dimension(row, made, configuration)
+    attacked = {}
+    if row.config.attack.enabled:
+        with row.stage("attack"):
+            attacked["attack"] = vulnerability.measure(
+                row, configuration, detector, configuration.test, configuration.test_labels, scores, calibration
+            )
     with row.stage("metrics"):
-        separations = row.loop.call("metrics", lambda: _separations(row, configuration, scores))
+        known = row.loop.call("intervals", lambda: _intervals(row, configuration, measured))
+        separations = row.loop.call("metrics", lambda: _separations(row, configuration, scores, calibration))
+    known |= {**separations, "probe": probed, **attacked}
+    entry = _entry(row, made, configuration, measured, image_scores, known)
     if row.folder is not None:
         row.check_folder()
         with row.stage("examples"):
             test = dataset.images_of(configuration.test)
-            examples = collect_examples(dataset, configuration, test, image_scores, scores)
+            is_own = row.config.data.path and row.config.data.name != "plant_pathology"  # as the page takes it
+            chooser = results.recommended_detector(entry) if is_own else DETECTOR
+            examples = collect_examples(dataset, configuration, test, image_scores, scores, chooser)
             examples["reconstructions"] = made.teacher.get("reconstructions")
         files.write_json(row.folder / "examples" / f"{configuration.name}.json", examples)
-        _write_scores(row, "scores", configuration, configuration.test, configuration.test_labels, scores)
-        if len(configuration.calibration):
-            normal = np.zeros(len(configuration.calibration), int)
-            _write_scores(row, "calibration", configuration, configuration.calibration, normal, calibration_scores)
+        results.write_scores(
+            row.folder / "scores" / f"{configuration.name}.csv",
+            dataset.samples.ids[configuration.test],
+            configuration.test_labels,
+            scores,
+        )
+        if calibration is not None:
+            calibration_lib.write(row.folder / calibration_lib.OWN, configuration.name, calibration)
+            heat_maps.write_scales(row.folder, configuration.name, scales)
         gradient_rows.write(
             row.folder / "brittleness" / f"{configuration.name}.npz",
             measured,
             dataset.images_of(configuration.train),
             most_bytes=round(row.config.evaluate.keep_errors_mib * 2**20),
             seed=derive_seed(row.config.seed, "kept errors", configuration.name),
+            by_dimension=by_dimension,
         )
-    return _entry(row, made, configuration, measured.terms, image_scores, {**separations, "probe": probed})
+    return entry
 
 
-def _write_scores(
-    row: Row,
-    folder: str,
-    configuration: Configuration,
-    chosen: np.ndarray,
-    labels: np.ndarray,
-    scores: samples.Scores,
-) -> None:
-    path = row.folder / folder / f"{configuration.name}.csv"
-    results.write_scores(path, row.dataset.samples.ids[chosen], labels, scores)
+def _scales(row: Row, detector: Detector, configuration: Configuration) -> dict[str, float]:
+    """Returns the scales of heat maps; none without calibration samples."""
+    if not len(configuration.calibration):
+        return {}
+    held_back = row.dataset.images_of(configuration.calibration)
+    return heat_maps.measure_scales(detector, row.dataset.images, held_back, row.loop)
 
 
 def _entry(
     row: Row,
     made: MadeDetector,
     configuration: Configuration,
-    terms: BrittlenessTerms,
+    measured: MeasuredBrittleness,
     image_scores: samples.Scores,
-    measured: dict[str, Any],
+    known: dict[str, Any],
 ) -> dict[str, Any]:
-    """Returns a configuration's entry in results.json; `measured` are fields that are known already."""
-    dataset, num_features = row.dataset, made.representations.num_features
+    """Returns a configuration's entry in results.json; `known` are fields that are known already."""
+    dataset, num_features, terms = row.dataset, made.representations.num_features, measured.terms
     train, test = dataset.images_of(configuration.train), dataset.images_of(configuration.test)
     normal = configuration.test[configuration.test_labels == 0]
-    error = scoring.student_error(row, normal, test, image_scores, num_features)
+    error = scoring.student_error(row, made.detector, normal, test, image_scores)
     scoring.warn_if_untaught(configuration, error)
+    card = record.measurement_card(
+        row,
+        configuration,
+        num_features=num_features,
+        movement=made.budget.movement,
+        error_ratio=error["error_ratio"],
+    )
     entry = {
         "name": configuration.name,
         "group": configuration.group,
         "num_train": len(configuration.train),
         "num_test_normal": int((configuration.test_labels == 0).sum()),
         "num_test_anomalous": int((configuration.test_labels == 1).sum()),
-        **measured,
+        **known,
         "brittleness": brittleness(terms.gradient_norm, terms.error_trace),
         "gradient_norm": terms.gradient_norm,
         "error_trace": terms.error_trace,
+        "effective_dimensions": brittleness_parts.effective_dimensions(covariance_of(terms.errors)),
+        "measurement_card": dataclasses.asdict(card),
         "covariance": {
             "rank": made.detector.gaussian.rank,
             "num_features": num_features,
@@ -186,6 +217,7 @@ def _entry(
             "in_words": results.how_far_in_words(error["error_ratio"]),
             "course": made.course,
         },
+        "recommended": recommend("random" if row.is_reference else row.config.teacher.task, error["error_ratio"]),
     }
     if len(dataset.views) > 1:
         entry["auroc_by_view"] = samples.auroc_by_view(
@@ -210,15 +242,44 @@ def _probe(row: Row, teacher: Network) -> dict[str, Any] | None:
     return probe.probe(teacher, lesson, row.teacher_loop, inverse_penalty=limits.inverse_penalty)
 
 
-def _separations(row: Row, configuration: Configuration, scores: samples.Scores) -> dict[str, Any]:
-    """Returns every metric of every detector, of all anomalies and of each kind."""
+def _by_dimension(row: Row, made: MadeDetector, configuration: Configuration) -> np.ndarray | None:
+    """Returns what each output dimension adds to the gradient norm of some images; None if nobody asks for it."""
+    if not (most := row.config.evaluate.dimension_images):
+        return None
+    rng = np.random.default_rng(derive_seed(row.config.seed, "dimensions", configuration.name))
+    train = limit(row.dataset.images_of(configuration.train), most, rng)
+    path = row.config.evaluate.gradient_path
+    return gradient_norm_by_dimension(
+        made.detector, row.dataset.images, train, row.loop, made.representations, path=path
+    )
+
+
+def _intervals(row: Row, configuration: Configuration, measured: MeasuredBrittleness) -> dict[str, Any]:
+    """Returns the intervals of brittleness and of its terms."""
+    dataset = row.dataset
+    return brittleness_parts.intervals(
+        measured.gradient_norms,
+        measured.errors,
+        dataset.samples.groups[dataset.sample_of_image[dataset.images_of(configuration.train)]],
+        num_samples=row.config.evaluate.bootstrap_samples,
+        seed=derive_seed(row.config.seed, "bootstrap", configuration.name),
+    )
+
+
+def _separations(
+    row: Row, configuration: Configuration, scores: samples.Scores, calibration: Calibration | None
+) -> dict[str, Any]:
+    """Returns every metric of every detector, of all anomalies and of each kind; and what thresholds would flag."""
     labels = configuration.test_labels
     kinds = np.asarray(row.dataset.samples.classes)[row.dataset.samples.labels[configuration.test]]
     resampling = {
         "bootstrap_samples": row.config.evaluate.bootstrap_samples,
         "seed": derive_seed(row.config.seed, "bootstrap", configuration.name),
     }
-    return {
+    separations = {
         **samples.separations(labels, scores, **resampling),
         "by_kind": samples.separations_by_kind(labels, kinds, scores, **resampling),
     }
+    if calibration is not None:
+        separations["calibration"] = scoring.calibration_in_numbers(calibration, scores, labels)
+    return separations

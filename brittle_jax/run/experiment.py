@@ -20,8 +20,9 @@ from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import DegenerateDataError, UserError
 from brittle_jax.loop import SECONDS_BETWEEN_SAVES, Loop
 from brittle_jax.metric_log import MetricLog
-from brittle_jax.models.network import check_architecture
+from brittle_jax.models.network import check_network
 from brittle_jax.published import published_row
+from brittle_jax.recipes import other_teacher
 from brittle_jax.report import page
 from brittle_jax.run import announcements, borrowing, record, settings, students, workdir
 from brittle_jax.run.detection import evaluate_detector, make_detector
@@ -120,8 +121,7 @@ def check_settings(
 ) -> Kind:
     """Returns the kind of teacher; raises UserError for all that can be known to be wrong before any data are read."""
     validate(config)
-    network = settings.network_of(config)
-    check_architecture(network.name, network.output_features, needs_decoder=False, levels=network.levels)
+    check_network(settings.network_of(config))
     kind = settings.teacher_of(config, folder, store_is_read_only=store_is_read_only, wait=wait)
     kind.check(devices)
     settings.check_parcels(config, learns_anomalies=kind.learns_anomalies)
@@ -218,6 +218,7 @@ def _results(
         "data_path": config.data.path or None,
         "intensity": row.dataset.intensity,
         "teacher": {"task": config.teacher.task, "dataset": config.teacher.data or None},
+        "other_teacher": other_teacher(config),
         "synthetic_data": any(each.synthetic for each in row.datasets)
         or any({"synthetic_data", "synthetic_weights"} & entry["teacher"].keys() for entry in entries),
         "seed": config.seed,

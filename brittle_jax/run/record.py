@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import ml_collections
 
-from brittle_jax.config import flatten
+from brittle_jax.config import flatten, get_base_config
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.splits import identical_across_splits
 from brittle_jax.devices import DeviceGroup
+from brittle_jax.evaluate.measurement_card import MeasurementCard
 from brittle_jax.run import borrowing, settings
 from brittle_jax.run.row import Row
 
@@ -32,8 +33,10 @@ _NOT_OF_THE_RECIPE = {
     "teacher.weights",
     "teacher.store",
     "evaluate.keep_errors_mib",
+    "evaluate.dimension_images",
     "distill.measure_at",
     "distill.measure_samples",
+    *(f"attack.{name}" for name in get_base_config().attack),
 }
 
 
@@ -76,9 +79,33 @@ def splits(row: Row, configurations: Sequence[Configuration]) -> dict[str, Any]:
     }
 
 
+def measurement_card(
+    row: Row, configuration: Configuration, *, num_features: int, movement: float, error_ratio: float | None
+) -> MeasurementCard:
+    """Returns how the brittleness of a configuration's teacher was measured."""
+    readings, train = measurement(row), row.dataset.images_of(configuration.train)
+    data = row.dataset.identity()
+    return MeasurementCard(
+        network=row.network.name,
+        student=row.network.student or row.network.name,
+        output_dimension=num_features,
+        gradient_path=row.config.evaluate.gradient_path,
+        batch_norm=readings["batch_norm"],
+        pixel_scale=readings["pixel_scale"],
+        targets=row.config.distill.targets,
+        pictures=f"{data['name']} {configuration.name}, {len(train)} images, {data['sha256'][:8]}",
+        movement=movement,
+        error_ratio=error_ratio,
+    )
+
+
 def measurement(row: Row) -> dict[str, Any]:
     """Returns the reading taken of each point that the paper leaves open; BUILD_NOTES.md gives the reasons."""
     config = row.config
+    network = row.network
+    initialiser = network.architecture.initialiser
+    if network.student:
+        initialiser += f" (the student: {network.student_architecture.initialiser})"
     features = "averages of levels" if config.network.levels else "pooled features"
     return {
         "pixel_scale": "[0, 1], normalised inside the network",
@@ -89,7 +116,9 @@ def measurement(row: Row) -> dict[str, Any]:
         "brittleness_denominator": "sum of per-feature variances of f - h, ddof 1",
         "batch_norm": "teacher: running averages; student: batch statistics over all devices in training, running "
         "averages in scoring",
-        "initialiser": f"{row.network.architecture.initialiser}, student and teacher drawn apart",
+        "initialiser": f"{initialiser}, student and teacher drawn apart",
+        "student": config.network.student or None,
+        "targets": config.distill.targets,
         "epoch": "as many full batches as hold all images, cut from permutations joined",
         "covariance": config.evaluate.covariance,
         "ridge": config.evaluate.ridge if config.evaluate.covariance == "ridge" else None,

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import ml_collections
 
 from brittle_jax import checkpoint, console
@@ -21,7 +22,15 @@ from brittle_jax.run.progress import Progress
 from brittle_jax.seeding import derive_seed
 from brittle_jax.teachers.kind import Kind
 
-_RESULT_FILES = {"scores": ".csv", "calibration": ".csv", "brittleness": ".npz", "examples": ".json"}  # by folder
+# Folders and suffixes.
+_RESULT_FILES = (
+    ("scores", ".csv"),
+    ("calibration", ".csv"),
+    ("calibration", ".json"),
+    ("heat_maps", ".json"),
+    ("brittleness", ".npz"),
+    ("examples", ".json"),
+)
 
 Stage = Callable[[str], contextlib.AbstractContextManager[None]]
 
@@ -68,7 +77,7 @@ class Row:
 
     @property
     def network(self) -> NetworkSettings:
-        """What teacher and student are."""
+        """Which networks teacher and student are."""
         return settings.network_of(self.config)
 
     @property
@@ -128,7 +137,7 @@ class Row:
         """Keeps the entry of a configuration whose files are all written; returns it as `finished` does."""
         if self.progress is None:
             return entry
-        written = [self.folder / kind / f"{configuration.name}{suffix}" for kind, suffix in _RESULT_FILES.items()]
+        written = [self.folder / kind / f"{configuration.name}{suffix}" for kind, suffix in _RESULT_FILES]
         return self.progress.finish(configuration.name, entry, [file for file in written if file.exists()])
 
     def reference(self) -> "Row":
@@ -196,12 +205,14 @@ class Row:
         folder = self.folder_of(configuration, "student")
         if folder is None:
             return distil()
+        module = self.network.student_module
+        like = jax.eval_shape(lambda: init_variables(module, 0, self.dataset.images.shape))
         description = {"update_steps": num_updates, "teacher_sha256": digest_of(teacher.variables)}
-        if (recovered := checkpoint.recover(folder, teacher.variables)) is not None:
+        if (recovered := checkpoint.recover(folder, like)) is not None:
             variables, found = recovered
             if found.get("teacher_sha256", description["teacher_sha256"]) == description["teacher_sha256"]:
                 console.say("  student: finished before, read back")
-                return Network(teacher.module, variables), found.get("course", [])
+                return Network(module, variables), found.get("course", [])
             # A teacher that was made anew on another machine differs by rounding, which training magnifies.
             console.warn(f"{folder} is the student of another teacher: it is distilled anew")
         student, course = distil()

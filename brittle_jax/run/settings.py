@@ -24,7 +24,7 @@ from brittle_jax.teachers.store import TeacherStore
 
 
 def network_of(config: ml_collections.ConfigDict) -> NetworkSettings:
-    """Returns the network that teacher and student are."""
+    """Returns the networks that teacher and student are."""
     return NetworkSettings(**config.network)
 
 
@@ -139,7 +139,7 @@ def teacher_of(
         is_own_data=is_own_data,
         recipe=Recipe(**config.pretrain),
         weights=weights,
-        network=network_of(config),
+        network=dataclasses.replace(network_of(config), student=""),  # on which the teacher does not depend
         seed=teacher_seed(config),
         image_shape=image_shape,
         splitting=splitting_of(config, learns_anomalies=True)

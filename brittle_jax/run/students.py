@@ -19,7 +19,7 @@ from brittle_jax.evaluate.detectors import Gaussian
 from brittle_jax.evaluate.metrics import separation
 from brittle_jax.inference import Representations
 from brittle_jax.models.network import Network, NetworkSettings
-from brittle_jax.run import scoring, settings
+from brittle_jax.run import scoring, settings, vulnerability
 from brittle_jax.run.row import Row
 from brittle_jax.seeding import derive_seed
 
@@ -112,8 +112,9 @@ def distil(
         The student, and its course: how well it detects, and how near to the teacher it is, after each of the updates
         that `distill.measure_at` names.
     """
+    module, targets = row.network.student_module, row.config.distill.targets
     work = student.distillation(
-        teacher.module,
+        module,
         row.dataset.images,
         row.dataset.images_of(configuration.train),
         representations,
@@ -124,13 +125,14 @@ def distil(
         learning_rate=budget.learning_rate,
         training_dtype=row.network.training_dtype,
         devices=row.loop.devices,
+        coordinates=gaussian.coordinates(targets),
     )
     course = []
     for point in check_points(row, configuration):
         state = row.loop.run(work, until=point)
         work = dataclasses.replace(work, state=state, first=point)
-        pupil = Network(teacher.module, state.variables)
-        detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing)
+        pupil = Network(module, state.variables)
+        detector = Detector(pupil, teacher, gaussian, row.network, row.preprocessing, targets)
         is_past = row.progress is not None and int(state.step) > point  # a training that went on, from a later state
 
         def measured(detector: Detector = detector, is_past: bool = is_past) -> dict[str, Any] | None:
@@ -143,7 +145,7 @@ def distil(
         course.append({"update_steps": point, "movement": movement, **values})
         console.say(f"  after {point:,} updates: {_in_words(values)}")
     state = row.loop.run(work) if work.first < work.num_steps else work.state
-    return Network(teacher.module, state.variables), course
+    return Network(module, state.variables), course
 
 
 def measure(
@@ -156,7 +158,7 @@ def measure(
     normal, anomalous = (limit(configuration.test[configuration.test_labels == label], most, rng) for label in (0, 1))
     test = np.concatenate([normal, anomalous])
     image_scores, scores = scoring.score(row, detector, representations, test)
-    error = scoring.student_error(row, normal, dataset.images_of(test), image_scores, representations.num_features)
+    error = scoring.student_error(row, detector, normal, dataset.images_of(test), image_scores)
     terms = measure_brittleness(
         detector,
         dataset.images,
@@ -168,12 +170,16 @@ def measure(
         most_bytes_in_memory=row.most_bytes_in_memory,
     ).terms
     labels = np.repeat([0, 1], [len(normal), len(anomalous)])
+    attacked = {}
+    if row.config.attack.enabled:
+        attacked["attack"] = vulnerability.measure(row, configuration, detector, test, labels, scores, {})
     return {
         "error_ratio": error["error_ratio"],
         "kd_auroc": separation(labels, scores["kd"])["auroc"] if len(anomalous) else None,
         "brittleness": brittleness(terms.gradient_norm, terms.error_trace),
         "gradient_norm": terms.gradient_norm,
         "error_trace": terms.error_trace,
+        **attacked,
     }
 
 

@@ -21,9 +21,21 @@ _NOT_COMPARED = {"data.dir", "data.path", "teacher.store", "row", "word"}
 # What a run writes: nothing else is ever deleted.
 _FILES = (files.MANIFEST, "results.json", "splits.json", "metrics.jsonl", "stages.json", "config.json")
 _PROGRESS = "progress"  # what an unfinished run needs to continue
-_FOLDERS = ("scores", "calibration", "brittleness", "checkpoints", "tensorboard", "examples", "report", _PROGRESS)
+_LATER = "recalibration"  # what `brittle_jax.score --recalibrate` adds to a finished run
+_FOLDERS = (
+    "scores",
+    "calibration",
+    "heat_maps",
+    "brittleness",
+    "checkpoints",
+    "tensorboard",
+    "examples",
+    "report",
+    _PROGRESS,
+    _LATER,
+)
 # What the manifest of a finished run lists besides results.json. The page has a manifest of its own.
-_LISTED = set(_FILES + _FOLDERS) - {files.MANIFEST, "results.json", "report", _PROGRESS}
+_LISTED = set(_FILES + _FOLDERS) - {files.MANIFEST, "results.json", "report", _PROGRESS, _LATER}
 _NOT_MADE_AGAIN = ("metrics.jsonl", "tensorboard")  # written by trainings, which are not made again for them
 # What a run may leave that is killed before it has written config.json.
 _BEFORE_CONFIG = {holding.LOCK, holding.HOLDER, f"{holding.HOLDER}.partial", "config.json.partial"}

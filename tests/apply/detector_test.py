@@ -22,14 +22,16 @@ from brittle_jax.loop import Loop
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.results import DETECTORS
 from brittle_jax.run import experiment
+from tests.conftest import ONE_DEVICE
 from tests.damage import flip_bit
 from tests.small_runs import dataset_of, read
 
 NAME = "unimodal/airplane"
 
 _PROGRAM = """
-import json, sys
+import dataclasses, json, sys
 import numpy as np
+import brittle_jax
 from brittle_jax.apply import detector as detector_lib
 from brittle_jax.data.images import Images
 from brittle_jax.devices import DeviceGroup
@@ -43,7 +45,11 @@ for table in tables:
     loop = Loop(DeviceGroup(), int(batch_size))
     scores = detector_lib.score(detector, images, np.arange(len(images)), loop)
     called = detector(pictures / np.float32(255))
-    found = {name: {"score": scores[name].tolist(), "call": np.asarray(called[name]).tolist()} for name in scores}
+    loaded = dataclasses.replace(brittle_jax.load_detector(run), batch_size=int(batch_size)).score(np.load(table))
+    found = {
+        name: {"score": scores[name].tolist(), "call": np.asarray(called[name]).tolist(), "loaded": own.tolist()}
+        for name, own in loaded.items()
+    }
     with open(f"{table}.json", "w", encoding="utf-8") as file:
         json.dump(found, file)
 """
@@ -66,13 +72,13 @@ def test_a_new_process_scores_pictures_as_the_run_did_without_its_data_and_confi
         np.save(tables[kind], np.stack([np.asarray(Image.open(pictures / each)) for each in ids]))
     batch_size = str(read(finished, "config.json")["evaluate.batch_size"])
     command = [sys.executable, "-c", _PROGRAM, str(run), batch_size, *map(str, tables.values())]
-    subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": ""})
+    subprocess.run(command, check=True, env={**os.environ, "XLA_FLAGS": ONE_DEVICE})
     for kind, table in tables.items():
         found = json.loads(table.with_name(f"{table.name}.json").read_text(encoding="utf-8"))
         lines = lines_of(run / kind / "normal.csv")
         assert len(lines) > 2 and found.keys() == set(DETECTORS)
         for name in DETECTORS:
-            assert [float(line[name]) for line in lines] == found[name]["score"]
+            assert [float(line[name]) for line in lines] == found[name]["score"] == found[name]["loaded"]
             np.testing.assert_allclose(found[name]["call"], found[name]["score"], rtol=1e-5)
 
 
@@ -184,23 +190,32 @@ def test_a_run_of_an_earlier_version_is_finished_but_has_no_detector(small_run, 
     )
 
 
-def test_a_detector_of_a_version_without_levels_is_loaded(small_run, tmp_path):
+def test_detectors_of_earlier_versions_are_loaded(small_run, tmp_path):
     folder = copy_of(small_run, tmp_path) / "checkpoints" / NAME / "detector"
     description = read(folder, "network.json")
 
-    def rewrite():
+    def rewrite(version):
+        description["format_version"] = version
         files.write_json(folder / "network.json", description)
         (folder / files.MANIFEST).unlink()
         files.write_manifest(folder, files.digests_of(folder))
 
-    assert description["format_version"] == 2
-    description["format_version"] = 1
-    assert description["network"].pop("levels") == ""
-    rewrite()
-    assert detector_lib.load(tmp_path / "run", NAME).network == detector_lib.load(small_run, NAME).network
-    description["format_version"] = 3
-    rewrite()
-    assert "has format version 3, this version of brittle_jax reads up to 2: install" in load_error(tmp_path / "run")
+    assert description["format_version"] == 3
+    expected = detector_lib.load(small_run, NAME)
+    removed = []
+    for version, names in ((2, ("student",)), (1, ("student", "levels"))):
+        removed += [description["network"].pop(name) for name in names if name in description["network"]]
+        description.pop("targets", None)
+        rewrite(version)
+        loaded = detector_lib.load(tmp_path / "run", NAME)
+        assert (loaded.network, loaded.targets) == (expected.network, "raw")
+    assert removed == ["", ""]
+    description["targets"] = "sharpened"
+    rewrite(3)
+    message = "has targets 'sharpened', which are not one of raw, standardised, whitened: it is damaged"
+    assert load_error(tmp_path / "run").endswith(message)
+    rewrite(4)
+    assert "has format version 4, this version of brittle_jax reads up to 3: install" in load_error(tmp_path / "run")
 
 
 def test_what_is_loaded_is_what_was_saved(small_run, small_config, tmp_path):

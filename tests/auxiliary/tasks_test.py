@@ -1,4 +1,5 @@
 import colorsys
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ def test_rotnet_never_mirrors_even_if_asked_to():
 
 def test_an_image_keeps_its_augmentation_in_all_rotations():
     task = RotNet(Augmentation(4, flip=False, cutout_pixels=8))
-    inputs, _ = task.prepare(IMAGES, np.zeros(6, int), keys(6))
+    inputs, _ = jax.jit(task.prepare)(IMAGES, np.zeros(6, int), keys(6))
     for turns in range(1, 4):
         np.testing.assert_array_equal(inputs[6 * turns : 6 * turns + 6], jnp.rot90(inputs[:6], turns, axes=(1, 2)))
 
@@ -58,10 +59,11 @@ def test_losses_are_cross_entropies(task):
 
 
 def test_augmentation_of_an_image_depends_on_its_own_key_alone():
-    together = EVERYTHING(keys(6), IMAGES)
-    alone = jnp.concatenate([EVERYTHING(keys(6)[i : i + 1], IMAGES[i : i + 1]) for i in range(6)])
+    augment = jax.jit(EVERYTHING)
+    together = augment(keys(6), IMAGES)
+    alone = jnp.concatenate([augment(keys(6)[i : i + 1], IMAGES[i : i + 1]) for i in range(6)])
     np.testing.assert_array_equal(together, alone)
-    assert not np.array_equal(together, EVERYTHING(keys(6, seed=1), IMAGES))
+    assert not np.array_equal(together, augment(keys(6, seed=1), IMAGES))
 
 
 def test_crops_reach_every_place_and_cut_from_a_reflected_border():
@@ -199,14 +201,20 @@ def test_the_whole_image_is_a_crop_of_itself():
     np.testing.assert_allclose(crop, IMAGES[0], atol=1e-6)
 
 
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3})  # thousands take long without
+def views_of(keys, image, strength):
+    """Views of an image [32, 32, 3]; one program makes them for all tests."""
+    return jax.vmap(lambda key: transform_image(key, image, strength))(keys)
+
+
 @jax.jit
-def jitter(keys, image):
-    return jax.vmap(lambda key: jitter_colour(key, image, 0.5))(keys)
+def jitter(keys, image, strength):
+    return jax.vmap(lambda key: jitter_colour(key, image, strength))(keys)
 
 
-def jittered(image):
+def jittered(image, strength=0.5):
     """Returns 4000 jittered copies of an image [4, 4, 3]; one program does it for all tests."""
-    return np.asarray(jitter(keys(4000), image))
+    return np.asarray(jitter(keys(4000), image, strength))
 
 
 def test_colour_jitter_has_the_strength_that_it_should():
@@ -215,12 +223,13 @@ def test_colour_jitter_has_the_strength_that_it_should():
     np.testing.assert_allclose(shifts, shifts[:, :1].repeat(3, axis=1), atol=1e-5)
     assert -0.4 <= shifts.min() < -0.39 and 0.39 < shifts.max() <= 0.4
     assert shifts.mean() == pytest.approx(0, abs=0.01)
-    np.testing.assert_allclose(jitter_colour(keys(1)[0], IMAGES[0], 0.0), IMAGES[0], atol=1e-5)
+    unchanged = np.broadcast_to(IMAGES[0, :4, :4], (4000, 4, 4, 3))
+    np.testing.assert_allclose(jittered(IMAGES[0, :4, :4], 0.0), unchanged, atol=1e-5)
 
 
 def test_a_fifth_of_the_views_is_grey_and_four_fifths_are_jittered():
-    image = np.broadcast_to(np.array([0.8, 0.4, 0.2], np.float32), (8, 8, 3))
-    views = np.asarray(jax.jit(jax.vmap(lambda key: transform_image(key, image, 0.5)))(keys(4000)))[:, 4, 4]
+    image = np.broadcast_to(np.array([0.8, 0.4, 0.2], np.float32), (32, 32, 3))
+    views = np.asarray(views_of(keys(4000), image, 0.5))[:, 16, 16]
     is_grey = np.ptp(views, axis=1) < 1e-4
     assert is_grey.mean() == pytest.approx(0.2, abs=0.03)
     is_unchanged = np.abs(views[~is_grey] - image[0, 0]).max(axis=1) < 1e-4
@@ -248,14 +257,14 @@ def test_saturation_is_scaled_by_0_6_to_1_4_and_hue_turned_by_a_tenth_either_way
 
 def test_half_of_the_views_are_mirrored_and_all_are_crops():
     ramp = np.broadcast_to(np.linspace(0.3, 0.7, 32, dtype=np.float32)[None, :, None], (32, 32, 3))
-    views = np.asarray(jax.jit(jax.vmap(lambda key: transform_image(key, ramp, 0.0)))(keys(2000)))
+    views = np.asarray(views_of(keys(4000), ramp, 0.0))
     slopes = (views[:, 16, 24, 0] - views[:, 16, 8, 0]) / (ramp[16, 24, 0] - ramp[16, 8, 0])
     assert (slopes < 0).mean() == pytest.approx(0.5, abs=0.04)
     assert np.abs(slopes).min() < 0.35 and np.abs(slopes).max() > 0.95  # width of a crop: from sqrt(0.08 * 3 / 4) to 1
 
 
 def over_devices(function, embeddings):
-    return np.asarray(jax.vmap(function, axis_name="batch")(embeddings[None]))[0]
+    return np.asarray(jax.jit(jax.vmap(function, axis_name="batch"))(embeddings[None]))[0]
 
 
 def test_simclr_counts_the_most_similar_view_and_divides_by_its_temperature():

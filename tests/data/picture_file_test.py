@@ -17,6 +17,7 @@ from brittle_jax.data.picture_file import (
     decoders_silenced,
     read_encoded,
     read_picture,
+    read_pixels,
 )
 from brittle_jax.data.preprocess import decode
 from tests.data.made_pictures import png, tiff
@@ -26,7 +27,11 @@ RGB = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
 
 
 def read(file):
-    return decode(read_encoded(file, MAX_PIXELS))
+    decoded = decode(read_encoded(file, MAX_PIXELS))
+    pixels, bits = read_pixels(file, MAX_PIXELS)
+    np.testing.assert_array_equal(pixels, decoded)  # by whichever way
+    assert pixels.dtype == np.uint8 and bits == read_picture(file, MAX_PIXELS).bits
+    return decoded
 
 
 def save(tmp_path, image, name, **settings):

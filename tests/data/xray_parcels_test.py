@@ -15,7 +15,8 @@ def test_the_same_seed_makes_the_same_example():
     }
 
 
-def test_parcels_in_many_splits_stay_in_order(tmp_path):
+def test_parcels_in_many_splits_stay_in_order(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")  # made by two processes
     parcels = ParcelSettings(num_normal=5, num_threat=2, side_pixels=32, seed=0)
     builder = XrayParcels(data_dir=tmp_path, config=parcels_config(parcels, split_bytes=3 * 3 * 32**2))
     builder.download_and_prepare(file_format="array_record")

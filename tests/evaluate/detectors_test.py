@@ -244,3 +244,13 @@ def test_importing_the_scoring_functions_is_light():
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
+
+
+def test_importing_the_package_needs_no_jax_and_loading_a_detector_no_data_sets():
+    code = (
+        "import sys, brittle_jax; assert 'jax' not in sys.modules and 'load_detector' in dir(brittle_jax); "
+        "brittle_jax.load_detector; "
+        "print(sorted({'tensorflow_datasets', 'matplotlib', 'tensorflow'} & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"

@@ -114,7 +114,7 @@ class Storm:
         environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(cache or self._folder / "compiled"),
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "",
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles faster
             "TMPDIR": str(data),  # where a process that is killed leaves what it had there
         }
         command = [sys.executable, "-m", "tests.faults.victim", str(run), str(data), str(writing), *self._options]

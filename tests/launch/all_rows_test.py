@@ -15,6 +15,7 @@ import time
 import pytest
 
 from brittle_jax.results import read_metrics
+from tests.conftest import ONE_DEVICE
 from tests.small_runs import read, without_times
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -266,7 +267,7 @@ def warm_python(tmp_path_factory):
     program = [sys.executable, str(ROOT / "tests" / "launch" / "warm_python.py")]
     path = tmp_path_factory.mktemp("warm") / "socket"
     compiled = ROOT / ".pytest_cache" / "compiled"
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(compiled)}
+    environment = {**os.environ, "XLA_FLAGS": ONE_DEVICE, "JAX_COMPILATION_CACHE_DIR": str(compiled)}
     server = subprocess.Popen([*program, "serve", path], env=environment)
     wait_until(path.exists, seconds=60)
     yield shlex.join([sys.executable, "-S", program[1], "call", str(path)])

@@ -37,7 +37,7 @@ def test_published_networks_have_the_published_parameter_counts(name, side, clas
 @pytest.mark.reference
 @pytest.mark.parametrize(
     ("name", "side", "batch"),
-    [("small_resnet", 32, 4), ("small_resnet_tiny", 32, 4), ("densenet_tiny", 96, 2)],  # 161: published_weights_test
+    [("small_resnet", 32, 4), ("densenet_tiny", 96, 2)],  # the tiny ResNet: below; 161: published_weights_test
 )
 def test_forward_pass_equals_torch(torch, name, side, batch):
     from tests.reference import torch_networks
@@ -129,7 +129,9 @@ def test_batch_norms_begin_with_scale_1_and_bias_0():
 
 
 def test_the_draw_of_the_resnet_is_that_of_earlier_revisions():
-    params = init_variables(TINY, 0, (32, 32, 3))["params"]
+    as_for_users = {"xla_backend_optimization_level": 3}  # tests compile without optimisations, which rounds otherwise
+    draw = jax.jit(lambda: init_variables(TINY, 0, (32, 32, 3)), compiler_options=as_for_users)
+    params = draw()["params"]
     first, head = params["trunk"]["prep"]["Conv_0"]["kernel"], params["head"]["linear"]["kernel"]
     np.testing.assert_array_equal(
         first[0, 0, 0, :3], np.float32([0.11693647503852844, 0.16383124887943268, 0.013807637616991997])

@@ -2,12 +2,16 @@
 
 import csv
 import importlib.resources
+import json
 import re
 
 import numpy as np
 import pytest
 
 from brittle_jax import files, results
+from brittle_jax.evaluate import calibration as calibration_lib
+from brittle_jax.evaluate import conformal
+from brittle_jax.evaluate.calibration import Calibration
 from brittle_jax.evaluate.samples import separations_by_kind
 from brittle_jax.published import published_row
 from brittle_jax.report.page import write_page
@@ -25,6 +29,21 @@ def test_a_page_of_ones_own_pictures_is_named_by_their_folder(of_own):
     assert summary == "normal pictures against rust, scab"
     assert page.find("caption")[0].text == "normal pictures against rust, scab"
     assert "Recipe: image_folder (smoke)" in page.text and "rotnet on fashion_mnist" in page.text
+
+
+def test_the_recommended_detector_is_said_with_the_reason(tmp_path):
+    content = write_own(tmp_path)
+    assert "Recommended detector" not in read_page(tmp_path, content).text  # in a run of an earlier version
+    content["configurations"][0]["recommended"] = {"detector": "mahalanobis_full", "why": "It has no student."}
+    text = " ".join(read_page(tmp_path, content).text.split())
+    assert (
+        "Recommended detector: Mahalanobis, full . It has no student. No anomaly among these images decided it." in text
+    )
+
+
+def test_the_other_teacher_is_said_beside_the_one_that_was_taken(tmp_path):
+    content = write_own(tmp_path, other_teacher="For another teacher, ask.")
+    assert "For another teacher, ask." in " ".join(read_page(tmp_path, content).text.split())
 
 
 @pytest.mark.parametrize(
@@ -285,3 +304,83 @@ def test_runs_of_earlier_versions_have_a_page(tmp_path):
     assert not page.find("table", class_="kinds")
     kinds = {row.find("td", class_="kind")[0].text for row in page.find("details", class_="ranking")[0].find("tr")[2:]}
     assert kinds == {"normal", "anomalous"}
+
+
+def calibrated(folder, num_samples=30, **changes):
+    """Returns the results of a run with calibration samples, whose scores are 0, 1, 2, ..."""
+    content = write_own(folder)
+    scores = {name: np.arange(num_samples, dtype=float) for name in DETECTORS}
+    ids = [f"normal/{number}.png" for number in range(num_samples)]
+    calibration_lib.write(folder / "calibration", "normal", Calibration(ids, scores, np.array(ids)))
+    numbers = {"num_samples": num_samples, "num_groups": num_samples, "false_alarm_rate": 0.05, "num_needed": 19}
+    numbers |= {"bound": 0.1253, "thresholds": dict.fromkeys(DETECTORS, 28.5) | {"mse": 7.25}}
+    numbers |= {
+        f"flagged_{kind}": dict.fromkeys(DETECTORS, share) for kind, share in (("normal", 0.1), ("anomalous", 0.75))
+    }
+    content["configurations"][0]["calibration"] = numbers | changes
+    return content
+
+
+def test_a_page_gives_the_threshold_and_what_it_would_have_flagged(tmp_path):
+    content = calibrated(tmp_path)
+    text = read_page(tmp_path, content).text
+    assert "30 calibration samples, held back from training, give the threshold 28.50 for KD" in text
+    assert "it is at most 12.53%, with confidence 95%" in text
+    assert "It flags 10.00% of the normal test samples and 75.00% of the anomalous ones" in text
+    content["configurations"][0]["recommended"] = {"detector": "mse", "why": "So it is."}
+    assert "give the threshold 7.250 for MSE" in read_page(tmp_path, content).text
+
+
+def test_a_page_says_if_there_are_too_few_calibration_samples(tmp_path):
+    few = {"bound": None, "thresholds": dict.fromkeys(DETECTORS)}
+    text = read_page(tmp_path, calibrated(tmp_path, 14, **few)).text
+    assert "14 calibration samples are too few for a false-alarm rate of 5%, which takes 19." in text
+    assert "It flags" not in text
+
+
+def test_the_ranked_list_has_p_values_lowest_first(tmp_path):
+    page = read_page(tmp_path, calibrated(tmp_path))
+    (ranking,) = page.find("details", class_="ranking")
+    rows = rows_of(ranking.find("table")[0])
+    column = rows[0].index("p-value")
+    found = [float(row[column]) for row in rows[2:]]
+    scores = np.sort(results.read_scores(tmp_path / "scores" / "normal.csv").scores["kd"])[::-1]
+    expected = conformal.p_values(np.arange(30.0), scores)
+    assert found == sorted(found) == [round(each, 4) for each in expected]
+    assert "p-value" in [term.text for term in page.find("dt")]
+
+
+def test_damaged_calibration_scores_are_told_and_the_page_goes_on(tmp_path, capsys):
+    content = calibrated(tmp_path)
+    (tmp_path / "calibration" / "normal.csv").unlink()
+    page = read_page(tmp_path, content)
+    assert "calibration/normal.csv" in page.find("p", class_="banner")[-1].text
+    assert "p-value" not in rows_of(page.find("details", class_="ranking")[0].find("table")[0])[0]
+    assert "is missing" in capsys.readouterr().err
+
+
+def test_a_page_of_own_pictures_has_the_command_that_scores_new_ones(tmp_path, of_own, of_row):
+    (command,) = [code.text for code in of_own.page.find("code") if "brittle_jax.score" in code.text]
+    assert command == f"python -m brittle_jax.score --run={of_own.folder} --images=DIR --out=scores.csv"
+    assert (
+        "--recalibrate=DIR" in of_own.page.text
+        and "--recalibrate=DIR" not in read_page(tmp_path, calibrated(tmp_path)).text
+    )
+    assert "brittle_jax.score" not in of_row.page.text
+    spaced = tmp_path / "my run"
+    assert f"--run='{spaced}'" not in read_page(spaced, write_own(spaced)).text  # the whole word is quoted
+    assert f"'--run={spaced}' --images=DIR" in read_page(spaced, write_own(spaced)).text
+
+
+def test_cards_and_list_follow_the_detector_that_chose_them(tmp_path):
+    content = write_own(tmp_path)
+    examples = json.loads((tmp_path / "examples" / "normal.json").read_text(encoding="utf-8")) | {"detector": "mse"}
+    files.write_json(tmp_path / "examples" / "normal.json", examples)
+    page = read_page(tmp_path, content)
+    assert "Test samples, by MSE score" in [heading.text for heading in page.find("h3")]
+    assert all(score.text.startswith("MSE score") for score in page.find("span", class_="score"))
+    (ranking,) = page.find("details", class_="ranking")
+    assert ranking.find("summary")[0].text == "All 50 test samples, ranked by MSE score"
+    samples = results.read_scores(tmp_path / "scores" / "normal.csv")
+    names = [row.find("th")[0].text for row in ranking.find("tbody")[0].find("tr")]
+    assert names == [samples.ids[each] for each in np.argsort(samples.scores["mse"], kind="stable")[::-1]]

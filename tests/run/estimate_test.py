@@ -35,6 +35,7 @@ def updates_of(folder):
     return {kind: sum(step for stage, step in last.items() if stage.startswith(kind)) for kind in kinds}
 
 
+@pytest.mark.usefixtures("empty_page")
 @pytest.mark.parametrize("task", ["rotnet", "classification"])
 def test_the_work_is_that_of_the_run(tmp_path, cifar10_config, task):
     shrink(cifar10_config).data.configurations = "unimodal/airplane,multimodal/cat"
@@ -83,6 +84,7 @@ def test_a_repeated_row_takes_the_work_of_all_its_seeds(tmp_path, cifar10_config
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_the_teacher_of_a_repeated_row_may_be_in_the_store_beside_it(tmp_path, cifar10_config):
     shrink(cifar10_config)
     cifar10_config.teacher.task, cifar10_config.teacher.data = "classification", "fashion_mnist"
@@ -101,6 +103,7 @@ def test_rows_that_memory_cannot_hold_take_room_on_the_disk(tmp_path, cifar10_co
     assert f"up to {in_memory.temporary_disk_mib:,.1f} MiB more until it has finished" in estimate.table(in_memory)
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_a_baseline_counts_the_random_teacher_beside_it(tmp_path, xray_config):
     xray_config.row, xray_config.teacher.task = "xray_baseline", "baseline"
     shrink(xray_config)

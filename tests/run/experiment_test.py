@@ -166,6 +166,7 @@ def test_a_finished_run_without_its_page_gets_it_back(smoke, run_again, tmp_path
     assert (tmp_path / "run" / "report" / "index.html").read_bytes() == page
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_the_same_seed_gives_the_same_results_bit_for_bit(tmp_path, xray_run):
     first, config = xray_run
     again = tmp_path / "run"  # beside no teacher: it trains one of its own
@@ -194,6 +195,7 @@ def test_rows_that_memory_cannot_hold_give_the_same_results(
         assert (tmp_path / "run" / name).read_bytes() == (small_run / name).read_bytes()
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_another_seed_gives_other_results(tmp_path, small_run, small_config):
     config = small_config.copy_and_resolve_references()
     config.seed = 1
@@ -202,6 +204,7 @@ def test_another_seed_gives_other_results(tmp_path, small_run, small_config):
     assert entries[0]["brittleness"] != entries[1]["brittleness"]
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_an_unfinished_run_goes_on_and_ends_the_same(tmp_path, xray_run, capsys):
     undisturbed, config = xray_run
     run = tmp_path / "run"
@@ -222,11 +225,12 @@ _RANDOM = ["batch norm", "features to probe", "outputs", "distillation", "input 
 _ROTNET = ["pre-training", "held-out accuracy", *_RANDOM[1:]]  # a teacher of each, trained for as long as it has images
 
 
+@pytest.mark.usefixtures("empty_page")
 @pytest.mark.parametrize(
     ("task", "keeps_examples", "programs"),
     [
         ("random", False, _RANDOM),
-        pytest.param("rotnet", False, _ROTNET, marks=pytest.mark.long),
+        pytest.param("rotnet", False, _ROTNET, marks=pytest.mark.slow),
         ("rotnet", True, _ROTNET),  # as on a GPU or TPU
     ],
 )

@@ -24,9 +24,10 @@ from tests.small_runs import read, shrink
     [
         "random",
         "rotnet",
+        pytest.param("simclr", marks=pytest.mark.long),
         *(
-            pytest.param(task, marks=pytest.mark.long)
-            for task in ("baseline", "classification", "autoencoder", "denoising", "simclr")
+            pytest.param(task, marks=pytest.mark.slow)
+            for task in ("baseline", "classification", "autoencoder", "denoising")
         ),
     ],
 )
@@ -77,6 +78,7 @@ def test_the_xray_baseline_runs_with_a_random_teacher_on_the_same_test(tmp_path,
     assert tests[0] == tests[1] == read(tmp_path, "splits.json")["configurations"]["soc"]["test"]
 
 
+@pytest.mark.usefixtures("empty_page")
 @pytest.mark.parametrize(
     ("data", "configuration", "task"),
     [
@@ -166,6 +168,7 @@ def test_own_pictures_run_without_those_that_cannot_be_read(monkeypatch, tmp_pat
         assert len(list(csv.DictReader(file))) == 4 + num_anomalous
 
 
+@pytest.mark.usefixtures("empty_page")
 @pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.long), 7])
 def test_any_batch_size_runs_on_one_device(tmp_path, cifar10_config, one_device, batch_size):
     shrink(cifar10_config)
@@ -175,6 +178,7 @@ def test_any_batch_size_runs_on_one_device(tmp_path, cifar10_config, one_device,
     assert read(tmp_path, "results.json")["configurations"][0]["num_train"] == 16
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_a_student_that_did_not_learn_is_pointed_out(tmp_path, cifar10_config, capsys):
     shrink(cifar10_config)
     cifar10_config.distill.learning_rate = 1e-9
@@ -184,6 +188,7 @@ def test_a_student_that_did_not_learn_is_pointed_out(tmp_path, cifar10_config, c
     assert entry["distillation"]["loss"] >= entry["distillation"]["mean_predictor_loss"]
 
 
+@pytest.mark.usefixtures("empty_page")
 @pytest.mark.parametrize("covariance", ["ridge", "ledoit_wolf"])
 def test_the_other_covariances_run(tmp_path, cifar10_config, covariance):
     shrink(cifar10_config)
@@ -204,6 +209,7 @@ class MeanColour(nn.Module):
         return batch_norm(train, self.batch_norm_momentum)(quarters)
 
 
+@pytest.mark.usefixtures("empty_page")
 @pytest.mark.parametrize("task", ["random", "rotnet"])
 def test_a_trunk_of_ones_own_runs(tmp_path, cifar10_config, monkeypatch, task):
     statistics = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
@@ -218,6 +224,7 @@ def test_a_trunk_of_ones_own_runs(tmp_path, cifar10_config, monkeypatch, task):
 
 
 @pytest.mark.realdata
+@pytest.mark.usefixtures("empty_page")
 def test_the_real_cifar10_runs(tmp_path, cifar10_config, real_tfds):
     shrink(cifar10_config)
     cifar10_config.data.dir = real_tfds

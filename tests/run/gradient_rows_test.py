@@ -32,6 +32,7 @@ def test_the_rows_give_both_terms_of_the_results(small_run, small_config):
     np.testing.assert_array_equal(rows["error_image"], rows["image"])
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_many_errors_are_kept_as_a_sample_and_the_results_are_the_same(small_run, small_config, tmp_path):
     config = small_config.copy_and_resolve_references()
     every = rows_of(small_run)
@@ -72,3 +73,14 @@ def test_no_errors_are_kept_if_there_is_no_room(measured, tmp_path):
     gradient_rows.write(tmp_path / "none.npz", measured, np.arange(12), most_bytes=0, seed=0)
     with np.load(tmp_path / "none.npz") as arrays:
         assert arrays["error"].shape == (0, 3) and len(arrays["gradient_norm"]) == 12
+
+
+def test_parts_by_dimension_add_up_and_change_no_result(small_run, small_config, tmp_path):
+    config = small_config.copy_and_resolve_references()
+    config.evaluate.dimension_images = 16  # all of them
+    experiment.run(config, tmp_path / "run")
+    assert without_times(read(tmp_path / "run", "results.json")) == without_times(read(small_run, "results.json"))
+    rows = rows_of(tmp_path / "run")
+    parts = rows.pop("gradient_norm_by_dimension")
+    assert parts.shape == rows["error_variance"].shape and "gradient_norm_by_dimension" not in rows_of(small_run)
+    assert parts.sum() == pytest.approx(rows["gradient_norm"].mean(dtype=np.float64), rel=1e-4)

@@ -53,6 +53,7 @@ def flat(numbers):
     return {**numbers["auroc"], "brittleness": numbers["brittleness"], "probe": numbers["probe_accuracy"]}
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_each_seed_has_a_run_that_equals_a_single_one(repeated, config, tmp_path):
     experiment.run(changed(config, seed=3, seeds=""), tmp_path / "run")
     assert without_times(read(repeated / "seed-3", "results.json")) == without_times(
@@ -134,6 +135,7 @@ def test_what_is_lost_of_a_finished_row_is_written_again(repeated, config, tmp_p
     assert read(folder, "results.json")["summary"] == read(repeated, "results.json")["summary"]
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_an_interrupted_row_goes_on_with_the_seed_at_hand(repeated, config, tmp_path, monkeypatch, capsys):
     folder, calls = tmp_path / "run", []
 
@@ -157,6 +159,7 @@ def test_an_interrupted_row_goes_on_with_the_seed_at_hand(repeated, config, tmp_
     assert read(folder, "results.json")["summary"] == read(repeated, "results.json")["summary"]
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_overwrite_starts_all_seeds_anew_even_if_it_is_interrupted(repeated, config, tmp_path, monkeypatch):
     folder, seeds = tmp_path / "run", []
     shutil.copytree(repeated, folder)
@@ -180,6 +183,7 @@ def test_overwrite_starts_all_seeds_anew_even_if_it_is_interrupted(repeated, con
     assert read(folder / "seed-3", "config.json")["distill.update_steps"] == 5
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_a_single_run_in_the_place_of_a_repeated_row_replaces_it(repeated, config, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(repeated, folder)

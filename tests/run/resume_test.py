@@ -108,6 +108,7 @@ def test_a_run_that_is_stopped_in_every_stage_ends_as_if_undisturbed(tmp_path, x
     assert_same_runs(tmp_path / "run", undisturbed)
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_a_run_of_several_configurations_goes_on_with_those_that_are_left(tmp_path, cifar10_config, signals, capsys):
     """They share a teacher, and its representations."""
     config = learn_fashion(shrink(cifar10_config))

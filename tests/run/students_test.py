@@ -86,6 +86,7 @@ def config(cifar10_config):
     return shrink(cifar10_config)
 
 
+@pytest.mark.usefixtures("empty_page")
 def test_measuring_on_the_way_changes_nothing_else(tmp_path, config):
     experiment.run(config, tmp_path / "plain")
     config.distill.measure_at = "4, 1,2"

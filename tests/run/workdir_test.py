@@ -48,7 +48,7 @@ def test_overwrite_drops_an_earlier_run_and_nothing_else(tmp_path, cifar10_confi
     begin(tmp_path, cifar10_config)
     for name in ("results.json", "metrics.jsonl", "thesis.tex"):
         (tmp_path / name).write_text("{}")
-    for name in ("scores", "calibration", "brittleness", "checkpoints", "progress", "data"):
+    for name in ("scores", "calibration", "recalibration", "brittleness", "checkpoints", "progress", "data"):
         (tmp_path / name / "inner").mkdir(parents=True)
     cifar10_config.seed = 3
     begin(tmp_path, cifar10_config, overwrite=True)

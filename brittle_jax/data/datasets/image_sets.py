@@ -90,6 +90,7 @@ def picture_set(
         box_of_image=None,
         skipped=table.skipped,
         intensity=_intensity(table),
+        files=table.files,
     )
 
 
@@ -134,6 +135,7 @@ def patch_set(
         box_of_image=np.concatenate([where[:, 2:], where[:, 2:] + side], axis=1),
         skipped=table.skipped,
         intensity=_intensity(table),
+        files=table.files,
     )
 
 

@@ -1,29 +1,26 @@
 """Data sets of picture files. Each file is checked once, in preparation, so that training never meets a bad one."""
 
-import collections
 import concurrent.futures
 import dataclasses
 import hashlib
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from brittle_jax import console
+from brittle_jax.data.ahead import in_order
 from brittle_jax.data.datasets.listing import Entry, Listing
 from brittle_jax.data.picture_file import BadPictureError, Picture, decoders_silenced, read_picture
 from brittle_jax.data.preprocess import encode_png
 
 # In place of a bad one.
 _NO_PICTURE = Picture(encode_png(np.zeros((1, 1, 3), np.uint8)), 1, 1, 8, 0.0, 0.0, (0.0, 255.0))
-_MOST_AHEAD = 16  # pictures that are read ahead of writing
 _LEAST_SHARE_OF_RANGE = 0.3  # 14-bit values in a 16-bit file use a quarter
-
-_Item, _Result = TypeVar("_Item"), TypeVar("_Result")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -115,24 +112,10 @@ class PictureFiles(tfds.core.ShardBasedBuilder):
             concurrent.futures.ThreadPoolExecutor() as pool,  # decoding releases the interpreter lock
             console.track(f"pictures of {config.listing.title}", len(entries), unit="sample") as progress,
         ):
-            for entry, example in _in_order(pool, lambda entry: _read(config, entry), entries):
+            for entry, example in in_order(pool, lambda entry: _read(config, entry), entries):
                 yield entry.id, example
                 example.clear()  # it is written by now, but tfds keeps all examples until it has counted them
                 progress.update(1)
-
-
-def _in_order(
-    pool: concurrent.futures.Executor, function: Callable[[_Item], _Result], items: Iterable[_Item]
-) -> Iterator[tuple[_Item, _Result]]:
-    """Yields items and their results in order, with at most _MOST_AHEAD results waiting in memory."""
-    under_way: collections.deque[tuple[_Item, concurrent.futures.Future[_Result]]] = collections.deque()
-    for item in items:
-        under_way.append((item, pool.submit(function, item)))
-        if len(under_way) == _MOST_AHEAD:
-            first, future = under_way.popleft()
-            yield first, future.result()
-    for item, future in under_way:
-        yield item, future.result()
 
 
 def feature_of(view: str) -> str:
