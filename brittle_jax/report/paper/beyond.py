@@ -269,7 +269,7 @@ def variance(cohorts: Cohorts) -> Section:
         "their interactions and to chance.",
         "Published numbers have neither classes nor seeds, so what depends on them is hidden in their means; with one "
         "seed, chance counts as interaction.",
-        [stacks(shares, "share of the variance of AUROC, %", "Shares of the variance of AUROC by factor.")],
+        [stacks(shares, names, "share of the variance of AUROC, %", "Shares of the variance of AUROC by factor.")],
         SectionTable(["setting", *(f"{name}, %" for name in names)], rows),
     )
 

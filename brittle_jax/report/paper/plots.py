@@ -1,6 +1,6 @@
 """Plots of the report, from what statistics return."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,8 @@ from brittle_jax.report.paper.layout import QUANTITIES, Teachers, task_of, teach
 _MARKERS = {"baseline": "*", "random": "x", "class": "s", "rotnet": "^", "ae": "o", "dae": "D", "simclr": "P"}
 _LINES = ("-", "--", ":", "-.")
 _WIDTH, _HEIGHT = 380, 300  # of a scatter plot, in points
-_LABEL_SIZE = 7
+_BARS_WIDTH = 300  # of what stands beside the names of groups
+_LABEL_SIZE, _TICK_SIZE = 7, 8
 _TITLES = {
     **{name: quantity.title for name, quantity in QUANTITIES.items()},
     "kd": "KD AUROC, %",
@@ -168,10 +169,12 @@ def dots(groups: Mapping[str, Mapping[str, Bar]], label: str, description: str, 
         line_at: where a vertical line stands for comparison.
     """
     names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
-    left = min(20 + int(5.6 * max(map(len, groups))), 200)
+    left = _room_for(groups)
     above = 26 + 16 * (len(names) > 3)
     with style():
-        figure, axes = new_figure(460, above + 50 + len(groups) * max(18, 9 * len(names)), left=left, top=above)
+        figure, axes = new_figure(
+            left + _BARS_WIDTH, above + 50 + len(groups) * max(18, 9 * len(names)), left=left, top=above
+        )
         step = 0.8 / len(names)
         for number, name in enumerate(names):
             present = [(place, bars[name]) for place, bars in enumerate(groups.values()) if name in bars]
@@ -197,19 +200,23 @@ def dots(groups: Mapping[str, Mapping[str, Bar]], label: str, description: str, 
         if line_at is not None:
             axes.axvline(line_at, color=INK, linewidth=0.6, linestyle=":")
         axes.set(yticks=range(len(groups)), yticklabels=list(groups), ylim=(len(groups) - 0.5, -0.5), xlabel=label)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=_TICK_SIZE)
         if len(names) > 1:
             figure.legend(loc="upper right", frameon=False, ncols=3, fontsize=8)
     return Plot(figure, description)
 
 
-def stacks(groups: Mapping[str, Mapping[str, float]], label: str, description: str) -> Plot:
-    """Plots shares that add up to 1, a bar for each group."""
-    names = list(dict.fromkeys(name for shares in groups.values() for name in shares))
-    left = min(20 + int(5.6 * max(map(len, groups))), 200)
+def _room_for(groups: Iterable[str]) -> int:
+    """Returns the width of the longest name, in points."""
+    return 20 + int(0.62 * _TICK_SIZE * max(map(len, groups)))
+
+
+def stacks(groups: Mapping[str, Mapping[str, float]], names: Sequence[str], label: str, description: str) -> Plot:
+    """Plots shares that add up to 1, a bar for each group, with its parts in the order of `names`."""
+    left = _room_for(groups)
     colours = (NORMAL, ANOMALOUS, INK)
     with style():
-        figure, axes = new_figure(460, 100 + 22 * len(groups), left=left, top=42)
+        figure, axes = new_figure(left + _BARS_WIDTH, 100 + 22 * len(groups), left=left, top=42)
         starts = np.zeros(len(groups))
         for number, name in enumerate(names):
             shares = np.array([100 * shares.get(name, 0) for shares in groups.values()])
@@ -218,7 +225,7 @@ def stacks(groups: Mapping[str, Mapping[str, float]], label: str, description: s
             starts += shares
         axes.set(yticks=range(len(groups)), yticklabels=list(groups), xlabel=label, xlim=(0, 100))
         axes.invert_yaxis()
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=_TICK_SIZE)
         figure.legend(loc="upper right", frameon=False, ncols=3, fontsize=8)
     return Plot(figure, description)
 
@@ -233,8 +240,8 @@ def curves(
 ) -> Plot:
     """Plots a line for each row of the paper: its x and y, [P] each."""
     with style():
-        figure, axes = new_figure(_WIDTH, _HEIGHT, left=60, top=12)
-        axes.set_position([60 / _WIDTH, 40 / _HEIGHT, 1 - 170 / _WIDTH, 1 - 52 / _HEIGHT])
+        figure, axes = new_figure(_WIDTH, _HEIGHT)
+        axes.set_position([80 / _WIDTH, 40 / _HEIGHT, 1 - 185 / _WIDTH, 1 - 52 / _HEIGHT])
         for number, (row, (x, y)) in enumerate(lines.items()):
             task = task_of(row)
             colour = ANOMALOUS if task == "baseline" else (NORMAL, INK)[number % 2]
@@ -244,5 +251,6 @@ def curves(
         axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.set_xscale("log" if log_x else "linear")
         axes.set_yscale("log" if log_y else "linear")
+        axes.tick_params(which="both", labelsize=_TICK_SIZE)
         figure.legend(loc="upper right", frameon=False, fontsize=_LABEL_SIZE, bbox_to_anchor=(1, 0.98))
     return Plot(figure, description)
