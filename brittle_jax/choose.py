@@ -25,7 +25,7 @@ from brittle_jax.text import nearest, split_list
 # Candidates by name: the word of configs/image_folder.py, and settings of its own.
 _CANDIDATES: dict[str, tuple[str, dict[str, str]]] = {
     "imagenet_lite": ("imagenet_lite", {}),
-    "imagenet_lite-late": ("imagenet_lite", {"network.levels": "stage3,stage5"}),
+    "imagenet_lite-middle": ("imagenet_lite", {"network.levels": "stage2,stage3,stage5"}),
     "rotnet": ("rotnet", {}),
     "autoencoder": ("autoencoder", {}),
     "denoising": ("denoising", {}),
@@ -60,6 +60,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "most_images", 300, "to choose by, and to test on, each", lower_bound=1, flag_values=flag_values
     )
+    flags.DEFINE_integer(
+        "students", 1, "of each candidate, to see how brittleness varies", lower_bound=1, flag_values=flag_values
+    )
     flags.DEFINE_integer("seed", 0, "of splits, networks and synthetic anomalies", flag_values=flag_values)
 
 
@@ -86,6 +89,7 @@ def main(arguments: command_line.Arguments) -> None:
         anomalies=anomalies,
         budget_seconds=budget,
         most_pictures=given["most_images"],
+        num_students=given["students"],
         seed=given["seed"],
     )
     console.say(choice_page.table(content))

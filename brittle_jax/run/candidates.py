@@ -105,6 +105,19 @@ def run(candidate: Candidate, folder: pathlib.Path, devices: DeviceGroup) -> dic
     return experiment.run(candidate.config, str(folder), devices=devices)
 
 
+def run_more_students(
+    candidate: Candidate, folder: pathlib.Path, num_students: int, devices: DeviceGroup
+) -> list[float]:
+    """Distils further students of a candidate's teacher, each with its own draw; returns their brittleness."""
+    found = []
+    for number in range(1, num_students):
+        config = candidate.config.copy_and_resolve_references()
+        config.distill.seed = config.seed + number
+        content = experiment.run(config, f"{folder}-student-{number}", devices=devices)
+        found.append(content["configurations"][0]["brittleness"])
+    return found
+
+
 def held_back(run: pathlib.Path, pictures: pathlib.Path, *, most: int, seed: int) -> HeldBack:
     """Returns which normal pictures are left after a run: half of its test pictures for selection, half for the test.
 
@@ -149,6 +162,7 @@ def measure(
         "is_reference": candidate.is_reference,
         "group": candidate.group,
         "brittleness": entry["brittleness"],
+        "brittleness_interval": entry["brittleness_interval"],
         "gradient_norm": entry["gradient_norm"],
         "error_trace": entry["error_trace"],
         "error_ratio": entry["distillation"]["error_ratio"],

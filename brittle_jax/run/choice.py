@@ -3,7 +3,7 @@
 import math
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from brittle_jax import console, files
@@ -14,6 +14,7 @@ from brittle_jax.evaluate.selection import Standing, Trial
 from brittle_jax.run import candidates as candidates_lib
 from brittle_jax.run import estimates, workdir
 from brittle_jax.run.candidates import Candidate
+from brittle_jax.run.estimate import Estimate
 from brittle_jax.run.job import Job
 
 FORMAT_VERSION = 1
@@ -29,7 +30,9 @@ def choose(
     anomalies: Mapping[str, Sequence[pathlib.Path]],
     budget_seconds: float | None,
     most_pictures: int,
+    num_students: int,
     seed: int,
+    estimate_of: Callable[[Job], Estimate] = estimates.estimate_apart,
 ) -> dict[str, Any]:
     """Runs all candidates, and decides among them and their detectors.
 
@@ -41,6 +44,7 @@ def choose(
         anomalies: files of each kind of real anomalies; they are scored after the choice, and change nothing in it.
         budget_seconds: for all runs together; the costliest candidates are dropped until the estimates keep it.
         most_pictures: for selection and for the test, each.
+        num_students: of each candidate; their brittleness is compared, and the first one is the detector.
         seed: of splits, networks and synthetic anomalies.
 
     Returns:
@@ -52,7 +56,7 @@ def choose(
     devices = DeviceGroup()
     candidates_lib.prepare(candidates, pictures, seed, devices)
     folders = {each.name: folder / "candidates" / each.name for each in candidates}
-    kept, dropped = _within_budget(candidates, folders, budget_seconds)
+    kept, dropped = _within_budget(candidates, folders, budget_seconds, estimate_of)
     measured, trials = [], {}
     for number, candidate in enumerate(kept, 1):
         console.say(f"[{number}/{len(kept)}] candidate {candidate.name}")
@@ -66,6 +70,8 @@ def choose(
             )
         took = max(time.monotonic() - began, sum(content["seconds"].values()))
         figures, tried = candidates_lib.measure(candidate, folders[candidate.name], content, held_back, seed, took)
+        more = candidates_lib.run_more_students(candidate, folders[candidate.name], num_students, devices)
+        figures["brittleness_of_students"] = [figures["brittleness"], *more]
         measured.append(figures)
         if not candidate.is_reference:
             trials |= {f"{candidate.name}, {detector}": trial for detector, trial in tried.items()}
@@ -176,7 +182,10 @@ def regrets(content: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _within_budget(
-    candidates: Sequence[Candidate], folders: Mapping[str, pathlib.Path], budget_seconds: float | None
+    candidates: Sequence[Candidate],
+    folders: Mapping[str, pathlib.Path],
+    budget_seconds: float | None,
+    estimate_of: Callable[[Job], Estimate],
 ) -> tuple[list[Candidate], list[dict[str, Any]]]:
     """Returns the candidates that fit, and those that were dropped with their estimates; finished ones cost nothing."""
     if budget_seconds is None:
@@ -185,7 +194,7 @@ def _within_budget(
     for candidate in candidates:
         finished = workdir.is_finished(folders[candidate.name])
         job = Job(candidate.name, folders[candidate.name], candidate.config)
-        seconds[candidate.name] = 0.0 if finished else estimates.estimate_apart(job).seconds
+        seconds[candidate.name] = 0.0 if finished else estimate_of(job).seconds
         console.say(f"  {candidate.name}: about {console.duration(seconds[candidate.name])}")
     kept, dropped = list(candidates), []
     while kept and math.fsum(seconds[each.name] for each in kept) > budget_seconds:
