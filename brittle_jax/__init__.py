@@ -3,6 +3,7 @@
 Mai, Davies and Griffin, *Brittle Features May Help Anomaly Detection* (2021), https://arxiv.org/abs/2104.10453.
 
 `brittle_jax.load_detector(run)` reads the detector of a finished run; see `brittle_jax.apply.loaded`.
+`brittle_jax.export_detector(run, file)` exports the detector of a finished run; see `brittle_jax.apply.export`.
 """
 
 import importlib
@@ -10,7 +11,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_MODULE_OF = {"load_detector": "brittle_jax.apply.loaded"}  # imported when they are first asked for: they need JAX
+# Imported when they are first asked for: they need JAX.
+_MODULE_OF = {"load_detector": "brittle_jax.apply.loaded", "export_detector": "brittle_jax.apply.export"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,12 @@ COMMANDS = {
     "python -m brittle_jax.batch list|check|estimate|summary [ROW ...] [--runs=DIR]": (
         "look at many rows at once; launch/all_rows.sh runs them"
     ),
+    "python -m brittle_jax.report --runs=DIR|--published --out=DIR": (
+        "put finished runs beside the paper's tables and figures"
+    ),
+    "python -m brittle_jax.export --run=DIR --out=FILE | verify FILE": (
+        "export a run's detector as one file that JAX runs by itself; check such a file"
+    ),
 }
 _HELP = {"--help", "-h", "help"}
 

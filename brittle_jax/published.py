@@ -1,6 +1,7 @@
 """The published numbers of the paper's appendix tables, as data."""
 
 import csv
+import functools
 import importlib.resources
 from typing import Any
 
@@ -13,8 +14,7 @@ def published_row(row: str) -> dict[str, Any] | None:
     AUROC and accuracy are fractions in [0, 1], as in results.json: `{"table": "8, 9", "probe_accuracy": 0.37,
     "groups": {"unimodal": {"auroc": {"kd": 0.85, ...}, "brittleness": 0.046}, ...}}`.
     """
-    text = (importlib.resources.files("brittle_jax") / "published.csv").read_text(encoding="utf-8")
-    lines = [line for line in csv.DictReader(text.splitlines()) if line["row"] == row]
+    lines = [line for line in _lines() if line["row"] == row]
     if not lines:
         return None
     groups = {
@@ -30,6 +30,17 @@ def published_row(row: str) -> dict[str, Any] | None:
         "probe_accuracy": _fraction(lines[0]["probe_accuracy"]),
         "groups": groups,
     }
+
+
+def rows_and_teachers(dataset: str) -> dict[str, str]:
+    """Returns the rows of a data set in the paper's order, each with its teacher, such as "stl class"."""
+    return {line["row"]: line["teacher"] for line in _lines() if line["dataset"] == dataset}
+
+
+@functools.cache
+def _lines() -> list[dict[str, str]]:
+    text = (importlib.resources.files("brittle_jax") / "published.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
 
 
 def _fraction(percent: str) -> float:

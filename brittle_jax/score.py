@@ -7,6 +7,7 @@ that says why, and the exit code is 3. Several files may follow: --images A.png 
 --images, the run is calibrated on the new normal images in DIR, for p-values and thresholds.
 """
 
+import math
 import os
 import pathlib
 import sys
@@ -88,6 +89,8 @@ def _check(arguments: command_line.Arguments) -> None:
             raise UserError(f"--{name} is missing: name {what}")
     if pathlib.Path(given["out"]).suffix not in (".csv", ".jsonl"):
         raise UserError(f"--out={given['out']}: its name must end in .csv or .jsonl")
+    if given["threshold"] is not None and not math.isfinite(given["threshold"]):
+        raise UserError(f"--threshold={given['threshold']} is not a score: give a number")
     if given["threshold"] is not None and given["false_alarm_rate"] is not None:
         raise UserError("--threshold and --false_alarm_rate are given: give one of them")
     if given["group_by"] != "image":
@@ -123,7 +126,8 @@ def _rule(loaded: Any, given: dict[str, Any]) -> tuple[Any, str]:
     if calibration is None:
         console.warn(f"p-values and decisions stay empty: {_reason(loaded.calibrated)}")
         return scoring.Rule(detector, None), "the run has no calibration images"
-    is_default, rate = rate is None, rate or _FALSE_ALARM_RATE
+    is_default = rate is None
+    rate = _FALSE_ALARM_RATE if is_default else rate
     if is_default and calibration.num_groups < conformal.num_needed(rate):
         reason = _reason(lambda: scoring.threshold_of(loaded, detector, rate))
         console.warn(f"decisions stay empty: {reason}")

@@ -96,7 +96,7 @@ def blocks_of(page):
     return re.findall(re.escape(MARK) + r"```python\n(.*?)```", read(ROOT / page), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/library.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/library.md", "docs/report.md"])
 def test_the_scoring_example_runs(page, capsys):
     exec(blocks_of(page)[0], {})
     assert float(capsys.readouterr().out) > 0
@@ -126,4 +126,5 @@ def test_every_python_block_is_run():
     assert {page: count for page, count in counts.items() if any(count)} == {
         "README.md": (1, 1),
         "docs/library.md": (3, 3),
+        "docs/report.md": (1, 1),
     }

@@ -196,6 +196,7 @@ def test_a_parcel_tells_the_view_and_patch_that_decided(xray_run, tmp_path):
         (["--run=r", "--images=i"], "--out is missing: name a file to write"),
         (["--run=r", "--images=i", "--out=o.txt"], "must end in .csv or .jsonl"),
         (["--run=r", "--images=i", "--out=o.csv", "--threshold=1", "--false_alarm_rate=0.1"], "give one of them"),
+        (["--run=r", "--images=i", "--out=o.csv", "--threshold=nan"], "--threshold=nan is not a score"),
         (["--run=r", "--images=i", "--out=o.csv", "--group_by=folder"], "without --recalibrate"),
         (["--run=r", "--images=i", "--recalibrate=n"], "calibrate first, then score"),
         (["--run=r", "--recalibrate=n", "other"], "'other' is a stray argument"),

@@ -149,23 +149,23 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
                 f"{folder} has format version {description['format_version']}, this version of brittle_jax reads up to "
                 f"{FORMAT_VERSION}: install a newer one"
             )
-        network, targets = NetworkSettings(**description["network"]), description.get("targets", "raw")
+        network = NetworkSettings(**description["network"])
         check_network(network)
+        if not 0 <= network.output_features <= _MOST_FEATURES:
+            raise ValueError(f"output_features of {network.output_features}, not from 0 to {_MOST_FEATURES}")
+        preprocessing = Preprocessing.from_json(description["preprocessing"])
+        targets = description.get("targets", "raw")
         if targets not in TARGETS:
             raise UserError(
                 f"{folder} has targets {targets!r}, which are not one of {', '.join(TARGETS)}: it is damaged"
             )
-        if not 0 <= network.output_features <= _MOST_FEATURES:
-            raise ValueError(f"output_features of {network.output_features}, not from 0 to {_MOST_FEATURES}")
-        preprocessing = Preprocessing.from_json(description["preprocessing"])
         folders = [_resolved(folder, description[name]) for name in ("student", "teacher")]
-    for each in folders:
+    networks = []
+    for module, each in zip((network.student_module, network.module), folders, strict=True):
         untrusted.check_inside(each, run)
         untrusted.check_network(each)
-    student, teacher = (
-        _restored(module, preprocessing.image_shape, each)
-        for module, each in zip((network.student_module, network.module), folders, strict=True)
-    )
+        networks.append(_restored(module, preprocessing.image_shape, each))
+    student, teacher = networks
     num_features = teacher.num_features(preprocessing.image_shape)
     vector = jax.ShapeDtypeStruct((num_features,), jnp.float32)
     matrix = jax.ShapeDtypeStruct((num_features, num_features), jnp.float32)

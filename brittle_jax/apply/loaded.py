@@ -11,7 +11,7 @@ from PIL import Image
 
 from brittle_jax import files
 from brittle_jax.apply import detector as detector_lib
-from brittle_jax.apply import untrusted
+from brittle_jax.apply import heat_maps, untrusted
 from brittle_jax.apply.batching import Rows, rows_of_stacks
 from brittle_jax.apply.detector import Detector
 from brittle_jax.config import get_base_config
@@ -118,6 +118,22 @@ class LoadedDetector:
         stacks = ((None, self._images(each)) for each in pictures)
         parts = rows_of_stacks(self._start_gradients, _gradient_rows, stacks, self.batch_size_used)
         return np.array([rows["gradient_norm"].max() for part in parts for _, rows in part], np.float32)
+
+    def explain(self, pictures: Pictures, detector: str | None = None, kind: str | None = None) -> np.ndarray:
+        """Returns maps [N, h, w] of where the scores of pictures come from: see `heat_maps.explain`.
+
+        Args:
+            detector: which of the four scores; None: the recommended one.
+            kind: as in `heat_maps.explain`.
+
+        Raises:
+            UserError: as `score`; for a detector of patches, which `heat_maps.assemble` puts together.
+        """
+        if self.detector.preprocessing.patches is not None:
+            raise UserError("pictures are cut into patches: explain these, then put the maps together by assemble")
+        images = (to_unit_range(self._images(each)) for each in pictures)
+        maps = [np.asarray(heat_maps.explain(self.detector, each, self.known(detector), kind)) for each in images]
+        return np.concatenate(maps)
 
     def p_value(self, scores: Rows | Pictures, detector: str | None = None) -> np.ndarray:
         """Returns how unusual pictures are, [N]: see `evaluate.conformal.p_values`.

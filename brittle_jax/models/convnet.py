@@ -32,4 +32,4 @@ class SmallConvNet(Trunk):
 
     def pool(self, x: jax.Array, train: bool) -> jax.Array:
         """See `Trunk`."""
-        return x.mean(axis=(1, 2))
+        return self.average(x)

@@ -57,7 +57,7 @@ class DenseNet(Trunk):
 
     def pool(self, x: jax.Array, train: bool) -> jax.Array:
         """See `Trunk`."""
-        return self._norm_relu(x, "norm5", train=train).mean(axis=(1, 2))
+        return self.average(self._norm_relu(x, "norm5", train=train))
 
     def _norm_relu(self, x: jax.Array, name: str, *, train: bool) -> jax.Array:
         return nn.relu(batch_norm(train, self.batch_norm_momentum, name)(x))

@@ -54,7 +54,7 @@ class EfficientNetLite(Trunk):
 
     def pool(self, x: jax.Array, train: bool) -> jax.Array:
         """See `Trunk`."""
-        return nn.relu6(self._conv_norm(x, "head", self.head_features, train=train)).mean(axis=(1, 2))
+        return self.average(nn.relu6(self._conv_norm(x, "head", self.head_features, train=train)))
 
     def _conv_norm(
         self, x: jax.Array, name: str, features: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, train: bool

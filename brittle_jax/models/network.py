@@ -18,6 +18,7 @@ from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.layers import LinearHead, ProjectionHead
 from brittle_jax.models.resnet import SmallResNet, SmallResNetDecoder
+from brittle_jax.models.trunk import PLACES
 from brittle_jax.precision import in_float32
 from brittle_jax.text import nearest, split_list
 
@@ -50,6 +51,10 @@ class Representation(nn.Module):
         normalised = (images - mean) / std
         options = {"levels": self.levels} if self.levels else {}  # which a trunk of your own need not know
         pooled = self.trunk(jnp.asarray(normalised, self.dtype), train=train, **options).astype(normalised.dtype)
+        return self.outputs(pooled)
+
+    def outputs(self, pooled: jax.Array) -> jax.Array:
+        """Maps pooled features to outputs [N, F]."""
         return pooled if self.head is None else self.head(pooled)
 
     def _statistics(self) -> list[jax.Array]:
@@ -83,6 +88,21 @@ class Network(flax.struct.PyTreeNode):
     @in_float32
     def __call__(self, images: jax.Array) -> jax.Array:
         return self.module.apply(self.variables, images)
+
+    @in_float32
+    def places(self, images: jax.Array) -> tuple[jax.Array, ...]:
+        """Returns what the network averages over the picture: activations [N, h, w, C] of each level, or of the end.
+
+        Their averages, joined along the channels, are what `outputs` takes. Of a maximum there is an average that gives
+        the same (see `Trunk.maximum`). Empty for a trunk of your own that does not pool by `Trunk`.
+        """
+        _, state = self.module.apply(self.variables, images, mutable=[PLACES])
+        return state.get(PLACES, {}).get("trunk", {}).get("pooled", ())
+
+    @in_float32
+    def outputs(self, pooled: jax.Array) -> jax.Array:
+        """Maps pooled features to outputs [N, F]."""
+        return self.module.apply(self.variables, pooled, method="outputs")
 
     def num_features(self, image_shape: tuple[int, int, int]) -> int:
         """Returns F for images of shape (H, W, 3), without running the network."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from brittle_jax import console
+from brittle_jax import console, files
 
-# Stand for the page's colours until the SVG is written.
-INK, NORMAL, ANOMALOUS = "#010203", "#010204", "#010205"
+# The page's colours on white; in a page they become the page's own.
+INK, NORMAL, ANOMALOUS = "#1b1f24", "#0072b2", "#c24e00"
 _PAGE_COLOURS = {INK: "currentColor", NORMAL: "var(--normal)", ANOMALOUS: "var(--anomalous)"}
 _STYLE = {
     "svg.fonttype": "none",
@@ -31,6 +32,7 @@ _STYLE = {
     "ytick.color": INK,
 }
 _WIDTH, _HEIGHT, _POINTS_PER_INCH = 210, 170, 72  # so that two side by side can be read on a phone
+_PNG_DOTS_PER_INCH = 150
 _OVERVIEW_WIDTH = 360
 _MARKERS = "os^D"
 _SHARE_IN_RANGE = 99.5  # percent; a few scores far out would press all others into one bin
@@ -53,9 +55,9 @@ def auroc_overview(entries: Sequence[Mapping[str, Any]], detectors: Mapping[str,
     names = [entry["name"] for entry in entries]
     line_height = 16 if len(entries) < 5 else 8
     height = 90 + (len(detectors) + 1) * line_height * len(entries)
-    with _style():
+    with style():
         left = min(18 + 6 * max(map(len, names)), _OVERVIEW_WIDTH - 100)
-        figure, axes = _figure(_OVERVIEW_WIDTH, height, left=left, top=46)
+        figure, axes = new_figure(_OVERVIEW_WIDTH, height, left=left, top=46)
         step = 1 / (len(detectors) + 1)
         for line, (name, title) in enumerate(detectors.items()):
             aurocs = np.array([100 * entry["auroc"][name] for entry in entries])
@@ -95,8 +97,8 @@ def score_histogram(labels: np.ndarray, scores: np.ndarray, detector: str, confi
     drawn = ((0, "normal", NORMAL, "-"), (1, "anomalous", ANOMALOUS, "--"))[: 1 + labels.max()]
     num_bins = np.clip(2 * np.sqrt(np.bincount(labels).min()), 8, 40).astype(int)
     edges = np.linspace(low, high, num_bins + 1)
-    with _style():
-        figure, axes = _figure(top=30)
+    with style():
+        figure, axes = new_figure(top=30)
         for label, name, colour, line in drawn:
             of_class = np.minimum(scores[labels == label], high)
             shares = 100 * np.histogram(of_class, edges)[0] / len(of_class)
@@ -122,8 +124,8 @@ def roc_curve(
     rates, reached, low, high = (
         100 * band[name] for name in ("false_positive_rate", "true_positive_rate", "low", "high")
     )
-    with _style():
-        figure, axes = _figure()
+    with style():
+        figure, axes = new_figure()
         axes.plot([0, 100], [0, 100], color=INK, linewidth=0.6, linestyle=":")
         axes.fill_between(rates, low, high, color=INK, alpha=0.15)
         axes.plot(rates, reached, color=INK)
@@ -138,8 +140,8 @@ def roc_curve(
 def training_curve(records: Sequence[Mapping[str, Any]], stage: str) -> Plot:
     """Plots the loss of a stage over its updates, on a logarithmic scale where it spans more than a decade."""
     steps, losses = ([record[name] for record in records] for name in ("step", "loss"))
-    with _style():
-        figure, axes = _figure(left=56)
+    with style():
+        figure, axes = new_figure(left=56)
         axes.plot(steps, losses, color=INK, linewidth=1, marker="o" if len(steps) == 1 else None)
         axes.set(xlabel="updates", ylabel="training loss")
         if min(losses) > 0 and max(losses) > 10 * min(losses):
@@ -153,8 +155,8 @@ def training_curve(records: Sequence[Mapping[str, Any]], stage: str) -> Plot:
 
 def course(steps: Sequence[int], values: Sequence[float], label: str) -> Plot:
     """Plots what was measured of a student after some of its updates; `label` says what it is."""
-    with _style():
-        figure, axes = _figure(left=78)
+    with style():
+        figure, axes = new_figure(left=78)
         axes.plot(steps, values, color=INK, linewidth=1, marker="o", markersize=3)
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_formatter("{x:.4g}")
@@ -167,8 +169,8 @@ def brittleness_histogram(values: np.ndarray, configuration: str) -> Plot:
     """Plots the brittleness of each image [M], whose mean is the teacher's; the last bar has the top half percent."""
     high = max(np.percentile(values, _SHARE_IN_RANGE), 1e-30)
     edges = np.linspace(0, high, int(np.clip(2 * np.sqrt(len(values)), 8, 40)) + 1)
-    with _style():
-        figure, axes = _figure()
+    with style():
+        figure, axes = new_figure()
         shares = 100 * np.histogram(np.minimum(values, high), edges)[0] / len(values)
         axes.stairs(shares, edges, fill=True, color=INK, alpha=0.25)
         axes.axvline(values.mean(), color=INK, linewidth=1, linestyle="--")
@@ -185,8 +187,8 @@ def brittleness_histogram(values: np.ndarray, configuration: str) -> Plot:
 def brittleness_by_dimension(gradient_norm: np.ndarray, variance: np.ndarray, configuration: str) -> Plot:
     """Plots the shares of each output dimension [F] in both terms of brittleness."""
     of_trace, of_norm = (100 * each / each.sum() for each in (variance, gradient_norm))
-    with _style():
-        figure, axes = _figure()
+    with style():
+        figure, axes = new_figure()
         axes.axline((0, 0), slope=1, color=INK, linewidth=0.6, linestyle=":")
         axes.plot(of_trace, of_norm, color=INK, linestyle="", marker="o", markersize=2)
         axes.set(xlabel="% of the variance", ylabel="% of the norm")
@@ -202,8 +204,8 @@ def auroc_under_attack(attack: Mapping[str, Any], norm: str, configuration: str)
     """Plots AUROC against the radius of attacks; `attack` is what results.json has of a norm."""
     aurocs = 100 * np.array(attack["auroc"])
     low, high = 100 * np.array(attack["auroc_interval"]).T
-    with _style():
-        figure, axes = _figure()
+    with style():
+        figure, axes = new_figure()
         axes.axhline(50, color=INK, linewidth=0.6, linestyle=":")
         _curve(axes, attack["epsilon"], aurocs, low, high, INK)
         axes.set(xlabel=f"radius, {norm}", ylabel="AUROC, %", xscale="log", ylim=(0, 101))
@@ -213,8 +215,8 @@ def auroc_under_attack(attack: Mapping[str, Any], norm: str, configuration: str)
 def flagged_under_attack(attack: Mapping[str, Any], norm: str, configuration: str) -> Plot:
     """Plots the flagged share of each class against the radius of attacks, as `auroc_under_attack`."""
     described = []
-    with _style():
-        figure, axes = _figure(top=30)
+    with style():
+        figure, axes = new_figure(top=30)
         for name, colour, line in (("normal", NORMAL, "-"), ("anomalous", ANOMALOUS, "--")):
             if None in attack[f"flagged_{name}"]:
                 continue
@@ -234,8 +236,8 @@ def growth_under_attack(attack: Mapping[str, Any], norm: str, configuration: str
     radii = attack["epsilon"][1:]
     grown, predicted = (100 * np.array(attack[name]) for name in ("growth", "predicted_growth"))
     low, high = 100 * np.array(attack["growth_interval"]).T
-    with _style():
-        figure, axes = _figure(left=56)
+    with style():
+        figure, axes = new_figure(left=56)
         axes.plot(radii, predicted, color=INK, linewidth=1, linestyle="--", label="predicted")
         axes.fill_between(radii, low, high, color=INK, alpha=0.15, linewidth=0)
         axes.plot(radii, grown, color=INK, marker="o", markersize=3, label="measured")
@@ -268,7 +270,7 @@ def _listed(radii: Sequence[float], percents: Sequence[float]) -> str:
 
 
 @contextlib.contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     """Sets our style over matplotlib's own, whatever the user's is."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -276,7 +278,7 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _figure(width: int = _WIDTH, height: int = _HEIGHT, left: int = 48, top: int = 12) -> tuple[Figure, Axes]:
+def new_figure(width: int = _WIDTH, height: int = _HEIGHT, left: int = 48, top: int = 12) -> tuple[Figure, Axes]:
     """Returns a figure and its axes, with fixed margins in points: automatic ones take as long as the drawing."""
     figure = Figure(figsize=(width / _POINTS_PER_INCH, height / _POINTS_PER_INCH))
     right, bottom = 20, 40
@@ -284,10 +286,19 @@ def _figure(width: int = _WIDTH, height: int = _HEIGHT, left: int = 48, top: int
     return figure, figure.add_axes(box)
 
 
+def write_pictures(plot: Plot, path: pathlib.Path) -> None:
+    """Writes a plot as an SVG and a PNG on white, for other documents; `path` lacks the ending."""
+    with style():
+        matplotlib.rcParams["svg.hashsalt"] = plot.description
+        for ending, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+            with files.replacing(path.with_name(f"{path.name}.{ending}")) as partial:
+                plot.figure.savefig(partial, format=ending, dpi=_PNG_DOTS_PER_INCH, metadata=metadata)
+
+
 def to_svg(plot: Plot) -> Markup:
     """Returns a plot as an SVG element for a page."""
     buffer = io.StringIO()
-    with _style():
+    with style():
         # One salt a plot: the ids inside must differ from those of all other plots on the page.
         matplotlib.rcParams["svg.hashsalt"] = plot.description
         plot.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

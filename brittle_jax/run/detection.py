@@ -7,6 +7,7 @@ import numpy as np
 
 from brittle_jax import files, probe, results
 from brittle_jax.apply import detector as detector_lib
+from brittle_jax.apply import heat_maps
 from brittle_jax.apply.brittleness import MeasuredBrittleness, gradient_norm_by_dimension, measure_brittleness
 from brittle_jax.apply.detector import Detector
 from brittle_jax.data.one_class import Configuration
@@ -109,6 +110,8 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
     with row.stage("score"):
         image_scores, scores = scoring.score(row, detector, made.representations, configuration.test)
         calibration = scoring.calibrate(row, detector, made.representations, configuration.calibration)
+    with row.stage("heat maps"):
+        scales = _scales(row, detector, configuration)
     with row.stage("brittleness"):
         measured = measure_brittleness(
             detector,
@@ -149,6 +152,7 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
         )
         if calibration is not None:
             calibration_lib.write(row.folder / calibration_lib.OWN, configuration.name, calibration)
+            heat_maps.write_scales(row.folder, configuration.name, scales)
         gradient_rows.write(
             row.folder / "brittleness" / f"{configuration.name}.npz",
             measured,
@@ -158,6 +162,14 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
             by_dimension=by_dimension,
         )
     return entry
+
+
+def _scales(row: Row, detector: Detector, configuration: Configuration) -> dict[str, float]:
+    """Returns the scales of heat maps; none without calibration samples."""
+    if not len(configuration.calibration):
+        return {}
+    held_back = row.dataset.images_of(configuration.calibration)
+    return heat_maps.measure_scales(detector, row.dataset.images, held_back, row.loop)
 
 
 def _entry(

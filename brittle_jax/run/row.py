@@ -27,6 +27,7 @@ _RESULT_FILES = (
     ("scores", ".csv"),
     ("calibration", ".csv"),
     ("calibration", ".json"),
+    ("heat_maps", ".json"),
     ("brittleness", ".npz"),
     ("examples", ".json"),
 )

@@ -25,6 +25,7 @@ _LATER = "recalibration"  # what `brittle_jax.score --recalibrate` adds to a fin
 _FOLDERS = (
     "scores",
     "calibration",
+    "heat_maps",
     "brittleness",
     "checkpoints",
     "tensorboard",

@@ -147,7 +147,7 @@ def test_the_reference_is_never_another_runs_teacher(xray_config, tmp_path, monk
 
 
 ENTRY = {"name": "unimodal/airplane", "brittleness": 0.5}
-RESULT_FILES = ["scores/{}.csv", "calibration/{}.csv", "brittleness/{}.npz", "examples/{}.json"]
+RESULT_FILES = ["scores/{}.csv", "calibration/{}.csv", "heat_maps/{}.json", "brittleness/{}.npz", "examples/{}.json"]
 
 
 def finish(row, configuration):
@@ -179,12 +179,13 @@ def test_a_configuration_with_anything_damaged_is_not_finished(cifar10_config, t
     assert f"{configuration.name} is done again" in capsys.readouterr().err
 
 
-def test_a_configuration_without_calibration_samples_is_finished_without_their_file(
+def test_a_configuration_without_calibration_samples_is_finished_without_their_files(
     cifar10_config, tmp_path, one_device
 ):
     row, (configuration, *_) = read_row(cifar10_config, tmp_path, one_device)
     finish(row, configuration)
     (tmp_path / "calibration" / f"{configuration.name}.csv").unlink()
+    (tmp_path / "heat_maps" / f"{configuration.name}.json").unlink()
     assert row.finish(configuration, ENTRY) == row.finished(configuration) == ENTRY
 
 

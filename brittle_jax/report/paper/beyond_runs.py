@@ -1,0 +1,312 @@
+"""What follows from students beyond the paper: their courses, their errors, and other readings of brittleness."""
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from brittle_jax.evaluate.statistics import correlation, effective_directions, spectrum, tight_share, value_at
+from brittle_jax.report.paper.beyond import (
+    ANY_ROW,
+    ESTIMATE_TITLES,
+    Cohorts,
+    Section,
+    SectionTable,
+    Source,
+    estimate_texts,
+    measured_sources,
+)
+from brittle_jax.report.paper.layout import SINGLE_SETTINGS, Teachers, teacher_of
+from brittle_jax.report.paper.measured import Line
+from brittle_jax.report.paper.plots import Bar, curves, dots
+from brittle_jax.report.paper.scatter import measured
+
+_RATIOS = (2.0, 1.0, 0.8, 0.6, 0.4, 0.2)
+_COURSE = ("error_ratio", "kd_auroc", "brittleness")
+_MEASURE_AT = "--config.distill.measure_at=50,100,200,400,790,1580"
+_READINGS = {
+    "as read: mean norm / trace": lambda terms: terms["mean"] / terms["trace"],
+    "median norm / trace": lambda terms: terms["median"] / terms["trace"],
+    "root mean square norm / trace": lambda terms: terms["rms"] / terms["trace"],
+    "mean norm / mean squared error": lambda terms: terms["mean"] / terms["squared"],
+    "mean norm / root of trace": lambda terms: terms["mean"] / np.sqrt(terms["trace"]),
+    "mean norm": lambda terms: terms["mean"],
+    "1 / trace": lambda terms: 1 / terms["trace"],
+}
+
+Problems = dict[str, str]
+
+
+def sections(cohorts: Cohorts, problems: Problems) -> list[Section]:
+    """Returns the sections that read more of the runs than their results.json.
+
+    Args:
+        problems: gets the files that cannot be read, each with the reason.
+    """
+    return [
+        along_distillation(cohorts),
+        error_directions(cohorts, problems),
+        readings(cohorts, problems),
+    ]
+
+
+def entries_of(line: Line, names: Sequence[str]) -> Iterator[tuple[pathlib.Path, str, Mapping[str, Any]]]:
+    """Yields folder, name and entry of configurations, of the first seed of a line."""
+    seed = line.first.seeds
+    for name in names:
+        run = next(run for run in line.runs if run.seeds == seed and name in run.entries)
+        yield run.folder, name, run.entries[name]
+
+
+# Along distillation.
+
+
+class Course(NamedTuple):
+    """The course of one student: [P] each; KD AUROC in percent."""
+
+    steps: np.ndarray
+    error_ratio: np.ndarray
+    kd: np.ndarray
+    brittleness: np.ndarray
+
+
+def _course(entry: Mapping[str, Any]) -> Course | None:
+    points = (entry.get("distillation") or {}).get("course") or []
+    points = [point for point in points if all(point.get(name) is not None for name in _COURSE)]
+    if len(points) < 2:
+        return None
+    steps, ratio, kd, brittleness = (
+        np.array([point[name] for point in points], float) for name in ("update_steps", *_COURSE)
+    )
+    return Course(steps, ratio, 100 * kd, brittleness)
+
+
+def along_distillation(cohorts: Cohorts) -> Section:
+    """Follows KD AUROC and brittleness along distillation, and compares teachers at equal error ratio."""
+    rows, plots = [], []
+    for source in measured_sources(cohorts):
+        courses = _courses(source)
+        if len(courses) < 2:
+            continue
+        shared = sorted(set.intersection(*(set(each.steps) for of_row in courses.values() for each in of_row)))
+        for step in shared:
+            at = {row: [_at_step(each, step) for each in of_row] for row, of_row in courses.items()}
+            rows += _agreements(source.label, f"after {step:,.0f} updates", at)
+        for ratio in _RATIOS:
+            at = {row: [_at_ratio(each, ratio) for each in of_row] for row, of_row in courses.items()}
+            rows += _agreements(source.label, f"at error ratio {ratio:g}", at)
+        if not plots and shared:
+            plots = _course_plots(source.label, courses, shared)
+    return Section(
+        "along-distillation",
+        "What changes along distillation?",
+        "KD AUROC and brittleness of the same students on the way, and how the two agree over teachers after equally "
+        "many updates and at equal error ratio, where all students have learned the same share of their teachers.",
+        "Students that never reach a ratio are left out at it, so lines of the table differ in their teachers; the "
+        "points on the way are measured on fewer samples than the end.",
+        plots,
+        SectionTable(["setting", "where", "teachers are", *ESTIMATE_TITLES], rows) if rows else None,
+        "" if rows else f"No two rows have been measured on the way: {_MEASURE_AT} does.",
+    )
+
+
+def _courses(source: Source) -> dict[str, list[Course]]:
+    """Returns the courses of a row's students, one for each class; of rows where all classes have one."""
+    names = source.cohort.configurations(source.setting)
+    found = {}
+    for line in source.cohort.lines_in(source.setting):
+        courses = [_course(entry) for _, _, entry in entries_of(line, names)]
+        if None not in courses:
+            found[line.row] = courses
+    return found
+
+
+def _at_step(course: Course, step: float) -> tuple[float, float]:
+    place = int(np.flatnonzero(course.steps == step)[0])
+    return course.kd[place], course.brittleness[place]
+
+
+def _at_ratio(course: Course, ratio: float) -> tuple[float, float] | None:
+    kd, brittleness = (value_at(course.error_ratio, values, ratio) for values in (course.kd, course.brittleness))
+    return None if kd is None else (kd, brittleness)
+
+
+def _agreements(label: str, where: str, at: Mapping[str, Sequence[tuple | None]]) -> list[list[str]]:
+    """Returns the correlations of brittleness and KD over the teachers that are there in all classes."""
+    rows = [row for row, values in at.items() if None not in values]
+    means = np.array([np.mean(at[row], axis=0) for row in rows]).reshape(-1, 2)
+    teachers = Teachers(rows, {"kd": means[:, 0], "brittleness": means[:, 1]})
+    return [
+        [label, where, which, *estimate_texts(correlation(each.columns, "brittleness", "kd"))]
+        for which, each in (("all", teachers), ("without baseline", teachers.without("baseline")))
+        if len(each.rows) > 2
+    ]
+
+
+def _course_plots(label: str, courses: Mapping[str, Sequence[Course]], shared: Sequence[float]) -> list:
+    steps = np.array(shared)
+    plots = []
+    for position, title in ((0, "KD AUROC, %"), (1, "brittleness")):
+        lines = {
+            row: (steps, np.array([np.mean([_at_step(each, step)[position] for each in of_row]) for step in steps]))
+            for row, of_row in courses.items()
+        }
+        plots.append(curves(lines, ("updates", title), f"{title} along distillation, {label}.", log_y=position == 1))
+    return plots
+
+
+# Errors of students.
+
+
+def _arrays(folder: pathlib.Path, name: str, problems: Problems) -> dict[str, np.ndarray] | None:
+    """Reads brittleness/NAME.npz of a run; None where it is missing, or, with a problem, damaged."""
+    path = folder / "brittleness" / f"{name}.npz"
+    if not path.exists():
+        return None  # of a run of an earlier version
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except Exception as error:  # zipfile, zlib and NumPy each have their own
+        problems[str(path)] = f"damaged ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
+        return None
+
+
+def error_directions(cohorts: Cohorts, problems: Problems) -> Section:
+    """Shows how the variance of students' errors is spread over directions."""
+    rows, plots, has_test = [], [], False
+    agreements: list[list[str]] = []
+    for source in measured_sources(cohorts):
+        names, shares, tight = source.cohort.configurations(source.setting), {}, {}
+        for line in source.cohort.lines_in(source.setting):
+            of_class = [_arrays(folder, name, problems) for folder, name, _ in entries_of(line, names)]
+            if any(each is None or len(each["error"]) < 2 for each in of_class):
+                continue
+            shares[line.row] = np.mean([spectrum(each["error"]) for each in of_class], axis=0)
+            tight[line.row] = np.mean([_tight_shares(each) for each in of_class], axis=0)
+        kd = dict(zip(source.teachers.rows, source.teachers.columns["kd"], strict=True))
+        for row, share in shares.items():
+            half = 100 * share[len(share) // 2 :].sum()
+            has_test |= bool(np.isfinite(tight[row]).all())
+            of_tests = [f"{100 * value:.1f}" if np.isfinite(value) else "-" for value in tight[row]]
+            title, effective = teacher_of(row).title, f"{effective_directions(share):.1f} of {len(share)}"
+            rows.append([source.label, title, f"{kd[row]:.2f}", effective, f"{half:.2f}", *of_tests])
+        columns = {
+            "kd": np.array([kd[row] for row in shares]),
+            "effective": np.array([effective_directions(share) for share in shares.values()]),
+        }
+        if len(shares) > 2:
+            found = correlation(columns, "effective", "kd")
+            agreements.append([source.label, *estimate_texts(found)])
+        if not plots and shares:
+            lines = {row: (np.arange(1, len(share) + 1), 100 * share) for row, share in shares.items()}
+            labels = ("direction, the widest first", "share of the error's variance, %")
+            plots = [curves(lines, labels, f"Spectrum of the students' errors, {source.label}.", log_y=True)]
+    notes = tuple(
+        f"{label}, {count} teachers: effective directions and KD AUROC, Spearman {value}, 95% {interval}, p {p_value}."
+        for label, count, _, _, _, value, interval, p_value in agreements
+    )
+    missing = "" if rows else f"No run here has a folder brittleness/: {ANY_ROW}."
+    if rows and not has_test:
+        missing = (
+            "Runs keep students' errors on normal training images alone, so the share of an anomaly's error along "
+            "tight directions is not there. Arrays test_error [K, F] and test_label [K] in "
+            "brittleness/CONFIGURATION.npz would give it."
+        )
+    titles = ["setting", "teacher", "KD AUROC, %", "effective directions", "variance in the tighter half, %"]
+    titles += ["error of normal test images there, %", "error of anomalies there, %"]
+    return Section(
+        "error-directions",
+        "Are there tight directions, and do anomalies show in them?",
+        "The variance of f(x) - h(x) over normal training images by principal direction: the paper's hypothesis is "
+        "that good teachers have directions in which it is tight, and that anomalies leave these.",
+        "A tight direction of the error may be one in which neither network varies, and only the errors of anomalies "
+        "along it can tell whether it helps.",
+        plots,
+        SectionTable(titles, rows) if rows else None,
+        missing,
+        notes,
+    )
+
+
+def _tight_shares(arrays: Mapping[str, np.ndarray]) -> list[float]:
+    """Returns the shares of the errors of normal and of anomalous test images along the tighter half of directions."""
+    if not {"test_error", "test_label"} <= arrays.keys():
+        return [np.nan, np.nan]
+    errors, labels = arrays["test_error"], arrays["test_label"]
+    return [
+        tight_share(arrays["error"], errors[labels == label]) if (labels == label).any() else np.nan for label in (0, 1)
+    ]
+
+
+# Sensitivity of Figure 6.
+
+
+def readings(cohorts: Cohorts, problems: Problems) -> Section:
+    """Shows how the correlation of Figure 6 depends on how Equation 2 is read, and on what runs it is from."""
+    rows, drawn = [], {}
+    for setting in SINGLE_SETTINGS:
+        for number, (cohort, teachers) in enumerate(measured(cohorts, setting)):
+            source = Source(setting, f"{_SHORT[setting]}: {cohort.title}", teachers, cohort)
+            variants = _variants(source, problems) if number == 0 else {}
+            variants = variants or {"as read: mean norm / trace": teachers}
+            for reading, each in variants.items():
+                found = correlation(each.without("baseline").columns, "brittleness", "kd")
+                rows.append([source.label, reading, *estimate_texts(found)])
+                if found.spearman.value is not None:
+                    interval = found.spearman.interval or (None, None)
+                    name = reading if number == 0 else cohort.title
+                    drawn.setdefault(name, {})[_SHORT[setting]] = Bar(found.spearman.value, *interval)
+    return Section(
+        "readings",
+        "How much does Figure 6 depend on its readings?",
+        "Spearman's correlation of brittleness with KD AUROC, without the baseline, if the norms are averaged "
+        "otherwise, the denominator is another, or students are made and measured in another way.",
+        "To take the sum instead of the mean over features, or other units of pixels, scales all teachers alike and is "
+        "not shown; other gradient paths and movements need runs of their own, which appear here as other versions.",
+        [dots(drawn, "Spearman, with 95% interval over teachers", "Correlation of Figure 6 by reading.")]
+        if drawn
+        else [],
+        SectionTable(["runs", "reading", *ESTIMATE_TITLES], rows) if rows else None,
+        "" if rows else f"Published numbers are of one reading: {ANY_ROW}.",
+    )
+
+
+_SHORT = {
+    "cat": "cat",
+    "dog": "dog",
+    "unimodal": "unimodal",
+    "multimodal": "multimodal",
+    "plant": "plant",
+    "xray": "X-ray",
+}
+
+
+def _variants(source: Source, problems: Problems) -> dict[str, Teachers]:
+    """Returns the teachers of a source with brittleness read in other ways; empty where a file is missing."""
+    names = source.cohort.configurations(source.setting)
+    values: dict[str, list[float]] = {reading: [] for reading in _READINGS}
+    for line in source.cohort.lines_in(source.setting):
+        terms = [_terms(_arrays(folder, name, problems)) for folder, name, _ in entries_of(line, names)]
+        if None in terms:
+            return {}
+        for reading, compute in _READINGS.items():
+            values[reading].append(float(np.mean([compute(each) for each in terms])))
+    kd = source.teachers.columns["kd"]
+    return {
+        reading: Teachers(source.teachers.rows, {"kd": kd, "brittleness": np.array(each)})
+        for reading, each in values.items()
+    }
+
+
+def _terms(arrays: Mapping[str, np.ndarray] | None) -> dict[str, float] | None:
+    if arrays is None:
+        return None
+    norms, trace = np.asarray(arrays["gradient_norm"], float), float(arrays["error_variance"].sum())
+    return {
+        "mean": norms.mean(),
+        "median": np.median(norms),
+        "rms": np.sqrt((norms**2).mean()),
+        "trace": trace,
+        "squared": trace + float((np.asarray(arrays["error_mean"], float) ** 2).sum()),
+    }
