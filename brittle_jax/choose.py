@@ -70,6 +70,9 @@ def main(arguments: command_line.Arguments) -> None:
     """Chooses, and says what was chosen."""
     given = arguments.flags
     images, out, names, budget = _checked(arguments)
+    anomalies = kinds_of(given["anomalies"])
+    settings = configured(names, arguments.overrides, out)
+    # These imports take seconds, so they wait until the choice is known to be possible.
     from brittle_jax import runtime
 
     runtime.set_up()
@@ -77,14 +80,10 @@ def main(arguments: command_line.Arguments) -> None:
     from brittle_jax.run import candidates as candidates_lib
     from brittle_jax.run import choice
 
-    anomalies = _kinds_of(given["anomalies"])
-    candidates = [
-        candidates_lib.Candidate(*named, is_reference=named[0] == _REFERENCE)
-        for named in _configured(names, arguments.overrides, out)
-    ]
+    candidates = [candidates_lib.Candidate(name, config, is_reference=name == _REFERENCE) for name, config in settings]
     content = choice.choose(
         candidates,
-        _linked(images, out),
+        linked(images, out),
         out,
         anomalies=anomalies,
         budget_seconds=budget,
@@ -116,7 +115,7 @@ def _checked(arguments: command_line.Arguments) -> tuple[pathlib.Path, pathlib.P
     return images, out, names, float(match[1]) * _UNITS[match[2]] if given["budget"] else None
 
 
-def _configured(names: list[str], overrides: Sequence[str], out: pathlib.Path) -> list[tuple[str, ConfigDict]]:
+def configured(names: list[str], overrides: Sequence[str], out: pathlib.Path) -> list[tuple[str, ConfigDict]]:
     """Returns the name and the settings of each candidate."""
     found = []
     for given in names:
@@ -146,7 +145,7 @@ def _candidate(given: str) -> tuple[str, str, dict[str, object]]:
     )
 
 
-def _linked(images: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
+def linked(images: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     """Returns a folder in which `normal` is a link to the images, so that nothing beside them is read."""
     images = (images / NORMAL if (images / NORMAL).is_dir() else images).resolve()
     pictures = out / "pictures"
@@ -162,7 +161,7 @@ def _linked(images: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     return pictures
 
 
-def _kinds_of(given: str | None) -> dict[str, list[pathlib.Path]]:
+def kinds_of(given: str | None) -> dict[str, list[pathlib.Path]]:
     """Returns the files of each kind of anomaly: by folder below the one given, or all of it."""
     if not given:
         return {}
