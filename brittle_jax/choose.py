@@ -12,6 +12,7 @@ page says how well each candidate would have done; the choice does not depend on
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -80,7 +81,10 @@ def main(arguments: command_line.Arguments) -> None:
     from brittle_jax.run import candidates as candidates_lib
     from brittle_jax.run import choice
 
-    candidates = [candidates_lib.Candidate(name, config, is_reference=name == _REFERENCE) for name, config in settings]
+    candidates = [
+        candidates_lib.Candidate(name, config, is_reference=config.teacher.task == _REFERENCE)
+        for name, config in settings
+    ]
     content = choice.choose(
         candidates,
         linked(images, out),
@@ -93,6 +97,8 @@ def main(arguments: command_line.Arguments) -> None:
     )
     console.say(choice_page.table(content))
     console.say(f"page: {choice_page.write_page(out, content)}")
+    if any(each["num_skipped"] for each in content["candidates"]):
+        sys.exit(command_line.EXIT_SKIPPED_INPUTS)
 
 
 def _checked(arguments: command_line.Arguments) -> tuple[pathlib.Path, pathlib.Path, list[str], float | None]:
@@ -103,9 +109,9 @@ def _checked(arguments: command_line.Arguments) -> tuple[pathlib.Path, pathlib.P
     for name, what in {"images": "a folder of normal images", "out": "a folder for the choice"}.items():
         if not given[name]:
             raise UserError(f"--{name} is missing: name {what}")
-    images, out = (pathlib.Path(os.path.expanduser(given[name])) for name in ("images", "out"))
-    if not images.is_dir():
-        raise UserError(f"--images={images}: no such folder")
+    images, out = normal_images(given["images"]), pathlib.Path(os.path.expanduser(given["out"]))
+    if out.resolve().is_relative_to(images):
+        raise UserError(f"--out={out} is inside of --images={given['images']}: name a folder elsewhere")
     names = list(_CANDIDATES) if given["teachers"] is None else split_list(given["teachers"])
     if len(set(names)) < len(names) or not names:
         raise UserError(f"--teachers={given['teachers']}: name each candidate once")
@@ -145,13 +151,30 @@ def _candidate(given: str) -> tuple[str, str, dict[str, object]]:
     )
 
 
-def linked(images: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    """Returns a folder in which `normal` is a link to the images, so that nothing beside them is read."""
+def normal_images(given: str) -> pathlib.Path:
+    """Returns the absolute path of the folder of normal images: `normal` in the given one, or that itself."""
+    images = pathlib.Path(os.path.expanduser(given))
+    if not images.is_dir():
+        raise UserError(f"--images={given}: no such folder")
     images = (images / NORMAL if (images / NORMAL).is_dir() else images).resolve()
+    if not find_pictures(images, images):
+        raise UserError(f"--images={given} holds no pictures")
+    return images
+
+
+def linked(images: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
+    """Returns a folder in which `normal` is a link to the images, so that nothing beside them is read.
+
+    Args:
+        images: folder of normal images, an absolute path.
+        out: folder of the choice. The link of an attempt that ran no candidate is replaced.
+    """
     pictures = out / "pictures"
     try:
         pictures.mkdir(parents=True, exist_ok=True)
         link = pictures / NORMAL
+        if link.is_symlink() and not (out / "candidates").exists():
+            link.unlink()
         if not link.is_symlink():
             link.symlink_to(images, target_is_directory=True)
     except OSError as error:

@@ -6,6 +6,7 @@
 The reader, brittle_jax/apply/exported.py, is a single file: copy it beside this one to run without brittle_jax.
 """
 
+import argparse
 import csv
 import itertools
 import sys
@@ -20,10 +21,17 @@ except ImportError:
     from brittle_jax.apply import exported
 
 
+class UnreadablePictureError(Exception):
+    """A file is no picture, or damaged."""
+
+
 def read(file: str) -> np.ndarray:
     """Returns the pixels of a picture of 8 bits, [height, width, 3] uint8, turned as its EXIF data say."""
-    with Image.open(file) as picture:
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    try:
+        with Image.open(file) as picture:
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:  # whatever Pillow raises for a damaged file
+        raise UnreadablePictureError(f"{file} cannot be read: {error}") from error
 
 
 def lines_of(detector: exported.ExportedDetector, files: list[str]) -> Iterator[dict[str, object]]:
@@ -45,4 +53,11 @@ def main(file: str, *pictures: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Scores picture files with an exported detector.")
+    parser.add_argument("detector", help="file that brittle_jax.export wrote")
+    parser.add_argument("pictures", nargs="+", help="picture files of 8 bits")
+    given = parser.parse_args()
+    try:
+        main(given.detector, *given.pictures)
+    except (exported.ExportedDetectorError, UnreadablePictureError) as error:
+        parser.exit(2, f"error: {error}\n")

@@ -15,16 +15,20 @@ def parsed(*arguments):
         ((), "--images is missing: name a folder of normal images"),
         (("--images=nowhere",), "--out is missing"),
         (("--images=nowhere", "--out=out"), "--images=nowhere: no such folder"),
-        (("--images=.", "--out=out", "--budget=soon"), "--budget=soon is not a time: give one such as 10m or 2h"),
-        (("--images=.", "--out=out", "--budget=0m"), "--budget=0m is not a time"),
-        (("--images=.", "--out=out", "--teachers=rotnet,rotnet"), "name each candidate once"),
-        (("--images=.", "--out=out", "--teachers=rotnit"), "'rotnit' is neither a candidate .* .did you mean rotnet"),
-        (("--images=.", "--out=out", "more"), "'more' is a stray argument"),
-        (("--images=.", "--out=out", "--anomalies=nowhere"), "--anomalies=nowhere: no such folder"),
+        (("--images=empty", "--out=out"), "--images=empty holds no pictures"),
+        (("--images=.", "--out=./out"), "--out=out is inside of --images=.: name a folder elsewhere"),
+        (("--images=images", "--out=out", "--budget=soon"), "--budget=soon is not a time: give one such as 10m or 2h"),
+        (("--images=images", "--out=out", "--budget=0m"), "--budget=0m is not a time"),
+        (("--images=images", "--out=out", "--teachers=rotnet,rotnet"), "name each candidate once"),
+        (("--images=images", "--out=out", "--teachers=rotnit"), "'rotnit' is neither a candidate .* .did you mean rotnet"),
+        (("--images=images", "--out=out", "more"), "'more' is a stray argument"),
+        (("--images=images", "--out=out", "--anomalies=nowhere"), "--anomalies=nowhere: no such folder"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_made(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    save_noise(tmp_path / "images", 1)
     with pytest.raises(UserError, match=message):
         choose.main(parsed(*arguments))
     assert not (tmp_path / "out").exists()
@@ -33,13 +37,22 @@ def test_mistakes_are_said_before_anything_is_made(arguments, message, tmp_path,
 def test_only_the_normal_images_are_linked(tmp_path):
     save_noise(tmp_path / "set" / "normal", 2)
     save_noise(tmp_path / "set" / "scratch", 2)
-    linked = choose.linked(tmp_path / "set", tmp_path / "out")
+    normal = choose.normal_images(str(tmp_path / "set"))
+    assert normal == (tmp_path / "set" / "normal").resolve() == choose.normal_images(str(tmp_path / "set" / "normal"))
+    linked = choose.linked(normal, tmp_path / "out")
     assert sorted(each.name for each in linked.rglob("*.png")) == []  # a link is not walked
     assert [each.name for each in linked.iterdir()] == ["normal"]
-    assert (linked / "normal").resolve() == (tmp_path / "set" / "normal").resolve()
-    assert choose.linked(tmp_path / "set" / "normal", tmp_path / "out") == linked  # the same images
-    with pytest.raises(UserError, match="is a choice for .*: name another folder for these images"):
-        choose.linked(tmp_path / "set" / "scratch", tmp_path / "out")
+    assert (linked / "normal").resolve() == normal
+
+
+def test_the_images_of_a_choice_stay_once_a_candidate_has_run(tmp_path):
+    first, second = (save_noise(tmp_path / name, 1) or tmp_path / name for name in ("first", "second"))
+    assert (choose.linked(first, tmp_path / "out") / "normal").resolve() == first
+    assert (choose.linked(second, tmp_path / "out") / "normal").resolve() == second
+    (tmp_path / "out" / "candidates").mkdir()
+    assert (choose.linked(second, tmp_path / "out") / "normal").resolve() == second
+    with pytest.raises(UserError, match="is a choice for .*second: name another folder for these images"):
+        choose.linked(first, tmp_path / "out")
 
 
 def test_anomalies_are_taken_by_folder(tmp_path):

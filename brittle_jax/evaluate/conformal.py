@@ -87,7 +87,8 @@ def rank(num_calibration: int, false_alarm_rate: float, *, confidence: float | N
         raise DegenerateDataError(
             f"a false-alarm rate of {false_alarm_rate}{certainty} needs "
             f"{num_needed(false_alarm_rate, confidence=confidence)} calibration images (images of one group count "
-            f"once), not {num_calibration}: hold back more, or ask for a higher rate"
+            f"once), not {num_calibration}: calibrate on more (brittle_jax.score --recalibrate=DIR), or ask for a "
+            "higher rate"
         )
     return found
 

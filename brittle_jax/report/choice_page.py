@@ -78,7 +78,8 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
             )
     for name, regret in content.get("regrets", {}).items():
         if regret is not None:
-            said.append(f"regret on the real anomalies, choosing by {name}: {100 * regret:.1f} points")
+            rule = name if name.startswith("at random") else f"by {name}"
+            said.append(f"regret on the real anomalies, choosing {rule}: {100 * regret:.1f} points")
     said.append(f"score new images: {score_command(content)}")
     return said
 

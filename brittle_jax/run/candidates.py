@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import pathlib
 import time
@@ -13,13 +14,16 @@ import numpy as np
 
 from brittle_jax import console, files
 from brittle_jax.apply.loaded import LoadedDetector, load_detector
+from brittle_jax.config import completed
 from brittle_jax.data import synthetic_anomalies
 from brittle_jax.data.picture_file import read_pixels
+from brittle_jax.data.picture_samples import BadPictureError
 from brittle_jax.devices import DeviceGroup
+from brittle_jax.errors import UserError
 from brittle_jax.evaluate.selection import Trial
 from brittle_jax.loop import Loop
 from brittle_jax.results import DETECTORS
-from brittle_jax.run import experiment
+from brittle_jax.run import experiment, settings
 from brittle_jax.seeding import derive_seed
 from brittle_jax.student import num_updates
 
@@ -71,13 +75,21 @@ class HeldBack:
     train: tuple[pathlib.Path, ...]
 
 
-def prepare(candidates: Sequence[Candidate], pictures: pathlib.Path, seed: int, devices: DeviceGroup) -> None:
-    """Completes the settings of all candidates: the pictures, how they are split, and where students are measured."""
+def prepare(candidates: Sequence[Candidate], pictures: pathlib.Path, seed: int, devices: DeviceGroup) -> int:
+    """Completes the settings of all candidates: the pictures, how they are split, and where students are measured.
+
+    Returns:
+        How many pictures are held back to choose by.
+
+    Raises:
+        UserError: if the pictures, or the settings of any candidate, cannot be used.
+    """
     for candidate in candidates:
         data = candidate.config.data
         data.path, candidate.config.seed = str(pictures), seed
         data.train_fraction, data.calibration_fraction = TRAIN_FRACTION, CALIBRATION_FRACTION
-    num_train = _num_train(candidates[0], devices)
+        experiment.check_settings(completed(candidate.config), pathlib.Path("."), devices, store_is_read_only=True)
+    num_train, num_test = _split_sizes(candidates[0], devices)
     for candidate in candidates:
         distill = candidate.config.distill
         steps = num_updates(
@@ -88,16 +100,22 @@ def prepare(candidates: Sequence[Candidate], pictures: pathlib.Path, seed: int, 
         )
         points = sorted({max(1, steps >> halvings) for halvings in range(_POINTS)})
         distill.measure_at = ",".join(map(str, points))
+    return num_for_selection(num_test)
 
 
-def _num_train(candidate: Candidate, devices: DeviceGroup) -> int:
-    """Returns on how many pictures students learn."""
-    config = candidate.config
+def _split_sizes(candidate: Candidate, devices: DeviceGroup) -> tuple[int, int]:
+    """Returns how many pictures students learn from, and how many are left for selection and test."""
+    config = completed(candidate.config)
     kind = experiment.check_settings(config, pathlib.Path("."), devices, store_is_read_only=True)
     with console.silenced():
         row = experiment.read_row(config, kind, Loop(devices, config.evaluate.batch_size), contextlib.nullcontext)
     (configuration,) = experiment.configurations_of(row)
-    return len(configuration.train)
+    return len(configuration.train), len(configuration.test)
+
+
+def num_for_selection(num_test: int) -> int:
+    """Returns how many of a run's test pictures are for selection: half of them, rounded up."""
+    return (num_test + 1) // 2
 
 
 def run(candidate: Candidate, folder: pathlib.Path, devices: DeviceGroup) -> dict[str, Any]:
@@ -128,7 +146,7 @@ def held_back(run: pathlib.Path, pictures: pathlib.Path, *, most: int, seed: int
     rng = np.random.default_rng(derive_seed(seed, "selection"))
     test = [pictures / split["test"][index] for index in rng.permutation(len(split["test"]))]
     train = [pictures / split["train"][index] for index in rng.permutation(len(split["train"]))]
-    half = (len(test) + 1) // 2
+    half = num_for_selection(len(test))
     return HeldBack(*(tuple(sorted(part[:most])) for part in (test[:half], test[half:], train)))
 
 
@@ -160,6 +178,7 @@ def measure(
         "name": candidate.name,
         "run": str(folder),
         "is_reference": candidate.is_reference,
+        "num_skipped": len(content["skipped_inputs"]),
         "group": candidate.group,
         "brittleness": entry["brittleness"],
         "brittleness_interval": entry["brittleness_interval"],
@@ -176,6 +195,21 @@ def measure(
         "seconds": seconds + time.monotonic() - began,
     }
     return measured, trials
+
+
+def check_anomalies(anomalies: Mapping[str, Sequence[pathlib.Path]], config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for the first file of anomalies that cannot be read.
+
+    Args:
+        anomalies: files of each kind.
+        config: of any candidate; it says how pictures are read.
+    """
+    intensity_range = settings.preprocessing_of(config).intensity_range
+    for path in itertools.chain(*anomalies.values()):
+        try:
+            read_pixels(path, config.data.max_image_pixels, intensity_range)
+        except BadPictureError as error:
+            raise UserError(f"the anomaly {path} cannot be used ({error}): repair or remove it") from None
 
 
 def against_anomalies(

@@ -20,6 +20,7 @@ from brittle_jax.run.job import Job
 FORMAT_VERSION = 1
 SUMMARY = "choose.json"
 _LEAST_HELD_BACK = 10  # pictures, without which an AUROC says nothing
+_ONLY_REFERENCES = "no candidate can be chosen: random is a reference only; name another teacher"
 
 
 def choose(
@@ -51,10 +52,19 @@ def choose(
         The content of choose.json, which is written, too.
 
     Raises:
-        UserError: if a candidate cannot be used, or too few pictures are held back, or the budget keeps none.
+        UserError: if a candidate or an anomaly cannot be used, or too few pictures are held back, or the budget keeps
+            none.
     """
+    if all(each.is_reference for each in candidates):
+        raise UserError(_ONLY_REFERENCES)
+    candidates_lib.check_anomalies(anomalies, candidates[0].config)
     devices = DeviceGroup()
-    candidates_lib.prepare(candidates, pictures, seed, devices)
+    num_held_back = min(candidates_lib.prepare(candidates, pictures, seed, devices), most_pictures)
+    if num_held_back < _LEAST_HELD_BACK:
+        raise UserError(
+            f"{console.count(num_held_back, 'picture')} would be held back to choose by, fewer than "
+            f"{_LEAST_HELD_BACK}: give more normal pictures"
+        )
     folders = {each.name: folder / "candidates" / each.name for each in candidates}
     kept, dropped = _within_budget(candidates, folders, budget_seconds, estimate_of)
     measured, trials = [], {}
@@ -63,11 +73,6 @@ def choose(
         began = time.monotonic()
         content = candidates_lib.run(candidate, folders[candidate.name], devices)
         held_back = candidates_lib.held_back(folders[candidate.name], pictures, most=most_pictures, seed=seed)
-        if len(held_back.selection) < _LEAST_HELD_BACK:
-            raise UserError(
-                f"{len(held_back.selection)} pictures are held back to choose by, fewer than {_LEAST_HELD_BACK}: "
-                "give more normal pictures"
-            )
         took = max(time.monotonic() - began, sum(content["seconds"].values()))
         figures, tried = candidates_lib.measure(candidate, folders[candidate.name], content, held_back, seed, took)
         more = candidates_lib.run_more_students(candidate, folders[candidate.name], num_students, devices)
@@ -102,7 +107,7 @@ def decide(measured: Sequence[Mapping[str, Any]], trials: Mapping[str, Trial], s
         trials: by candidate and detector, of those that can be chosen.
     """
     if not trials:
-        raise UserError("no candidate can be chosen: random is a reference only; name another teacher")
+        raise UserError(_ONLY_REFERENCES)
     standings = selection.rank_by_synthetic(trials, seed=seed)
     best = standings[0]
     candidate, detector = best.name.split(", ")

@@ -143,7 +143,7 @@ def distil(
             continue
         movement = budget.movement * point / budget.update_steps
         course.append({"update_steps": point, "movement": movement, **values})
-        console.say(f"  after {point:,} updates: {_in_words(values)}")
+        console.say(f"  after {console.count(point, 'update')}: {_in_words(values)}")
     state = row.loop.run(work) if work.first < work.num_steps else work.state
     return Network(module, state.variables), course
 

@@ -262,6 +262,14 @@ def test_the_example_gives_the_scores_of_the_run_from_files(own_run, own_export)
     assert {line["anomalous"] for line in found} <= {"True", "False"}
 
 
+def test_the_example_says_in_one_line_which_picture_it_cannot_read(own_export, tmp_path):
+    (tmp_path / "damaged.png").write_bytes(b"no picture")
+    finished = run(ROOT / "examples" / "score_pictures.py", own_export, tmp_path / "damaged.png")
+    assert finished.returncode == command_line.EXIT_USER_ERROR
+    assert finished.stderr.startswith(f"error: {tmp_path / 'damaged.png'} cannot be read: ")
+    assert finished.stderr.count("\n") == 1
+
+
 @pytest.mark.long
 def test_the_command_verifies(own_export, tmp_path):
     finished = run("-m", "brittle_jax.export", "verify", own_export)

@@ -153,7 +153,7 @@ def test_too_few_calibration_images_are_refused_with_the_number_needed(rate, nee
     assert conformal.threshold(np.arange(float(needed)), rate) == needed - 1
     message = (
         rf"^a false-alarm rate of {rate} needs {needed} calibration images \(images of one group count once\), "
-        f"not {needed - 1}: hold back more, or ask for a higher rate$"
+        f"not {needed - 1}: calibrate on more .brittle_jax.score --recalibrate=DIR., or ask for a higher rate$"
     )
     with pytest.raises(DegenerateDataError, match=message):
         conformal.threshold(np.arange(needed - 1.0), rate)

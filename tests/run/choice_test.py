@@ -98,7 +98,7 @@ def candidates(data_dir):
     def candidate(name, task, **options):
         config = shrink(image_folder_row("smoke"))
         config.network.name, config.teacher.task, config.data.dir = "mini", task, data_dir
-        config.teacher.data = "" if task == "random" else "image_folder"
+        config.teacher.data = ""  # as in configs/image_folder.py
         config.data.max_train_samples, config.data.max_test_samples = 0, 0
         return Candidate(name, config, **options)
 
@@ -132,6 +132,8 @@ def test_candidates_are_run_measured_and_tested_on_real_anomalies(candidates, pi
     assert content["regrets"]["at random"] >= 0
     page = choice_page.write_page(tmp_path, content).read_text()
     assert "rotnet" in page and "regret" in page
+    assert "real anomalies, choosing at random: " in choice_page.table(content)
+    assert [each["num_skipped"] for each in content["candidates"]] == [0, 0]
     assert f"--run={tmp_path / 'candidates' / 'rotnet'}" in choice_page.table(content)
 
 
@@ -144,6 +146,22 @@ def test_the_costliest_candidates_are_dropped_to_keep_the_budget(candidates, pic
     assert "rotnet would take about 50.0 s: dropped" in capsys.readouterr().err
 
 
-def test_too_few_pictures_are_refused(candidates, pictures, tmp_path):
-    with pytest.raises(UserError, match="5 pictures are held back to choose by, fewer than 10"):
+def test_too_few_pictures_are_refused_before_any_candidate_runs(candidates, pictures, tmp_path):
+    with pytest.raises(UserError, match="5 pictures would be held back to choose by, fewer than 10"):
         choose(candidates[1:], pictures / "pictures", tmp_path, most_pictures=5)
+    assert not any(tmp_path.iterdir())
+
+
+def test_references_alone_are_refused_before_any_candidate_runs(candidates, pictures, tmp_path):
+    with pytest.raises(UserError, match="random is a reference only"):
+        choose(candidates[:1], pictures / "pictures", tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_anomalies_that_cannot_be_read_are_refused_before_any_candidate_runs(candidates, pictures, tmp_path):
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"no picture")
+    anomalies = {"scratch": [*(pictures / "anomalies").iterdir(), damaged]}
+    with pytest.raises(UserError, match=r"the anomaly .*damaged.png cannot be used \(not a picture\)"):
+        choose(candidates, pictures / "pictures", tmp_path / "choice", anomalies=anomalies)
+    assert not (tmp_path / "choice").exists()
