@@ -20,7 +20,10 @@ def parsed(*arguments):
         (("--images=images", "--out=out", "--budget=soon"), "--budget=soon is not a time: give one such as 10m or 2h"),
         (("--images=images", "--out=out", "--budget=0m"), "--budget=0m is not a time"),
         (("--images=images", "--out=out", "--teachers=rotnet,rotnet"), "name each candidate once"),
-        (("--images=images", "--out=out", "--teachers=rotnit"), "'rotnit' is neither a candidate .* .did you mean rotnet"),
+        (
+            ("--images=images", "--out=out", "--teachers=rotnit"),
+            "'rotnit' is neither a candidate .* .did you mean rotnet",
+        ),
         (("--images=images", "--out=out", "more"), "'more' is a stray argument"),
         (("--images=images", "--out=out", "--anomalies=nowhere"), "--anomalies=nowhere: no such folder"),
     ],
