@@ -22,7 +22,7 @@ def parsed(*arguments):
         (("--images=images", "--out=out", "--teachers=rotnet,rotnet"), "name each candidate once"),
         (
             ("--images=images", "--out=out", "--teachers=rotnit"),
-            "'rotnit' is neither a candidate .* .did you mean rotnet",
+            "'rotnit' is neither a candidate .* mean rotnet",
         ),
         (("--images=images", "--out=out", "more"), "'more' is a stray argument"),
         (("--images=images", "--out=out", "--anomalies=nowhere"), "--anomalies=nowhere: no such folder"),
