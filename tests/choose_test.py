@@ -2,6 +2,8 @@ import pytest
 
 from brittle_jax import choose, command_line
 from brittle_jax.errors import UserError
+from brittle_jax.report import choice_page
+from brittle_jax.run import choice
 from tests.conftest import save_noise
 
 
@@ -35,6 +37,16 @@ def test_mistakes_are_said_before_anything_is_made(arguments, message, tmp_path,
     with pytest.raises(UserError, match=message):
         choose.main(parsed(*arguments))
     assert not (tmp_path / "out").exists()
+
+
+def test_images_that_are_left_out_show_in_the_exit_code(tmp_path, monkeypatch):
+    save_noise(tmp_path / "images", 1)
+    monkeypatch.setattr(choice, "choose", lambda *_, **__: {"candidates": [{"num_skipped": 0}, {"num_skipped": 2}]})
+    monkeypatch.setattr(choice_page, "table", lambda content: "")
+    monkeypatch.setattr(choice_page, "write_page", lambda out, content: out)
+    with pytest.raises(SystemExit) as raised:
+        choose.main(parsed(f"--images={tmp_path / 'images'}", f"--out={tmp_path / 'out'}", "--teachers=rotnet"))
+    assert raised.value.code == command_line.EXIT_SKIPPED_INPUTS
 
 
 def test_only_the_normal_images_are_linked(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from brittle_jax import console, files
+from brittle_jax.config import completed
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import UserError
 from brittle_jax.evaluate import selection
@@ -20,6 +21,7 @@ from brittle_jax.run.job import Job
 FORMAT_VERSION = 1
 SUMMARY = "choose.json"
 _LEAST_HELD_BACK = 10  # pictures, without which an AUROC says nothing
+_OTHER_CHOICE = "this choice began with other settings or images, name another --out"
 _ONLY_REFERENCES = "no candidate can be chosen: random is a reference only; name another teacher"
 
 
@@ -67,6 +69,8 @@ def choose(
         )
     folders = {each.name: folder / "candidates" / each.name for each in candidates}
     kept, dropped = _within_budget(candidates, folders, budget_seconds, estimate_of)
+    for each in kept:
+        workdir.check(folders[each.name], completed(each.config), overwrite=False, advice=_OTHER_CHOICE)
     measured, trials = [], {}
     for number, candidate in enumerate(kept, 1):
         console.say(f"[{number}/{len(kept)}] candidate {candidate.name}")

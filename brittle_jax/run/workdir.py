@@ -130,11 +130,11 @@ def _read(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and _KEYS[name] <= content.keys() else None
 
 
-def check(folder: pathlib.Path, config: ml_collections.ConfigDict, *, overwrite: bool) -> None:
+def check(folder: pathlib.Path, config: ml_collections.ConfigDict, *, overwrite: bool, advice: str = _ANOTHER) -> None:
     """Raises UserError where a folder cannot be this run's, or cannot be written; changes nothing.
 
     It can be where it does not exist yet, is empty, or holds a run with the same settings; with `overwrite`,
-    where it holds any run.
+    where it holds any run. `advice` tells the user what to do where it holds a run with other settings.
     """
     with _reporting_os_errors(folder):
         existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
@@ -158,7 +158,7 @@ def check(folder: pathlib.Path, config: ml_collections.ConfigDict, *, overwrite:
     # What the networks say is safe from damage; config.json tells where there are none yet.
     recorded = next((origin["settings"] for origin in _origins(folder)), written)
     if recorded is not None and (difference := _difference(recorded, _settings(config))) is not None:
-        raise UserError(f"--workdir={folder} belongs to a run with {difference}: {_ANOTHER}")
+        raise UserError(f"--workdir={folder} belongs to a run with {difference}: {advice}")
     if written is None or _difference(written, _settings(config)) is not None:
         console.warn(f"{folder / 'config.json'} is missing or damaged: it is written again")
 

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from brittle_jax import files
+from brittle_jax.config import completed, flatten
 from brittle_jax.errors import UserError
 from brittle_jax.evaluate.selection import Trial
 from brittle_jax.recipes import image_folder_row
@@ -135,6 +137,15 @@ def test_candidates_are_run_measured_and_tested_on_real_anomalies(candidates, pi
     assert "real anomalies, choosing at random: " in choice_page.table(content)
     assert [each["num_skipped"] for each in content["candidates"]] == [0, 0]
     assert f"--run={tmp_path / 'candidates' / 'rotnet'}" in choice_page.table(content)
+
+
+def test_a_choice_that_began_with_other_settings_is_refused(candidates, pictures, tmp_path):
+    before = tmp_path / "candidates" / "rotnet"
+    before.mkdir(parents=True)
+    files.write_json(before / "config.json", {**flatten(completed(candidates[1].config)), "seed": 7})
+    with pytest.raises(UserError, match="/rotnet belongs to a run with .*: this choice began with other .* --out$"):
+        choose(candidates, pictures / "pictures", tmp_path)
+    assert [each.name for each in (tmp_path / "candidates").iterdir()] == ["rotnet"]  # random has not run
 
 
 def test_the_costliest_candidates_are_dropped_to_keep_the_budget(candidates, pictures, tmp_path, capsys):
