@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax import files
+from brittle_jax.apply import untrusted
 from brittle_jax.apply.detector import Detector
 from brittle_jax.data.images import Images
 from brittle_jax.data.preprocess import to_unit_range
@@ -32,6 +33,7 @@ from brittle_jax.results import DETECTORS
 KINDS = ("shares", "gradient")
 
 _PERCENTILE = 99.0
+_MOST_BYTES = 2**20  # of a file of scales
 _SMOOTHING = 1 / 48  # of gradients: the deviation of the Gaussian, as a part of the image's side
 
 
@@ -144,18 +146,21 @@ def measure_scales(detector: Detector, images: Images, indices: np.ndarray, loop
     def take(chosen: slice, maps: tuple[np.ndarray, ...]) -> None:
         parts.append(tuple(np.asarray(each)[: chosen.stop - chosen.start] for each in maps))
 
-    pass_over(images, indices, _maps_of_batch, detector, loop, "heat maps", take, static=(kind,))
+    pass_over(images, indices, maps_of_batch, detector, loop, "heat maps", take, static=(kind, DETECTORS))
     scales = [float(np.percentile(np.concatenate(each), _PERCENTILE)) for each in zip(*parts, strict=True)]
     smallest = float(np.finfo(np.float32).tiny)  # where all maps are 0
     return {name: max(scale, smallest) for name, scale in zip(DETECTORS, scales, strict=True)}
 
 
-def _maps_of_batch(kind: str, detector: Detector, batch: dict[str, Any]) -> tuple[jax.Array, ...]:
+def maps_of_batch(
+    kind: str, names: tuple[str, ...], detector: Detector, batch: dict[str, Any]
+) -> tuple[jax.Array, ...]:
+    """Returns the maps [N, h, w] of each named score, of a batch with `image` [N, H, W, 3] uint8."""
     images = to_unit_range(batch["image"])
     if kind == "shares":
         maps = all_shares(detector, images)
-        return tuple(maps[name] for name in DETECTORS)
-    return tuple(_gradient_maps(detector, images, name) for name in DETECTORS)
+        return tuple(maps[name] for name in names)
+    return tuple(_gradient_maps(detector, images, name) for name in names)
 
 
 def write_scales(run: pathlib.Path, configuration: str, scales: dict[str, float]) -> None:
@@ -175,6 +180,8 @@ def read_scales(run: pathlib.Path, configuration: str) -> dict[str, float]:
             f"{run} has no scale for heat maps: run it again with data.calibration_fraction, such as 0.2, which holds "
             "normal images back to measure it"
         )
+    untrusted.check_inside(file, run)
+    files.check_regular(file, _MOST_BYTES)
     content = files.read_json(file)
     try:
         scales = {name: float(content["scales"][name]) for name in DETECTORS}

@@ -181,6 +181,30 @@ class LoadedDetector:
         """
         return rows_of_stacks(self._start_outputs, self._score_rows, stacks, self.batch_size_used)
 
+    def maps_of_images(
+        self, stacks: Iterable[tuple[_Tag, np.ndarray]], detector: str
+    ) -> Iterator[list[tuple[_Tag, np.ndarray]]]:
+        """Explains a stream of pictures as `scores_of_images` scores one.
+
+        Args:
+            stacks: as there; P is not 0.
+            detector: which of the four scores.
+
+        Yields:
+            For each batch, tags and the maps [P, h, w] of the images, as those of `heat_maps.explain`, in order.
+        """
+        explain = self.devices.evaluation(heat_maps.maps_of_batch, heat_maps.kind_of(self.detector), (detector,))
+        replicated = self.devices.replicate(self.detector)
+
+        def start(batch: np.ndarray) -> Any:
+            return explain(replicated, {"image": batch})
+
+        def finish(maps: Any) -> Rows:
+            return {detector: gather(maps)[0]}
+
+        for part in rows_of_stacks(start, finish, stacks, self.batch_size_used):
+            yield [(tag, rows[detector]) for tag, rows in part]
+
     def view_suffixes(self, given: str | None = None) -> str:
         """Returns how the file names of a parcel's views end: as given, else as in the run; empty: one view."""
         if given is not None or self.detector.preprocessing.patches is None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from brittle_jax import console, files
 from brittle_jax.apply.batching import Rows
+from brittle_jax.apply.explaining import HeatMaps
 from brittle_jax.apply.loaded import LoadedDetector, digest_of_detector, largest
 from brittle_jax.apply.sample_files import ReadSample, SampleFile, read_samples
 from brittle_jax.errors import DegenerateDataError, UserError
@@ -83,30 +84,50 @@ def score_files(
     rule: Rule,
     *,
     only_anomalies: bool = False,
+    heat_maps: HeatMaps | None = None,
 ) -> Summary:
     """Writes a line for each sample to a file, in order; the file appears once all are scored.
 
     Args:
         out: ends in .csv or .jsonl.
         only_anomalies: leave out samples that are not flagged; those that cannot be read stay.
+        heat_maps: gets the samples that have a line with scores.
 
     Raises:
         UserError: if the file cannot be written.
         DegenerateDataError: if a score is not finite.
     """
-    calibration_scores = None if loaded.calibration is None else np.sort(loaded.calibration.scores_of(rule.detector))
-    has_patches = loaded.detector.preprocessing.patches is not None
     summary = Summary()
     with files.replacing(out) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        write = _writer(file, out.suffix, has_patches)
-        for sample, rows in scored_samples(loaded, samples):
-            line = _line(sample, rows, rule, calibration_scores)
-            if has_patches and rows:
-                line |= _deciding(sample, rows[rule.detector])
-            if sample.error or not only_anomalies or line["decision"] == ANOMALOUS:
-                write(line)
-            _count(summary, sample, line, rule)
+        write = _writer(file, out.suffix, loaded.detector.preprocessing.patches is not None)
+        with contextlib.closing(_write_lines(loaded, samples, rule, write, summary, only_anomalies)) as written:
+            if heat_maps is not None:
+                summary.errors |= heat_maps.write(written)
+            for _ in written:
+                pass
     return summary
+
+
+def _write_lines(
+    loaded: LoadedDetector,
+    samples: Sequence[SampleFile],
+    rule: Rule,
+    write: Callable[[dict[str, Any]], None],
+    summary: Summary,
+    only_anomalies: bool,
+) -> Iterator[ReadSample]:
+    """Writes lines as `score_files`, and counts them in `summary`; yields the samples that have one with scores."""
+    calibration_scores = None if loaded.calibration is None else np.sort(loaded.calibration.scores_of(rule.detector))
+    has_patches = loaded.detector.preprocessing.patches is not None
+    for sample, rows in scored_samples(loaded, samples):
+        line = _line(sample, rows, rule, calibration_scores)
+        if has_patches and rows:
+            line |= _deciding(sample, rows[rule.detector])
+        _count(summary, sample, line, rule)
+        if sample.error or not only_anomalies or line["decision"] == ANOMALOUS:
+            write(line)
+            if not sample.error:
+                yield sample
 
 
 def _line(sample: ReadSample, rows: Rows, rule: Rule, calibration_scores: np.ndarray | None) -> dict[str, Any]:
