@@ -25,22 +25,20 @@ class HeatMaps:
     """
 
     def __init__(self, loaded: LoadedDetector, samples: Sequence[SampleFile], folder: pathlib.Path, detector: str):
-        """Makes the folder.
+        """Reads the scale, and chooses the names of all samples at once.
 
         Args:
-            samples: all that may get heat maps; their names are chosen for all at once.
+            samples: all that may get heat maps.
+            folder: need not exist.
             detector: which of the four scores.
 
         Raises:
-            UserError: if the run has no scale, or nothing can be written to the folder.
+            UserError: if the run has no scale, or there is no such score.
         """
         self.num_samples = 0
         self._loaded, self._folder, self._detector = loaded, folder, detector
-        self._scale = heat_maps.read_scales(loaded.run, loaded.configuration)[detector]
+        self._scale = loaded.heat_map_scales()[loaded.known(detector)]
         self._names = names_of(samples)
-        for kind in overlays.FOLDERS:
-            with files.explaining_write_errors(folder / kind):
-                (folder / kind).mkdir(parents=True, exist_ok=True)
 
     def write(self, samples: Iterable[ReadSample]) -> dict[str, str]:
         """Writes an overlay and a mask of each view of samples; memory does not grow with their number.
@@ -51,13 +49,16 @@ class HeatMaps:
         Raises:
             UserError: if a file cannot be written.
         """
+        for name in overlays.FOLDERS:  # before anything is computed
+            with files.explaining_write_errors(self._folder / name):
+                (self._folder / name).mkdir(parents=True, exist_ok=True)
         errors = {}
         stacks = ((each, each.images) for each in samples)
         with decoders_silenced():
-            for part in self._loaded.maps_of_images(stacks, self._detector):
+            for part in self._loaded.maps_of_images(stacks, (self._detector,)):
                 for sample, maps in part:
                     try:
-                        self._write_views(sample, maps)
+                        self._write_views(sample, maps[self._detector])
                         self.num_samples += 1
                     except BadPictureError as error:
                         errors[sample.file.path] = f"no heat map: {error}"

@@ -12,6 +12,7 @@ not add up to the score.
 
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -144,12 +145,17 @@ def measure_scales(detector: Detector, images: Images, indices: np.ndarray, loop
     parts: list[tuple[np.ndarray, ...]] = []
 
     def take(chosen: slice, maps: tuple[np.ndarray, ...]) -> None:
-        parts.append(tuple(np.asarray(each)[: chosen.stop - chosen.start] for each in maps))
+        parts.append(tuple(np.asarray(each)[: chosen.stop - chosen.start].ravel() for each in maps))
 
     pass_over(images, indices, maps_of_batch, detector, loop, "heat maps", take, static=(kind, DETECTORS))
-    scales = [float(np.percentile(np.concatenate(each), _PERCENTILE)) for each in zip(*parts, strict=True)]
+    columns = map(np.concatenate, zip(*parts, strict=True))
+    return scales_of(dict(zip(DETECTORS, columns, strict=True)))
+
+
+def scales_of(places: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns the scale of each score's maps from the values [M] of all places of normal images."""
     smallest = float(np.finfo(np.float32).tiny)  # where all maps are 0
-    return {name: max(scale, smallest) for name, scale in zip(DETECTORS, scales, strict=True)}
+    return {name: max(float(np.percentile(values, _PERCENTILE)), smallest) for name, values in places.items()}
 
 
 def maps_of_batch(
@@ -168,6 +174,11 @@ def write_scales(run: pathlib.Path, configuration: str, scales: dict[str, float]
     files.write_json(_file_of(run, configuration), {"percentile": _PERCENTILE, "scales": scales})
 
 
+def has_scales(run: pathlib.Path, configuration: str) -> bool:
+    """Returns whether `write_scales` wrote something."""
+    return _file_of(run, configuration).exists()
+
+
 def read_scales(run: pathlib.Path, configuration: str) -> dict[str, float]:
     """Reads what `write_scales` wrote: the scale of each score's maps, by name.
 
@@ -177,8 +188,8 @@ def read_scales(run: pathlib.Path, configuration: str) -> dict[str, float]:
     file = _file_of(run, configuration)
     if not file.exists():
         raise UserError(
-            f"{run} has no scale for heat maps: run it again with data.calibration_fraction, such as 0.2, which holds "
-            "normal images back to measure it"
+            f"{run} has no scale for heat maps: measure it on new normal images with python -m brittle_jax.score "
+            f"--run={run} --recalibrate=DIR, or train with data.calibration_fraction=0.2"
         )
     untrusted.check_inside(file, run)
     files.check_regular(file, _MOST_BYTES)

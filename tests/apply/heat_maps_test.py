@@ -194,5 +194,7 @@ def test_the_scale_is_what_few_places_of_normal_images_exceed(detector_of, one_d
 
 
 def test_a_run_without_calibration_images_has_no_scale(tmp_path):
-    with pytest.raises(UserError, match="has no scale for heat maps: run it again with data.calibration_fraction"):
+    with pytest.raises(
+        UserError, match=r"has no scale for heat maps: measure it .* --recalibrate=DIR, or train with data\.calib"
+    ):
         heat_maps.read_scales(tmp_path, RUN)
