@@ -332,7 +332,7 @@ def test_help_is_answered_at_once_and_names_every_flag():
     )
 
 
-def test_a_command_that_is_stopped_leaves_no_file(run, tmp_path):
+def test_a_command_that_is_stopped_leaves_no_file_but_whole_heat_maps(run, tmp_path):
     folder, out = tmp_path / "new", tmp_path / "o.csv"
     save_noise(folder, 50)
     code = (
@@ -349,8 +349,10 @@ def test_a_command_that_is_stopped_leaves_no_file(run, tmp_path):
         "scoring.scored_samples = stopping\n"
         "command_line.run(score.main, score.define_flags, needs_config=False, takes_rows=True)\n"
     )
-    command = [sys.executable, "-c", code, f"--run={run}", f"--images={folder}", f"--out={out}"]
+    maps = tmp_path / "maps"
+    command = [sys.executable, "-c", code, f"--run={run}", f"--images={folder}", f"--out={out}", f"--heatmaps={maps}"]
     finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == command_line.EXIT_INTERRUPTED, finished.stderr
     assert finished.stderr.count("\n") == 1 and "stopped by SIGTERM" in finished.stderr
     assert not list(tmp_path.glob("o.csv*"))
+    assert 0 < len(heat_maps_in(maps)) < 20 and not list(maps.rglob("*.partial"))  # whole ones, of what was scored

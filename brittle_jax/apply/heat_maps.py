@@ -183,7 +183,7 @@ def read_scales(run: pathlib.Path, configuration: str) -> dict[str, float]:
     """Reads what `write_scales` wrote: the scale of each score's maps, by name.
 
     Raises:
-        UserError: if the run had no calibration images, or the file is damaged.
+        UserError: if there are none, or the file is damaged, a link, or too large for a scale.
     """
     file = _file_of(run, configuration)
     if not file.exists():
@@ -191,7 +191,6 @@ def read_scales(run: pathlib.Path, configuration: str) -> dict[str, float]:
             f"{run} has no scale for heat maps: measure it on new normal images with python -m brittle_jax.score "
             f"--run={run} --recalibrate=DIR, or train with data.calibration_fraction=0.2"
         )
-    untrusted.check_inside(file, run)
     files.check_regular(file, _MOST_BYTES)
     content = files.read_json(file)
     try:
@@ -204,7 +203,9 @@ def read_scales(run: pathlib.Path, configuration: str) -> dict[str, float]:
 
 
 def _file_of(run: pathlib.Path, configuration: str) -> pathlib.Path:
-    return run / "heat_maps" / f"{configuration}.json"
+    file = run / "heat_maps" / f"{configuration}.json"
+    untrusted.check_inside(file, run)
+    return file
 
 
 def assemble(maps: np.ndarray, boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
