@@ -36,7 +36,9 @@ def test_the_recommended_detector_is_said_with_the_reason(tmp_path):
     assert "Recommended detector" not in read_page(tmp_path, content).text  # in a run of an earlier version
     content["configurations"][0]["recommended"] = {"detector": "mahalanobis_full", "why": "It has no student."}
     text = " ".join(read_page(tmp_path, content).text.split())
-    assert "Recommended detector: Mahalanobis, full . It has no student. No anomaly among these" in text
+    assert (
+        "Recommended detector: Mahalanobis, full . It has no student. No anomaly among these images decided it." in text
+    )
 
 
 def test_the_other_teacher_is_said_beside_the_one_that_was_taken(tmp_path):

@@ -159,14 +159,19 @@ def _course_plots(label: str, courses: Mapping[str, Sequence[Course]], shared: S
 # Errors of students.
 
 
-def _arrays(folder: pathlib.Path, name: str, problems: Problems) -> dict[str, np.ndarray] | None:
-    """Reads brittleness/NAME.npz of a run; None where it is missing, or, with a problem, damaged."""
+def _arrays(
+    folder: pathlib.Path, name: str, problems: Problems, needed: Sequence[str], more: Sequence[str] = ()
+) -> dict[str, np.ndarray] | None:
+    """Reads arrays of brittleness/NAME.npz of a run, and more where they are there.
+
+    None where the file is missing, or, with a problem, damaged.
+    """
     path = folder / "brittleness" / f"{name}.npz"
     if not path.exists():
         return None  # of a run of an earlier version
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
+            return {key: arrays[key] for key in (*needed, *(key for key in more if key in arrays.files))}
     except Exception as error:  # zipfile, zlib and NumPy each have their own
         problems[str(path)] = f"damaged ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
         return None
@@ -179,7 +184,10 @@ def error_directions(cohorts: Cohorts, problems: Problems) -> Section:
     for source in measured_sources(cohorts):
         names, shares, tight = source.cohort.configurations(source.setting), {}, {}
         for line in source.cohort.lines_in(source.setting):
-            of_class = [_arrays(folder, name, problems) for folder, name, _ in entries_of(line, names)]
+            of_class = [
+                _arrays(folder, name, problems, ["error"], ["test_error", "test_label"])
+                for folder, name, _ in entries_of(line, names)
+            ]
             if any(each is None or len(each["error"]) < 2 for each in of_class):
                 continue
             shares[line.row] = np.mean([spectrum(each["error"]) for each in of_class], axis=0)
@@ -287,7 +295,10 @@ def _variants(source: Source, problems: Problems) -> dict[str, Teachers]:
     names = source.cohort.configurations(source.setting)
     values: dict[str, list[float]] = {reading: [] for reading in _READINGS}
     for line in source.cohort.lines_in(source.setting):
-        terms = [_terms(_arrays(folder, name, problems)) for folder, name, _ in entries_of(line, names)]
+        terms = [
+            _terms(_arrays(folder, name, problems, ["gradient_norm", "error_mean", "error_variance"]))
+            for folder, name, _ in entries_of(line, names)
+        ]
         if None in terms:
             return {}
         for reading, compute in _READINGS.items():

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import string
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,10 +159,13 @@ def lines_of(runs: Iterable[Run]) -> list[Line]:
         lines += [Line(members) for members in pooled]
     versions = _versions(line.first for line in lines)
     lines = [dataclasses.replace(line, version=versions[_version_key(line.first)]) for line in lines]
+    lines.sort(key=lambda line: line.first.finished_at, reverse=True)  # of equal ones the latest comes first
     return sorted(lines, key=_place)
 
 
-def _pooled(groups: Sequence[tuple[Run, ...]], belong) -> list[tuple[Run, ...]]:
+def _pooled(
+    groups: Sequence[tuple[Run, ...]], belong: Callable[[tuple[Run, ...], tuple[Run, ...]], bool]
+) -> list[tuple[Run, ...]]:
     """Joins each group to the first earlier one that it belongs to."""
     joined: list[tuple[Run, ...]] = []
     for group in groups:
@@ -190,16 +193,8 @@ def _place(line: Line) -> tuple:
 
 def _rank(line: Line) -> tuple:
     """Returns what sorts the lines of a row: the one that is nearest to the recipe and has most in it comes first."""
-    latest = "".join(chr(0x10FFFF - ord(letter)) for letter in line.first.finished_at)
-    return (
-        line.first.synthetic,
-        line.first.is_own_data,
-        len(line.first.reduced),
-        -len(line.configurations),
-        -len(line.by_seed),
-        latest,
-        line.first.name,
-    )
+    run = line.first
+    return run.synthetic, run.is_own_data, len(run.reduced), -len(line.configurations), -len(line.by_seed)
 
 
 def _key(run: Run) -> str:

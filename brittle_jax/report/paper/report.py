@@ -65,24 +65,33 @@ def write(collection: Collection, out: pathlib.Path, *, has_runs: bool) -> tuple
     for table in report.tables:
         for ending, convert in _FORMATS.items():
             files.write_text(out / "tables" / f"table-{table.number}.{ending}", convert(table))
+    _write_pictures(report, out / "figures")
+    files.write_json(out / "report.json", as_json(report, collection))
+    return write_page(report, collection, out, has_runs=has_runs), report.problems
+
+
+def _write_pictures(report: Report, folder: pathlib.Path) -> None:
     with console.track("pictures", len(report.figures) + len(report.sections), unit="figure") as progress:
         for figure in report.figures:
             picture = scatters([*figure.panels, *figure.apart], 2, f"Figure {figure.number}.")
-            write_pictures(picture, out / "figures" / f"figure-{figure.number}")
+            write_pictures(picture, folder / f"figure-{figure.number}")
             progress.update(1)
         for section in report.sections:
             for number, plot in enumerate(section.plots, 1):
                 suffix = f"-{number}" if len(section.plots) > 1 else ""
-                write_pictures(plot, out / "figures" / f"{section.name}{suffix}")
+                write_pictures(plot, folder / f"{section.name}{suffix}")
             progress.update(1)
-    files.write_json(out / "report.json", _as_json(report, collection))
+
+
+def write_page(report: Report, collection: Collection, out: pathlib.Path, *, has_runs: bool) -> pathlib.Path:
+    """Writes the page of a report, and returns where it is."""
     path = out / "index.html"
     text = _page(report, collection, out, has_runs=has_runs)
-    files.write_text(path, text.encode(errors="backslashreplace").decode())
-    return path, report.problems
+    files.write_text(path, text.encode(errors="backslashreplace").decode())  # a path may have bytes that are no text
+    return path
 
 
-def _as_json(report: Report, collection: Collection) -> dict[str, Any]:
+def as_json(report: Report, collection: Collection) -> dict[str, Any]:
     """Returns the numbers of a report, for further computation: AUROC in percent, as in its tables."""
     return {
         "format_version": 1,

@@ -124,13 +124,6 @@ def test_agreement_along_distillation_and_at_equal_error_ratio(measured):
     assert "brittleness" in second.description
 
 
-def test_a_course_is_read_at_an_error_ratio():
-    course = beyond_runs._course({"distillation": {"course": course_of(0.5, 0.2)}})
-    assert beyond_runs._at_ratio(course, 1.0) == pytest.approx((55, 0.2))
-    assert beyond_runs._at_ratio(course, 0.1) is None
-    assert beyond_runs._course({"distillation": {}}) is None
-
-
 def test_directions_of_errors_and_what_is_missing_to_test_the_hypothesis(measured, tmp_path):
     section = beyond_runs.error_directions(cohorts_in(measured), {})
     (row,) = rows_of(section, "CIFAR-10 unimodal, ours, 2 of 10 classes", "Random")
@@ -150,7 +143,7 @@ def test_directions_of_errors_and_what_is_missing_to_test_the_hypothesis(measure
 def test_differences_are_those_of_the_scores_and_are_corrected(measured):
     section = beyond_samples.differences(cohorts_in(measured), {})
     assert len(section.table.rows) == 5 * 3 + 10
-    assert "3 detectors" not in section.shows and "Holm" in section.shows
+    assert "two families" in section.shows and "Holm" in section.shows
     for row in section.table.rows:
         low, high = map(float, row[4].split(" to "))
         assert low <= float(row[3]) <= high

@@ -1,8 +1,8 @@
 """Which runs are found below a folder, and which are left out."""
 
+import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -94,16 +94,16 @@ def test_a_folder_of_other_software_is_no_run(tmp_path):
 
 def test_neither_jax_nor_flax_is_imported_and_many_runs_take_seconds(tmp_path):
     entries = [entry_of(f"{group}/{n}", 0.6, 0.05) for group in ("unimodal", "multimodal") for n in range(10)]
-    for number in range(200):
-        write_run(tmp_path / f"run-{number}", ROW, entries, seed=number)
+    write_run(tmp_path / "run", ROW, entries)
+    for number in range(100):
+        shutil.copytree(tmp_path / "run", tmp_path / "more" / f"run-{number}")
     code = (
-        "import sys, pathlib, brittle_jax.report.paper.report as r\n"
+        "import sys, pathlib, time, brittle_jax.report.paper.report\n"
         "from brittle_jax.report.paper.collection import collect\n"
-        f"r.make(collect(pathlib.Path({str(tmp_path)!r})).runs[:2], has_runs=True)\n"
+        "start = time.process_time()\n"
+        f"assert len(collect(pathlib.Path({str(tmp_path)!r})).runs) == 101\n"
+        "assert time.process_time() - start < 1\n"
         "print([name for name in ('jax', 'flax', 'orbax', 'tensorflow') if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == "[]\n"
-    start = time.process_time()
-    assert len(collect(tmp_path).runs) == 200
-    assert time.process_time() - start < 2
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("[]\n", "")

@@ -50,10 +50,12 @@ def test_classes_and_seeds_in_folders_of_their_own_are_one_line(tmp_path):
     assert len(line.runs) == 4 and line.numbers("unimodal").means["kd"] == pytest.approx(55)
 
 
-def test_two_runs_of_the_same_seed_and_class_are_two_lines(tmp_path):
+def test_two_runs_of_the_same_seed_and_class_are_two_lines_the_latest_first(tmp_path):
     write(tmp_path / "a")
     write(tmp_path / "b")
     assert names_in(tmp_path) == [["a"], ["b"]]
+    write(tmp_path / "c", finished_at="2022-04-21T00:00:00+00:00")
+    assert names_in(tmp_path) == [["c"], ["a"], ["b"]]
 
 
 @pytest.mark.parametrize(
