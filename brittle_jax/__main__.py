@@ -11,6 +11,9 @@ COMMANDS = {
     "python -m brittle_jax.score --run=DIR --images=DIR --out=FILE.csv": (
         "score image files with the detector of a finished run, or calibrate it on new normal images"
     ),
+    "python -m brittle_jax.choose --images=DIR --out=DIR": (
+        "choose a teacher and a detector for your normal images, without anomalies"
+    ),
     "python -m brittle_jax.batch list|check|estimate|summary [ROW ...] [--runs=DIR]": (
         "look at many rows at once; launch/all_rows.sh runs them"
     ),

@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(brittle_jax.__file__).parent
 
 # From top to bottom: a room may import what stands below it, and itself. BUILD_NOTES.md says what each does.
 FLOORS = [
-    {"main", "batch", "export", "score", "__main__"},
+    {"main", "batch", "choose", "export", "score", "__main__"},
     {"run"},
     {"report", "apply"},
     {"teachers", "student", "probe"},

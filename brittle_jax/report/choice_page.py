@@ -1,0 +1,113 @@
+"""The answer of brittle_jax.choose, as a table for the terminal and as a page."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from brittle_jax.report import page
+
+_HEADINGS = ("candidate", "detector", "synthetic", "rotations", "brittleness", "error ratio", "time")
+
+
+def rows(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns a row for each candidate, with the detector that does best against synthetic anomalies; the best first.
+
+    Args:
+        content: of choose.json.
+    """
+    standings = {each["name"]: each for each in content["standings"]}
+    at_equal_error = {name: value for group in content["brittleness"] for name, value in group["values"].items()}
+    found = []
+    for candidate in content["candidates"]:
+        means = {name: sum(kinds.values()) / len(kinds) for name, kinds in candidate["synthetic"].items()}
+        detector = max(means, key=means.get)
+        standing = standings.get(f"{candidate['name']}, {detector}")
+        found.append(
+            {
+                "candidate": candidate,
+                "detector": detector,
+                "means": means,
+                "standing": standing,
+                "at_equal_error": at_equal_error[candidate["name"]],
+                "anomalies": {
+                    name: sum(kinds.values()) / len(kinds) for name, kinds in candidate.get("anomalies", {}).items()
+                },
+                "is_choice": candidate["name"] == content["choice"]["candidate"],
+            }
+        )
+    return sorted(found, key=lambda row: (row["candidate"]["is_reference"], -row["means"][row["detector"]]))
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """Returns the answer as text."""
+    lines = [_HEADINGS]
+    for row in rows(content):
+        candidate, detector = row["candidate"], row["detector"]
+        rotations = candidate["rotations"] and candidate["rotations"][detector]
+        lines.append(
+            (
+                candidate["name"] + (" (reference)" if candidate["is_reference"] else ""),
+                detector,
+                _percent(row["means"][detector]),
+                _percent(rotations),
+                _number(candidate["brittleness"], 4),
+                _number(candidate["error_ratio"], 2),
+                f"{candidate['seconds']:.0f} s",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*text, "", *sentences(content)])
+
+
+def sentences(content: Mapping[str, Any]) -> list[str]:
+    """Returns what was chosen, and what speaks against it."""
+    choice = content["choice"]
+    low, high = (100 * each for each in choice["interval"])
+    said = [
+        f"choice: {choice['candidate']} with {choice['detector']}, AUROC {100 * choice['auroc']:.1f} "
+        f"[{low:.1f}, {high:.1f}] against synthetic anomalies"
+    ]
+    if choice["too_close"]:
+        said.append(f"too close to call: {'; '.join(choice['too_close'])}")
+    for group in content["brittleness"]:
+        if group["agrees"] is False:
+            said.append(
+                f"brittleness would choose {group['choice']} among {group['group']} (at an error ratio of "
+                f"{group['error_ratio']:.2f}), synthetic anomalies {group['synthetic_choice']}"
+            )
+    for name, regret in content.get("regrets", {}).items():
+        said.append(f"regret on the real anomalies, {name}: {100 * regret:.1f} points")
+    said.append(f"score new images: {score_command(content)}")
+    return said
+
+
+def score_command(content: Mapping[str, Any]) -> str:
+    """Returns the command that scores new images with the choice."""
+    choice = content["choice"]
+    (run,) = (each["run"] for each in content["candidates"] if each["name"] == choice["candidate"])
+    return f"python -m brittle_jax.score --run={run} --detector={choice['detector']} --images=DIR --out=scores.csv"
+
+
+def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path:
+    """Writes report/index.html, and returns where it is.
+
+    Raises:
+        UserError: if the page cannot be written.
+    """
+    text = page.render(
+        "choice.html",
+        choice=content,
+        rows=rows(content),
+        said=[each[0].upper() + each[1:] for each in sentences(content)[:-1]],
+        command=score_command(content),
+    )
+    return page.save(folder, text)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"
