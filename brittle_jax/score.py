@@ -3,12 +3,12 @@
     python -m brittle_jax.score --run=DIR --images=DIR --out=FILE.csv
 
 Each image gets a line, in order: its path, four scores, a p-value and a decision. Images that cannot be read get a line
-that says why, and the exit code is 3. Several files may follow: --images A.png B.png. With --recalibrate=DIR instead of
---images, the run is calibrated on the new normal images in DIR, for p-values and thresholds.
+that says why, and the exit code is 3. Several files may follow: --images A.png B.png. --heatmaps=DIR also shows where
+in each image its score comes from. With --recalibrate=DIR instead of --images, the run is calibrated on the new normal
+images in DIR, for p-values, thresholds and the scale of heat maps.
 """
 
 import math
-import os
 import pathlib
 import sys
 from typing import Any
@@ -28,6 +28,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "run": "folder of a finished run",
         "images": "folder of images, or an image file; more may follow",
         "out": "file to write: .csv, or .jsonl for a JSON object in each line",
+        "heatmaps": "folder for heat maps of what --out lists: an overlay and a mask for each image",
         "configuration": "which of the run's detectors, such as unimodal/airplane (default: the only one)",
         "detector": "which score decides: kd, mse, mahalanobis_diag or mahalanobis_full (default: the recommended one)",
         "recalibrate": "folder of new normal images to calibrate the run on, instead of --images",
@@ -52,6 +53,8 @@ def main(arguments: command_line.Arguments) -> None:
     """Scores images, or calibrates a run."""
     given = arguments.flags
     _check(arguments)
+    named = [given["recalibrate"]] if given["recalibrate"] else [given["images"], *arguments.words]
+    _check_paths(given["run"], named)
     # These imports take seconds, so they wait until the flags are known to be possible.
     from brittle_jax import runtime
 
@@ -60,7 +63,6 @@ def main(arguments: command_line.Arguments) -> None:
     from brittle_jax.apply import sample_files
 
     loaded = loaded_lib.load_detector(given["run"], given["configuration"])
-    named = [given["recalibrate"]] if given["recalibrate"] else [given["images"], *arguments.words]
     samples = sample_files.list_samples(named, loaded.view_suffixes(given["view_suffixes"]))
     errors = (_recalibrate if given["recalibrate"] else _score)(loaded, samples, given)
     for path, reason in list(errors.items())[:_MOST_ERRORS]:
@@ -78,7 +80,7 @@ def _check(arguments: command_line.Arguments) -> None:
     if not given["run"]:
         raise UserError("--run is missing: name the folder of a finished run")
     if given["recalibrate"]:
-        for name in ("images", "out", "threshold", "false_alarm_rate"):
+        for name in ("images", "out", "heatmaps", "threshold", "false_alarm_rate"):
             if given[name] is not None:
                 raise UserError(f"--{name} and --recalibrate are given: calibrate first, then score")
         if arguments.words:
@@ -95,21 +97,48 @@ def _check(arguments: command_line.Arguments) -> None:
         raise UserError("--threshold and --false_alarm_rate are given: give one of them")
     if given["group_by"] != "image":
         raise UserError("--group_by is given without --recalibrate: groups count in calibration alone")
+    if given["heatmaps"] is not None:
+        _check_heat_maps(given["heatmaps"], [given["images"], *arguments.words])
+
+
+def _check_paths(run: str, named: list[str]) -> None:
+    """Raises UserError where a path is wrong, seconds before loading the detector would show it."""
+    if not pathlib.Path(run).expanduser().is_dir():
+        raise UserError(f"{run} is not a folder: name that of a finished run")
+    for path in named:
+        if not pathlib.Path(path).expanduser().exists():
+            raise UserError(f"{path}: no such folder or file")
+
+
+def _check_heat_maps(named: str, images: list[str]) -> None:
+    folder = pathlib.Path(named).expanduser().resolve()
+    if not named or folder.exists() and not folder.is_dir():
+        raise UserError(f"--heatmaps={named} is not a folder: name one for heat maps, which need not exist")
+    for each in images:
+        if folder.is_relative_to(pathlib.Path(each).expanduser().resolve()):
+            raise UserError(
+                f"--heatmaps={named} is inside --images={each}, so heat maps would be scored next time: "
+                "name another folder"
+            )
 
 
 def _score(loaded: Any, samples: list, given: dict[str, Any]) -> dict[str, str]:
     """Scores samples; returns why some could not be read, by path."""
-    from brittle_jax.apply import scoring
+    from brittle_jax.apply import explaining, scoring
 
+    out, folder = (given[name] and pathlib.Path(given[name]).expanduser() for name in ("out", "heatmaps"))
+    heat_maps = folder and explaining.HeatMaps(loaded, samples, folder, loaded.known(given["detector"]))
     rule, basis = _rule(loaded, given)
     if given["only_anomalies"] and rule.threshold is None:
         raise UserError(f"--only_anomalies needs a threshold, but {basis}; or give --threshold")
     console.say(f"{loaded.run}, {loaded.configuration}: {console.count(len(samples), 'image')}; {basis}")
-    out = pathlib.Path(os.path.expanduser(given["out"]))
-    summary = scoring.score_files(loaded, samples, out, rule, only_anomalies=given["only_anomalies"])
+    options = {"only_anomalies": given["only_anomalies"], "heat_maps": heat_maps}
+    summary = scoring.score_files(loaded, samples, out, rule, **options)
     scoring.warn_if_unlike(loaded, summary, rule.detector)
     decided = "" if rule.threshold is None else f", {summary.num_anomalous:,} of them anomalous"
     console.say(f"{out}: {console.count(summary.num_scored, 'image')} scored{decided}")
+    if heat_maps:
+        console.say(f"{folder}: heat maps of {console.count(heat_maps.num_samples, 'image')}, in overlays/ and masks/")
     return summary.errors
 
 

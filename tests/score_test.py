@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brittle_jax import command_line, results, score
+from brittle_jax import command_line, load_detector, results, score
+from brittle_jax.apply import heat_maps, overlays
 from brittle_jax.errors import UserError
 from brittle_jax.evaluate import calibration as calibration_lib
 from brittle_jax.evaluate import conformal
@@ -127,6 +129,110 @@ def test_without_calibration_images_p_values_are_empty_and_it_says_how_to_get_th
             run_score(*words, more)
 
 
+def heat_maps_in(folder):
+    """Returns the pixels of all overlays and masks, by path below the folder."""
+    return {file.relative_to(folder).as_posix(): np.asarray(Image.open(file)) for file in sorted(folder.rglob("*.png"))}
+
+
+def test_each_picture_gets_an_overlay_and_a_mask_on_the_scale_of_the_run(small_own_run, tmp_path, capsys):
+    run, _ = small_own_run
+    save_noise(tmp_path / "new" / "kind", 5)
+    (tmp_path / "new" / "kind" / "bad.png").write_bytes(b"")
+    words = [f"--run={run}", f"--images={tmp_path / 'new'}", f"--out={tmp_path / 'o.csv'}", "--detector=mse"]
+    assert run_score(*words, f"--heatmaps={tmp_path / 'maps'}") == 3
+    found = heat_maps_in(tmp_path / "maps")
+    names = [f"{folder}/kind/00{number}.png" for folder in ("masks", "overlays") for number in range(5)]
+    assert list(found) == names
+    assert "heat maps of 5 images, in overlays/ and masks/" in capsys.readouterr().out
+    pictures = np.stack([np.asarray(Image.open(tmp_path / "new" / "kind" / f"00{number}.png")) for number in range(5)])
+    loaded = load_detector(run)
+    maps = loaded.explain(pictures, "mse")
+    for number, (picture, heat_map) in enumerate(zip(pictures, maps, strict=True)):
+        overlays.write(tmp_path / "expected", f"{number}.png", picture, heat_map, loaded.heat_map_scales()["mse"])
+    expected = heat_maps_in(tmp_path / "expected")
+    for name, pixels in zip(names, expected.values(), strict=True):
+        np.testing.assert_allclose(found[name].astype(int), pixels.astype(int), atol=1 if pixels.ndim == 3 else 8)
+
+
+def test_only_anomalies_get_heat_maps_where_only_these_are_asked_for(small_own_run, tmp_path):
+    save_noise(tmp_path / "new", 6)
+    words = [f"--run={small_own_run[0]}", f"--images={tmp_path / 'new'}", f"--out={tmp_path / 'o.csv'}"]
+    run_score(*words, "--detector=kd")
+    threshold = sorted(float(line["kd"]) for line in lines_of(tmp_path / "o.csv"))[3]
+    words += ["--detector=kd", f"--threshold={threshold!r}", "--only_anomalies"]
+    assert run_score(*words, f"--heatmaps={tmp_path / 'maps'}") == 0
+    flagged = [os.path.basename(line["path"]) for line in lines_of(tmp_path / "o.csv")]
+    assert len(flagged) == 2
+    assert list(heat_maps_in(tmp_path / "maps")) == [
+        f"{kind}/{name}" for kind in ("masks", "overlays") for name in flagged
+    ]
+
+
+def test_a_parcel_gets_a_heat_map_for_each_view(xray_run, tmp_path):
+    run, config = xray_run
+    shutil.copytree(run, tmp_path / "run")
+    dataset = dataset_of(config)
+    heat_maps.write_scales(tmp_path / "run", "soc", dict.fromkeys(DETECTORS, 1e-3))
+    (tmp_path / "new").mkdir()
+    for view, end in enumerate(dataset.views):
+        Image.fromarray(dataset.read_view(0, view)).save(tmp_path / "new" / f"7_{end}.png")
+    words = [f"--run={tmp_path / 'run'}", f"--images={tmp_path / 'new'}", f"--out={tmp_path / 'o.csv'}"]
+    assert run_score(*words, "--detector=kd", f"--heatmaps={tmp_path / 'maps'}") == 0
+    found = heat_maps_in(tmp_path / "maps")
+    assert list(found) == sorted(f"{kind}/7_{end}.png" for kind in ("masks", "overlays") for end in dataset.views)
+    detector = load_detector(run).detector
+    for view, end in enumerate(dataset.views):
+        pixels = dataset.read_view(0, view)
+        images, boxes = detector.preprocessing.images_and_boxes(pixels)
+        maps = heat_maps.explain(detector, np.float32(images) / 255, "kd")
+        expected = np.clip(
+            heat_maps.assemble(np.asarray(maps), boxes, pixels.shape[:2]) / 1e-3 / overlays.LARGEST, 0, 1
+        )
+        np.testing.assert_allclose(found[f"masks/7_{end}.png"] / 65535, expected, atol=1e-3)
+        assert expected.any()
+
+
+def test_without_a_scale_it_says_how_to_get_one(small_run, tmp_path, capsys):
+    save_noise(tmp_path / "new", 2)
+    words = [f"--run={small_run}", f"--images={tmp_path / 'new'}", f"--out={tmp_path / 'o.csv'}"]
+    with pytest.raises(UserError, match=r"no scale for heat maps: measure it .* --run=.* --recalibrate=DIR, or train"):
+        run_score(*words, f"--heatmaps={tmp_path / 'maps'}")
+    assert capsys.readouterr().err == ""
+    assert not (tmp_path / "maps").exists() and not (tmp_path / "o.csv").exists()
+
+
+def test_a_folder_of_heat_maps_that_cannot_be_written_is_named_before_anything_is_computed(small_own_run, tmp_path):
+    save_noise(tmp_path / "new", 2)
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "masks").write_text("", encoding="utf-8")
+    words = [f"--run={small_own_run[0]}", f"--images={tmp_path / 'new'}", f"--out={tmp_path / 'o.csv'}"]
+    with pytest.raises(UserError, match=r"maps/masks cannot be written .*: move away what is in its place"):
+        run_score(*words, f"--heatmaps={tmp_path / 'maps'}")
+    assert sorted(os.listdir(tmp_path)) == ["maps", "new"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--images=new", "--heatmaps=new/001.png"], "--heatmaps=new/001.png is not a folder"),
+        (["--images=new", "--heatmaps="], "--heatmaps= is not a folder"),
+        (["--images=new", "--heatmaps=new/maps"], "--heatmaps=new/maps is inside --images=new, so heat maps would be"),
+        (["--images=other/../new", "--heatmaps=new"], "inside --images=other/../new"),
+        (["--recalibrate=new", "--heatmaps=maps"], "--heatmaps and --recalibrate are given"),
+        (["--images=new/000.png", "new/009.png"], "new/009.png: no such folder or file"),
+        (["--recalibrate=other"], "other: no such folder or file"),
+    ],
+)
+def test_mistaken_paths_are_named_before_the_run_is_read(words, message, tmp_path, monkeypatch):
+    save_noise(tmp_path / "new", 2)
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("brittle_jax.apply.loaded.load_detector", pytest.fail)
+    out = [] if "--recalibrate" in words[0] else ["--out=o.csv"]
+    with pytest.raises(UserError, match=re.escape(message)):
+        run_score("--run=run", *out, *words)
+
+
 def test_a_run_is_calibrated_anew_by_group_and_duplicate(run, tmp_path, capsys):
     for folder in ("one", "two", "three"):
         save_noise(tmp_path / "normal" / folder, 4)
@@ -146,6 +252,10 @@ def test_a_run_is_calibrated_anew_by_group_and_duplicate(run, tmp_path, capsys):
     assert len(calibration) == 43 and calibration.num_groups == 38
     expected = conformal.p_values(calibration.scores_of("kd"), np.array([float(line["kd"]) for line in lines]))
     assert [float(line["p_value"]) for line in lines] == expected.tolist()
+    pictures = [np.asarray(Image.open(file)) for file in (tmp_path / "normal").rglob("*.png") if file.stem != "bad"]
+    maps = load_detector(run).explain(pictures, "kd")
+    assert len(maps) == 43
+    np.testing.assert_allclose(load_detector(run).heat_map_scales()["kd"], np.percentile(maps, 99), rtol=1e-4)
     # The run is as it was: its own calibration images, and its manifest, which does not list the new ones.
     assert read(run, "splits.json")["configurations"]["normal"]["calibration"]
     assert workdir.damage(run) == {}
@@ -215,10 +325,14 @@ def test_mistakes_are_one_line(words, message, tmp_path, monkeypatch):
 def test_help_is_answered_at_once_and_names_every_flag():
     command = [sys.executable, "-m", "brittle_jax.score", "--help"]
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "--recalibrate" in finished.stdout and "--[no]only_anomalies" in finished.stdout
+    assert (
+        "--recalibrate" in finished.stdout
+        and "--heatmaps" in finished.stdout
+        and "--[no]only_anomalies" in finished.stdout
+    )
 
 
-def test_a_command_that_is_stopped_leaves_no_file(run, tmp_path):
+def test_a_command_that_is_stopped_leaves_no_file_but_whole_heat_maps(run, tmp_path):
     folder, out = tmp_path / "new", tmp_path / "o.csv"
     save_noise(folder, 50)
     code = (
@@ -235,8 +349,10 @@ def test_a_command_that_is_stopped_leaves_no_file(run, tmp_path):
         "scoring.scored_samples = stopping\n"
         "command_line.run(score.main, score.define_flags, needs_config=False, takes_rows=True)\n"
     )
-    command = [sys.executable, "-c", code, f"--run={run}", f"--images={folder}", f"--out={out}"]
+    maps = tmp_path / "maps"
+    command = [sys.executable, "-c", code, f"--run={run}", f"--images={folder}", f"--out={out}", f"--heatmaps={maps}"]
     finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == command_line.EXIT_INTERRUPTED, finished.stderr
     assert finished.stderr.count("\n") == 1 and "stopped by SIGTERM" in finished.stderr
     assert not list(tmp_path.glob("o.csv*"))
+    assert 0 < len(heat_maps_in(maps)) < 20 and not list(maps.rglob("*.partial"))  # whole ones, of what was scored

@@ -12,6 +12,7 @@ not add up to the score.
 
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brittle_jax import files
+from brittle_jax.apply import untrusted
 from brittle_jax.apply.detector import Detector
 from brittle_jax.data.images import Images
 from brittle_jax.data.preprocess import to_unit_range
@@ -32,6 +34,7 @@ from brittle_jax.results import DETECTORS
 KINDS = ("shares", "gradient")
 
 _PERCENTILE = 99.0
+_MOST_BYTES = 2**20  # of a file of scales
 _SMOOTHING = 1 / 48  # of gradients: the deviation of the Gaussian, as a part of the image's side
 
 
@@ -142,20 +145,28 @@ def measure_scales(detector: Detector, images: Images, indices: np.ndarray, loop
     parts: list[tuple[np.ndarray, ...]] = []
 
     def take(chosen: slice, maps: tuple[np.ndarray, ...]) -> None:
-        parts.append(tuple(np.asarray(each)[: chosen.stop - chosen.start] for each in maps))
+        parts.append(tuple(np.asarray(each)[: chosen.stop - chosen.start].ravel() for each in maps))
 
-    pass_over(images, indices, _maps_of_batch, detector, loop, "heat maps", take, static=(kind,))
-    scales = [float(np.percentile(np.concatenate(each), _PERCENTILE)) for each in zip(*parts, strict=True)]
+    pass_over(images, indices, maps_of_batch, detector, loop, "heat maps", take, static=(kind, DETECTORS))
+    columns = map(np.concatenate, zip(*parts, strict=True))
+    return scales_of(dict(zip(DETECTORS, columns, strict=True)))
+
+
+def scales_of(places: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns the scale of each score's maps from the values [M] of all places of normal images."""
     smallest = float(np.finfo(np.float32).tiny)  # where all maps are 0
-    return {name: max(scale, smallest) for name, scale in zip(DETECTORS, scales, strict=True)}
+    return {name: max(float(np.percentile(values, _PERCENTILE)), smallest) for name, values in places.items()}
 
 
-def _maps_of_batch(kind: str, detector: Detector, batch: dict[str, Any]) -> tuple[jax.Array, ...]:
+def maps_of_batch(
+    kind: str, names: tuple[str, ...], detector: Detector, batch: dict[str, Any]
+) -> tuple[jax.Array, ...]:
+    """Returns the maps [N, h, w] of each named score, of a batch with `image` [N, H, W, 3] uint8."""
     images = to_unit_range(batch["image"])
     if kind == "shares":
         maps = all_shares(detector, images)
-        return tuple(maps[name] for name in DETECTORS)
-    return tuple(_gradient_maps(detector, images, name) for name in DETECTORS)
+        return tuple(maps[name] for name in names)
+    return tuple(_gradient_maps(detector, images, name) for name in names)
 
 
 def write_scales(run: pathlib.Path, configuration: str, scales: dict[str, float]) -> None:
@@ -163,18 +174,24 @@ def write_scales(run: pathlib.Path, configuration: str, scales: dict[str, float]
     files.write_json(_file_of(run, configuration), {"percentile": _PERCENTILE, "scales": scales})
 
 
+def has_scales(run: pathlib.Path, configuration: str) -> bool:
+    """Returns whether `write_scales` wrote something."""
+    return _file_of(run, configuration).exists()
+
+
 def read_scales(run: pathlib.Path, configuration: str) -> dict[str, float]:
     """Reads what `write_scales` wrote: the scale of each score's maps, by name.
 
     Raises:
-        UserError: if the run had no calibration images, or the file is damaged.
+        UserError: if there are none, or the file is damaged, a link, or too large for a scale.
     """
     file = _file_of(run, configuration)
     if not file.exists():
         raise UserError(
-            f"{run} has no scale for heat maps: run it again with data.calibration_fraction, such as 0.2, which holds "
-            "normal images back to measure it"
+            f"{run} has no scale for heat maps: measure it on new normal images with python -m brittle_jax.score "
+            f"--run={run} --recalibrate=DIR, or train with data.calibration_fraction=0.2"
         )
+    files.check_regular(file, _MOST_BYTES)
     content = files.read_json(file)
     try:
         scales = {name: float(content["scales"][name]) for name in DETECTORS}
@@ -186,7 +203,9 @@ def read_scales(run: pathlib.Path, configuration: str) -> dict[str, float]:
 
 
 def _file_of(run: pathlib.Path, configuration: str) -> pathlib.Path:
-    return run / "heat_maps" / f"{configuration}.json"
+    file = run / "heat_maps" / f"{configuration}.json"
+    untrusted.check_inside(file, run)
+    return file
 
 
 def assemble(maps: np.ndarray, boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -181,6 +181,42 @@ class LoadedDetector:
         """
         return rows_of_stacks(self._start_outputs, self._score_rows, stacks, self.batch_size_used)
 
+    def maps_of_images(
+        self, stacks: Iterable[tuple[_Tag, np.ndarray]], names: tuple[str, ...]
+    ) -> Iterator[list[tuple[_Tag, Rows]]]:
+        """Explains a stream of pictures as `scores_of_images` scores one.
+
+        Args:
+            stacks: as there.
+            names: of scores.
+
+        Yields:
+            For each batch, tags and the maps [P, h, w] of each named score, as `heat_maps.explain` gives them, in
+            order; none for P = 0.
+        """
+        explain = self.devices.evaluation(heat_maps.maps_of_batch, heat_maps.kind_of(self.detector), names)
+        detector = self.devices.replicate(self.detector)
+
+        def start(batch: np.ndarray) -> Any:
+            return explain(detector, {"image": batch})
+
+        def finish(maps: Any) -> Rows:
+            return dict(zip(names, gather(maps), strict=True))
+
+        return rows_of_stacks(start, finish, stacks, self.batch_size_used)
+
+    def heat_map_scales(self) -> dict[str, float]:
+        """Returns the scale of each score's maps, from the calibration samples; see `heat_maps.read_scales`.
+
+        Raises:
+            UserError: if there is none; it says how to get it.
+        """
+        later = self.run / calibration_lib.LATER
+        is_later = self.calibration is not None and self.calibration.made_with
+        # An earlier version did not measure it again.
+        folder = later if is_later and heat_maps.has_scales(later, self.configuration) else self.run
+        return heat_maps.read_scales(folder, self.configuration)
+
     def view_suffixes(self, given: str | None = None) -> str:
         """Returns how the file names of a parcel's views end: as given, else as in the run; empty: one view."""
         if given is not None or self.detector.preprocessing.patches is None:

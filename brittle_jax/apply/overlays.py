@@ -12,6 +12,7 @@ from PIL import Image
 from brittle_jax import files
 from brittle_jax.errors import UserError
 
+FOLDERS = "overlays", "masks"
 LARGEST = 4.0  # times the scale: dark red, and white in masks
 
 _OPACITY = 0.55
@@ -40,9 +41,10 @@ def write(folder: pathlib.Path, relative_path: str, picture: np.ndarray, heat_ma
         raise UserError(f"{relative_path!r} leads out of the folder of heat maps: give a path inside it")
     levels = Image.fromarray((heat_map / scale).astype(np.float32))
     levels = np.asarray(levels.resize(picture.shape[1::-1], Image.Resampling.BILINEAR))
-    _save(folder / "overlays" / path.with_suffix(".png"), overlay(picture, levels))
+    overlays, masks = (folder / name / path.with_suffix(".png") for name in FOLDERS)
+    _save(overlays, overlay(picture, levels))
     grey = np.clip(levels / LARGEST, 0, 1) * 65535
-    _save(folder / "masks" / path.with_suffix(".png"), grey.round().astype(np.uint16))
+    _save(masks, grey.round().astype(np.uint16))
 
 
 def overlay(picture: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -11,7 +11,9 @@ from typing import Any, TextIO
 import numpy as np
 
 from brittle_jax import console, files
+from brittle_jax.apply import heat_maps as heat_maps_lib
 from brittle_jax.apply.batching import Rows
+from brittle_jax.apply.explaining import HeatMaps
 from brittle_jax.apply.loaded import LoadedDetector, digest_of_detector, largest
 from brittle_jax.apply.sample_files import ReadSample, SampleFile, read_samples
 from brittle_jax.errors import DegenerateDataError, UserError
@@ -24,6 +26,7 @@ ANOMALOUS, NORMAL = "anomalous", "normal"  # decisions
 SUFFIXES = (".csv", ".jsonl")
 _SUSPICIOUS = 0.01  # p-value of the test of exchangeability
 _PARCELS_AHEAD = 8
+_MOST_PLACES = 2**22  # of heat maps, from which their scale is measured; 16 MB a detector
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,30 +86,50 @@ def score_files(
     rule: Rule,
     *,
     only_anomalies: bool = False,
+    heat_maps: HeatMaps | None = None,
 ) -> Summary:
     """Writes a line for each sample to a file, in order; the file appears once all are scored.
 
     Args:
         out: ends in .csv or .jsonl.
         only_anomalies: leave out samples that are not flagged; those that cannot be read stay.
+        heat_maps: gets the samples that have a line with scores.
 
     Raises:
         UserError: if the file cannot be written.
         DegenerateDataError: if a score is not finite.
     """
-    calibration_scores = None if loaded.calibration is None else np.sort(loaded.calibration.scores_of(rule.detector))
-    has_patches = loaded.detector.preprocessing.patches is not None
     summary = Summary()
     with files.replacing(out) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        write = _writer(file, out.suffix, has_patches)
-        for sample, rows in scored_samples(loaded, samples):
-            line = _line(sample, rows, rule, calibration_scores)
-            if has_patches and rows:
-                line |= _deciding(sample, rows[rule.detector])
-            if sample.error or not only_anomalies or line["decision"] == ANOMALOUS:
-                write(line)
-            _count(summary, sample, line, rule)
+        write = _writer(file, out.suffix, loaded.detector.preprocessing.patches is not None)
+        with contextlib.closing(_write_lines(loaded, samples, rule, write, summary, only_anomalies)) as written:
+            if heat_maps is not None:
+                summary.errors |= heat_maps.write(written)
+            for _ in written:
+                pass
     return summary
+
+
+def _write_lines(
+    loaded: LoadedDetector,
+    samples: Sequence[SampleFile],
+    rule: Rule,
+    write: Callable[[dict[str, Any]], None],
+    summary: Summary,
+    only_anomalies: bool,
+) -> Iterator[ReadSample]:
+    """Writes lines as `score_files`, and counts them in `summary`; yields the samples that have one with scores."""
+    calibration_scores = None if loaded.calibration is None else np.sort(loaded.calibration.scores_of(rule.detector))
+    has_patches = loaded.detector.preprocessing.patches is not None
+    for sample, rows in scored_samples(loaded, samples):
+        line = _line(sample, rows, rule, calibration_scores)
+        if has_patches and rows:
+            line |= _deciding(sample, rows[rule.detector])
+        _count(summary, sample, line, rule)
+        if sample.error or not only_anomalies or line["decision"] == ANOMALOUS:
+            write(line)
+            if not sample.error:
+                yield sample
 
 
 def _line(sample: ReadSample, rows: Rows, rule: Rule, calibration_scores: np.ndarray | None) -> dict[str, Any]:
@@ -174,6 +197,8 @@ def warn_if_unlike(loaded: LoadedDetector, summary: Summary, detector: str) -> N
 def recalibrate(loaded: LoadedDetector, samples: Sequence[SampleFile], *, by_folder: bool) -> tuple[Calibration, dict]:
     """Scores new normal samples, and keeps them in the run's folder, where they take the place of its own.
 
+    The scale of heat maps is measured on them, too.
+
     Args:
         by_folder: samples of one folder are one group; equal pictures always are.
 
@@ -185,7 +210,9 @@ def recalibrate(loaded: LoadedDetector, samples: Sequence[SampleFile], *, by_fol
     """
     ids, groups, digests, properties, errors = [], [], [], [], {}
     found: dict[str, list[float]] = {name: [] for name in DETECTORS}
-    for sample, rows in scored_samples(loaded, samples, with_digests=True):
+    places: dict[str, list[np.ndarray]] = {name: [] for name in DETECTORS}  # of heat maps
+    num_places = 0
+    for sample, rows, maps in _explained_samples(loaded, samples):
         if sample.error:
             errors[sample.file.path] = sample.error
             continue
@@ -193,8 +220,12 @@ def recalibrate(loaded: LoadedDetector, samples: Sequence[SampleFile], *, by_fol
         groups.append(sample.file.group if by_folder else sample.file.path)
         digests.append(sample.digests)
         properties += sample.properties
-        for name, score in largest(rows).items():
-            found[name].append(score)
+        scores = largest(rows)
+        for name in DETECTORS:
+            found[name].append(scores[name])
+            if num_places < _MOST_PLACES:
+                places[name].append(maps[name].ravel())
+        num_places += maps[DETECTORS[0]].size
     if not ids:
         raise UserError("none of the images can be read, so there is nothing to calibrate on")
     calibration = Calibration(
@@ -204,8 +235,22 @@ def recalibrate(loaded: LoadedDetector, samples: Sequence[SampleFile], *, by_fol
         np.array(properties),
         digest_of_detector(loaded.run, loaded.configuration),
     )
-    calibration_lib.write(loaded.run / calibration_lib.LATER, loaded.configuration, calibration)
+    later = loaded.run / calibration_lib.LATER
+    scales = heat_maps_lib.scales_of({name: np.concatenate(values) for name, values in places.items()})
+    heat_maps_lib.write_scales(later, loaded.configuration, scales)
+    calibration_lib.write(later, loaded.configuration, calibration)
     return calibration, errors
+
+
+def _explained_samples(
+    loaded: LoadedDetector, samples: Sequence[SampleFile]
+) -> Iterator[tuple[ReadSample, Rows, Rows]]:
+    """Yields samples, their scores as `scored_samples`, and maps [P, h, w] of the images, by detector."""
+    scored = scored_samples(loaded, samples, with_digests=True)
+    stacks = (((sample, rows), sample.images) for sample, rows in scored)
+    for part in loaded.maps_of_images(stacks, DETECTORS):
+        for (sample, rows), maps in part:
+            yield sample, rows, maps
 
 
 def threshold_of(loaded: LoadedDetector, detector: str, false_alarm_rate: float) -> float:

@@ -1,10 +1,7 @@
-"""Choosing among teachers and detectors, with no anomaly or with synthetic ones: rules, and what a wrong choice costs.
-
-Plain functions of arrays by name; which runs they come from does not matter here.
-"""
+"""Ranks detectors by synthetic anomalies, from plain arrays of scores by name."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -80,48 +77,6 @@ def rank_by_synthetic(trials: Mapping[str, Trial], *, seed: int = 0) -> list[Sta
         )
         for name in sorted(means, key=means.get, reverse=True)
     ]
-
-
-def regret(rule: Mapping[str, float], auroc: Mapping[str, float], candidates: Iterable[str] | None = None) -> float:
-    """Returns what following a rule costs: the best candidate's AUROC less that of the one with the largest value.
-
-    Args:
-        rule: what the rule goes by, such as brittleness, by candidate.
-        auroc: by candidate.
-        candidates: to choose from; None: all that the rule knows.
-    """
-    candidates = list(rule if candidates is None else candidates)
-    chosen = max(candidates, key=lambda name: rule[name])
-    return max(auroc[name] for name in candidates) - auroc[chosen]
-
-
-def expected_regret_at_random(auroc: Mapping[str, float], candidates: Iterable[str] | None = None) -> float:
-    """Returns what choosing at random costs on average: the best candidate's AUROC less the mean."""
-    values = [auroc[name] for name in (auroc if candidates is None else candidates)]
-    return float(max(values) - np.mean(values))
-
-
-def at_error_ratio(error_ratios: np.ndarray, values: np.ndarray, ratio: float) -> float | None:
-    """Returns a quantity where a student's error first falls to a ratio, interpolated in the ratio's logarithm.
-
-    Args:
-        error_ratios: [P], the student's error over the mean predictor's, along distillation.
-        values: [P], such as brittleness, at the same points.
-        ratio: at which to compare students.
-
-    Returns:
-        None where the ratio is not reached, or was passed before the first point.
-    """
-    error_ratios, values = np.asarray(error_ratios, float), np.asarray(values, float)
-    reached = np.flatnonzero(error_ratios <= ratio * (1 + 1e-9))
-    if not len(reached) or (reached[0] == 0 and error_ratios[0] < ratio * (1 - 1e-9)):
-        return None
-    after = reached[0]
-    if after == 0:
-        return float(values[0])
-    high, low = np.log(error_ratios[after - 1]), np.log(error_ratios[after])
-    share = (high - np.log(ratio)) / (high - low)
-    return float(values[after - 1] + share * (values[after] - values[after - 1]))
 
 
 def _above(anomalous: np.ndarray, normal: np.ndarray) -> np.ndarray:

@@ -77,9 +77,7 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
                 f"{group['error_ratio']:.2f}), synthetic anomalies {group['synthetic_choice']}"
             )
     for name, regret in content.get("regrets", {}).items():
-        if regret is not None:
-            rule = name if name.startswith("at random") else f"by {name}"
-            said.append(f"regret on the real anomalies, choosing {rule}: {100 * regret:.1f} points")
+        said.append(f"regret on the real anomalies, {name}: {100 * regret:.1f} points")
     said.append(f"score new images: {score_command(content)}")
     return said
 

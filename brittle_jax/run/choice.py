@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from brittle_jax import console, files
 from brittle_jax.config import completed
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import UserError
-from brittle_jax.evaluate import selection
+from brittle_jax.evaluate import selection, statistics
 from brittle_jax.evaluate.selection import Standing, Trial
 from brittle_jax.run import candidates as candidates_lib
 from brittle_jax.run import estimates, workdir
@@ -150,44 +152,51 @@ def _of_group(group: str, measured: Sequence[Mapping[str, Any]], standings: Sequ
 def _brittleness_at(figures: Mapping[str, Any], ratio: float | None) -> float | None:
     if ratio is None:
         return None
-    points = [each for each in figures["course"] if each["error_ratio"]]
-    ratios, values = [each["error_ratio"] for each in points], [each["brittleness"] for each in points]
-    return selection.at_error_ratio(ratios, values, ratio)
+    ratios, values = (np.array([each[name] for each in figures["course"]]) for name in ("error_ratio", "brittleness"))
+    return statistics.value_at(ratios, values, ratio)
 
 
-def regrets(content: Mapping[str, Any]) -> dict[str, float | None]:
+def regrets(content: Mapping[str, Any]) -> dict[str, float]:
     """Returns what each rule costs on the real anomalies, in mean AUROC over their kinds.
 
-    The rules choose among all pairs of a candidate and a detector, random left out; brittleness chooses KD of the most
-    brittle candidate in its group, and its regret is among the KD detectors of that group.
+    The rules choose among all pairs of a candidate and a detector, random left out; that of rotations among those whose
+    own task they are not. Brittleness chooses among the KD detectors of each group, and so do the others there.
     """
-    eligible = [each for each in content["candidates"] if not each["is_reference"]]
-    auroc = {
-        f"{each['name']}, {detector}": sum(kinds.values()) / len(kinds)
-        for each in eligible
-        for detector, kinds in each["anomalies"].items()
-    }
     synthetic = {each["name"]: each["auroc"] for each in content["standings"]}
-    rotations = {
-        f"{each['name']}, {detector}": value
-        for each in eligible
-        for detector, value in (each["rotations"] or {}).items()
-    }
-    found: dict[str, float | None] = {
-        "synthetic anomalies": selection.regret(synthetic, auroc),
-        "rotations": max(auroc.values()) - auroc[max(rotations, key=rotations.get)] if rotations else None,
-        "at random": selection.expected_regret_at_random(auroc),
-    }
-    for each in content["brittleness"]:
-        if each["choice"] is not None:
-            names = [name for name in each["values"] if f"{name}, kd" in auroc]
-            kd = {name: auroc[f"{name}, kd"] for name in names}
-            found[f"brittleness, KD, {each['group']}"] = selection.regret(each["values"], kd, names)
-            found[f"synthetic anomalies, KD, {each['group']}"] = selection.regret(
-                {name: synthetic[f"{name}, kd"] for name in names}, kd
-            )
-            found[f"at random, KD, {each['group']}"] = selection.expected_regret_at_random(kd)
+    pairs = [
+        {
+            "candidate": each["name"],
+            "detector": detector,
+            "auroc": sum(kinds.values()) / len(kinds),
+            "synthetic anomalies": synthetic[f"{each['name']}, {detector}"],
+            "rotations": (each["rotations"] or {}).get(detector, np.nan),
+        }
+        for each in content["candidates"]
+        if not each["is_reference"]
+        for detector, kinds in each["anomalies"].items()
+    ]
+    found = _regrets(pairs, ["synthetic anomalies"])
+    turned = [each for each in pairs if not np.isnan(each["rotations"])]
+    best = max(each["auroc"] for each in pairs)
+    if turned:
+        found["rotations"] = best - max(turned, key=lambda each: each["rotations"])["auroc"]
+    for group in content["brittleness"]:
+        if group["choice"] is not None:
+            members = [
+                {**each, "brittleness": group["values"][each["candidate"]]}
+                for each in pairs
+                if each["detector"] == "kd" and each["candidate"] in group["values"]
+            ]
+            of_group = _regrets(members, ["brittleness", "synthetic anomalies"])
+            found |= {f"{rule}, KD, {group['group']}": value for rule, value in of_group.items()}
     return found
+
+
+def _regrets(pairs: Sequence[Mapping[str, Any]], rules: Sequence[str]) -> dict[str, float]:
+    if len(pairs) < 2:
+        return dict.fromkeys([*rules, "at random"], 0.0)
+    columns = {name: np.array([each[name] for each in pairs]) for name in ("auroc", *rules)}
+    return {rule: each.of_all for rule, each in statistics.regrets(columns, "auroc", rules).items()}
 
 
 def _within_budget(

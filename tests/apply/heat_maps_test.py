@@ -194,5 +194,19 @@ def test_the_scale_is_what_few_places_of_normal_images_exceed(detector_of, one_d
 
 
 def test_a_run_without_calibration_images_has_no_scale(tmp_path):
-    with pytest.raises(UserError, match="has no scale for heat maps: run it again with data.calibration_fraction"):
+    with pytest.raises(
+        UserError, match=r"has no scale for heat maps: measure it .* --recalibrate=DIR, or train with data\.calib"
+    ):
         heat_maps.read_scales(tmp_path, RUN)
+
+
+@pytest.mark.parametrize("linked", ["heat_maps", f"heat_maps/{RUN}.json"])
+def test_a_scale_is_not_read_or_written_through_a_link(linked, tmp_path):
+    scales = dict.fromkeys(DETECTORS, 1.0)
+    heat_maps.write_scales(tmp_path / "run", RUN, scales)
+    (tmp_path / "run" / linked).rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / linked).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DamagedError, match="a link"):
+        heat_maps.read_scales(tmp_path / "run", RUN)
+    with pytest.raises(DamagedError, match="a link"):
+        heat_maps.write_scales(tmp_path / "run", RUN, scales)

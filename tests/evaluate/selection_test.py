@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from brittle_jax.evaluate import selection
+from brittle_jax.evaluate import selection, statistics
 from brittle_jax.evaluate.selection import Trial
 from brittle_jax.published import published_row
 
@@ -54,22 +54,6 @@ def test_detectors_tried_on_different_pictures_are_refused():
         selection.rank_by_synthetic({"one": trial(1.0, 20), "other": trial(1.0, 30)})
 
 
-def test_regret_by_hand():
-    auroc = {"a": 0.9, "b": 0.6, "c": 0.75}
-    assert selection.regret({"a": 1, "b": 3, "c": 2}, auroc) == pytest.approx(0.3)
-    assert selection.regret({"a": 1, "b": 3, "c": 2}, auroc, ["a", "c"]) == pytest.approx(0.15)
-    assert selection.expected_regret_at_random(auroc) == pytest.approx(0.15)
-
-
-def test_a_quantity_at_an_error_ratio():
-    ratios, values = np.array([4.0, 2.0, 1.0, 0.5]), np.array([0.0, 1.0, 2.0, 6.0])
-    assert selection.at_error_ratio(ratios, values, 1.0) == pytest.approx(2.0)
-    assert selection.at_error_ratio(ratios, values, np.sqrt(0.5)) == pytest.approx(4.0)  # half way in the logarithm
-    assert selection.at_error_ratio(ratios, values, 4.0) == pytest.approx(0.0)
-    assert selection.at_error_ratio(ratios, values, 5.0) is None  # passed before the first point
-    assert selection.at_error_ratio(ratios, values, 0.4) is None  # not reached
-
-
 # The paper's own numbers (Tables 6 to 11): by setting, the rows' prefix, the configuration, and the teachers that are
 # trained on the setting's own normal images.
 SETTINGS = {
@@ -99,20 +83,23 @@ def published(setting, teachers):
     )
 
 
+def regret(brittleness, auroc):
+    columns = {"brittleness": np.array(list(brittleness.values())), "auroc": np.array(list(auroc.values()))}
+    return statistics.regrets(columns, "auroc", ["brittleness"])["brittleness"].of_all
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_among_all_published_teachers_but_the_supervised_one_the_most_brittle_costs_next_to_nothing(setting):
     prefix, _, own = SETTINGS[setting]
-    assert selection.regret(*published(setting, [*own, *OTHER_TEACHERS[prefix].split()])) <= 0.06 + 1e-9
+    assert regret(*published(setting, [*own, *OTHER_TEACHERS[prefix].split()])) <= 0.06 + 1e-9
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", [name for name, (_, _, own) in SETTINGS.items() if len(own) > 1])
 def test_among_published_teachers_of_ones_own_images_the_most_brittle_costs_little(setting):
-    assert selection.regret(*published(setting, SETTINGS[setting][2])) <= 1.28 + 1e-9
+    assert regret(*published(setting, SETTINGS[setting][2])) <= 1.28 + 1e-9
 
 
 def test_with_random_as_a_candidate_the_rule_fails():
-    costs = {
-        setting: selection.regret(*published(setting, ["random", *own])) for setting, (_, _, own) in SETTINGS.items()
-    }
+    costs = {setting: regret(*published(setting, ["random", *own])) for setting, (_, _, own) in SETTINGS.items()}
     expected = {"cat": 2.21, "dog": 0, "unimodal": 25.26, "multimodal": 10.37, "Plant": 5.59, "X-ray": 0}
     assert costs == pytest.approx(expected, abs=0.005)

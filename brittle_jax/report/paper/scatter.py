@@ -49,16 +49,17 @@ def scatter_figures(cohorts: Mapping[str, Sequence[Cohort]], *, has_runs: bool) 
         cohorts: by data set. The first one that has a setting is drawn; correlations are given of all.
         has_runs: whether ours stand beside the published ones at all.
     """
-    return [_figure(number, cohorts, has_runs) for number in FIGURES]
+    ours = {setting: measured(cohorts, setting) for setting in SETTINGS}
+    return [_figure(number, ours, has_runs) for number in FIGURES]
 
 
-def _figure(number: int, cohorts: Mapping[str, Sequence[Cohort]], has_runs: bool) -> ScatterFigure:
+def _figure(number: int, found: Mapping[str, Sequence[tuple[Cohort, Teachers]]], has_runs: bool) -> ScatterFigure:
     layout = FIGURES[number]
     panels, apart, lines = [], [], []
     for setting in SETTINGS:
         if number == 4 and setting not in layout.settings:
             continue
-        known, ours = published(setting), measured(cohorts, setting)
+        known, ours = published(setting), found[setting]
         lines += _lines(setting, PUBLISHED, known, layout.x)
         for cohort, teachers in ours:
             if len(teachers.rows) >= _FEWEST_CORRELATED:
@@ -67,7 +68,7 @@ def _figure(number: int, cohorts: Mapping[str, Sequence[Cohort]], has_runs: bool
         is_complete = cohort is not None and not classes_mark(cohort, setting)
         # What the paper draws as an average alone is shown where we have only a part of it.
         has_average = any(
-            SETTINGS[each].dataset == SETTINGS[setting].dataset and measured(cohorts, each) for each in layout.settings
+            SETTINGS[each].dataset == SETTINGS[setting].dataset and found[each] for each in layout.settings
         )
         if setting in layout.settings or (is_complete and not has_average):
             panels.append(_panel(f"{SETTINGS[setting].title}, published", known, layout.x, is_published=True))
