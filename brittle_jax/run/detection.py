@@ -110,8 +110,11 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
     with row.stage("score"):
         image_scores, scores = scoring.score(row, detector, made.representations, configuration.test)
         calibration = scoring.calibrate(row, detector, made.representations, configuration.calibration)
-    with row.stage("heat maps"):
-        scales = _scales(row, detector, configuration)
+    scales = {}
+    if len(configuration.calibration):
+        with row.stage("heat maps"):
+            held_back = dataset.images_of(configuration.calibration)
+            scales = heat_maps.measure_scales(detector, dataset.images, held_back, row.loop)
     with row.stage("brittleness"):
         measured = measure_brittleness(
             detector,
@@ -162,14 +165,6 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
             by_dimension=by_dimension,
         )
     return entry
-
-
-def _scales(row: Row, detector: Detector, configuration: Configuration) -> dict[str, float]:
-    """Returns the scales of heat maps; none without calibration samples."""
-    if not len(configuration.calibration):
-        return {}
-    held_back = row.dataset.images_of(configuration.calibration)
-    return heat_maps.measure_scales(detector, row.dataset.images, held_back, row.loop)
 
 
 def _entry(
