@@ -121,4 +121,4 @@ def test_a_run_of_several_configurations_goes_on_with_those_that_are_left(tmp_pa
     assert "  unimodal/airplane: finished before" in lines
     experiment.run(config, tmp_path / "run")
     assert_same_runs(tmp_path / "stopped" / "run", tmp_path / "run")
-    assert len(files_of(tmp_path / "run")) == 8
+    assert len(files_of(tmp_path / "run")) == 10
