@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from brittle_jax import command_line, console, files
 from brittle_jax.data.datasets.listing import NORMAL, find_pictures
 from brittle_jax.errors import UserError
+from brittle_jax.recipes import lite_is_installed
 from brittle_jax.text import nearest, split_list
 
 # Candidates by name: the word of configs/image_folder.py, and settings of its own.
@@ -58,13 +59,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     }
     for name, text in texts.items():
         flags.DEFINE_string(name, None, text, flag_values=flag_values)
-    flags.DEFINE_integer(
-        "most_images", 300, "to choose by, and to test on, each", lower_bound=1, flag_values=flag_values
-    )
-    flags.DEFINE_integer(
-        "students", 1, "of each candidate, to see how brittleness varies", lower_bound=1, flag_values=flag_values
-    )
-    flags.DEFINE_integer("seed", 0, "of splits, networks and synthetic anomalies", flag_values=flag_values)
+    numbers = {
+        "most_images": (300, "most held-back images to choose by, and as many to test on", 1),
+        "students": (1, "students to distil of each candidate, to see how brittleness varies", 1),
+        "seed": (0, "seed of splits, networks and synthetic anomalies", 0),
+    }
+    for name, (default, text, lowest) in numbers.items():
+        flags.DEFINE_integer(name, default, text, lower_bound=lowest, flag_values=flag_values)
 
 
 def main(arguments: command_line.Arguments) -> None:
@@ -112,13 +113,21 @@ def _checked(arguments: command_line.Arguments) -> tuple[pathlib.Path, pathlib.P
     images, out = normal_images(given["images"]), pathlib.Path(os.path.expanduser(given["out"]))
     if out.resolve().is_relative_to(images):
         raise UserError(f"--out={out} is inside of --images={given['images']}: name a folder elsewhere")
-    names = list(_CANDIDATES) if given["teachers"] is None else split_list(given["teachers"])
+    names = _installed() if given["teachers"] is None else split_list(given["teachers"])
     if len(set(names)) < len(names) or not names:
         raise UserError(f"--teachers={given['teachers']}: name each candidate once")
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", given["budget"] or "0s")
     if match is None or (given["budget"] and not float(match[1])):
         raise UserError(f"--budget={given['budget']} is not a time: give one such as 10m or 2h")
     return images, out, names, float(match[1]) * _UNITS[match[2]] if given["budget"] else None
+
+
+def _installed() -> list[str]:
+    """Returns the default candidates, without those that need an extra which is not installed."""
+    if lite_is_installed():
+        return list(_CANDIDATES)
+    console.warn("imagenet_lite is left out: to try it, run python -m pip install 'brittle-jax[imagenet]'")
+    return [name for name, (word, _) in _CANDIDATES.items() if word != "imagenet_lite"]
 
 
 def configured(names: list[str], overrides: Sequence[str], out: pathlib.Path) -> list[tuple[str, ConfigDict]]:
@@ -157,8 +166,12 @@ def normal_images(given: str) -> pathlib.Path:
     if not images.is_dir():
         raise UserError(f"--images={given}: no such folder")
     images = (images / NORMAL if (images / NORMAL).is_dir() else images).resolve()
-    if not find_pictures(images, images):
+    found = find_pictures(images, images)
+    if not found:
         raise UserError(f"--images={given} holds no pictures")
+    folders = sorted({file.relative_to(images).parts[0] for file in found if file.parent != images})
+    if folders:
+        console.warn(f"--images={given}: images in its folders are taken as normal, too: {', '.join(folders)}")
     return images
 
 

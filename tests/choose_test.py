@@ -89,3 +89,12 @@ def test_a_finished_run_can_be_a_candidate(small_own_run, tmp_path):
     ((name, config),) = choose.configured([str(run)], ["--config.teacher.weights_sha256="], tmp_path)
     assert name == f"run-{run.name}"
     assert config.teacher.from_run == str(run) and config.network.name == "mini" and config.teacher.task == "random"
+
+
+def test_folders_that_count_as_normal_are_named(tmp_path, capsys):
+    save_noise(tmp_path / "set" / "scab", 2)
+    save_noise(tmp_path / "plain", 2)
+    choose.normal_images(str(tmp_path / "set"))
+    assert "images in its folders are taken as normal, too: scab" in capsys.readouterr().err
+    choose.normal_images(str(tmp_path / "plain"))
+    assert capsys.readouterr().err == ""

@@ -68,6 +68,8 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
         f"choice: {choice['candidate']} with {choice['detector']}, AUROC {100 * choice['auroc']:.1f} "
         f"[{low:.1f}, {high:.1f}] against synthetic anomalies"
     ]
+    if low <= 50:
+        said.append("that is no better than chance: none of the candidates tells these synthetic anomalies")
     if choice["too_close"]:
         said.append(f"too close to call: {'; '.join(choice['too_close'])}")
     for group in content["brittleness"]:
@@ -77,7 +79,7 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
                 f"{group['error_ratio']:.2f}), synthetic anomalies {group['synthetic_choice']}"
             )
     for name, regret in content.get("regrets", {}).items():
-        said.append(f"regret on the real anomalies, {name}: {100 * regret:.1f} points")
+        said.append(f"regret on the real anomalies ({name}): {100 * regret:.1f} points")
     said.append(f"score new images: {score_command(content)}")
     return said
 

@@ -77,12 +77,15 @@ def choose(
     for number, candidate in enumerate(kept, 1):
         console.say(f"[{number}/{len(kept)}] candidate {candidate.name}")
         began = time.monotonic()
-        content = candidates_lib.run(candidate, folders[candidate.name], devices)
+        with console.silenced():  # each would say which detector it recommends, which is not the choice
+            content = candidates_lib.run(candidate, folders[candidate.name], devices)
         held_back = candidates_lib.held_back(folders[candidate.name], pictures, most=most_pictures, seed=seed)
         took = max(time.monotonic() - began, sum(content["seconds"].values()))
         figures, tried = candidates_lib.measure(candidate, folders[candidate.name], content, held_back, seed, took)
-        more = candidates_lib.run_more_students(candidate, folders[candidate.name], num_students, devices)
+        with console.silenced():
+            more = candidates_lib.run_more_students(candidate, folders[candidate.name], num_students, devices)
         figures["brittleness_of_students"] = [figures["brittleness"], *more]
+        console.say(f"  {console.duration(figures['seconds'])}; its page: {folders[candidate.name]}/report/index.html")
         measured.append(figures)
         if not candidate.is_reference:
             trials |= {f"{candidate.name}, {detector}": trial for detector, trial in tried.items()}
@@ -152,7 +155,8 @@ def _of_group(group: str, measured: Sequence[Mapping[str, Any]], standings: Sequ
 def _brittleness_at(figures: Mapping[str, Any], ratio: float | None) -> float | None:
     if ratio is None:
         return None
-    ratios, values = (np.array([each[name] for each in figures["course"]]) for name in ("error_ratio", "brittleness"))
+    points = [each for each in figures["course"] if each["error_ratio"]]
+    ratios, values = (np.array([each[name] for each in points]) for name in ("error_ratio", "brittleness"))
     return statistics.value_at(ratios, values, ratio)
 
 

@@ -185,6 +185,6 @@ def measure(
 
 def _in_words(values: dict[str, Any]) -> str:
     ratio, auroc = values["error_ratio"], values["kd_auroc"]
-    parts = ["" if ratio is None else f"error {ratio:.2f} of the mean predictor's"]
+    parts = ["" if ratio is None else f"error {ratio:.3g} times the mean predictor's"]
     parts += ["" if auroc is None else f"KD AUROC {100 * auroc:.1f}", f"brittleness {values['brittleness']:.4f}"]
     return ", ".join(part for part in parts if part)
