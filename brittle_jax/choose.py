@@ -83,8 +83,8 @@ def main(arguments: command_line.Arguments) -> None:
     from brittle_jax.run import choice
 
     candidates = [
-        candidates_lib.Candidate(name, config, is_reference=config.teacher.task == _REFERENCE)
-        for name, config in settings
+        candidates_lib.Candidate(name, config, is_reference=config.teacher.task == _REFERENCE, command=command)
+        for name, config, command in settings
     ]
     content = choice.choose(
         candidates,
@@ -130,8 +130,8 @@ def _installed() -> list[str]:
     return [name for name, (word, _) in _CANDIDATES.items() if word != "imagenet_lite"]
 
 
-def configured(names: list[str], overrides: Sequence[str], out: pathlib.Path) -> list[tuple[str, ConfigDict]]:
-    """Returns the name and the settings of each candidate."""
+def configured(names: list[str], overrides: Sequence[str], out: pathlib.Path) -> list[tuple[str, ConfigDict, str]]:
+    """Returns the name and the settings of each candidate, and the command that trains it alone."""
     found = []
     for given in names:
         name, word, own = _candidate(given)
@@ -139,7 +139,9 @@ def configured(names: list[str], overrides: Sequence[str], out: pathlib.Path) ->
         config = command_line.configure(f"image_folder:{word}", [*settings, *overrides])[1]
         config = config.copy_and_resolve_references().unlock()
         config.teacher.store = str(out / "teachers")
-        found.append((name, config))
+        command = f"python -m brittle_jax.main --config=configs/image_folder.py:{word}"
+        command += f" --config.data.path={out / 'pictures'}"
+        found.append((name, config, " ".join([command, *settings, *overrides])))
     return found
 
 

@@ -86,9 +86,11 @@ def test_anomalies_are_taken_by_folder(tmp_path):
 
 def test_a_finished_run_can_be_a_candidate(small_own_run, tmp_path):
     run, _ = small_own_run
-    ((name, config),) = choose.configured([str(run)], ["--config.teacher.weights_sha256="], tmp_path)
+    ((name, config, command),) = choose.configured([str(run)], ["--config.teacher.weights_sha256="], tmp_path)
     assert name == f"run-{run.name}"
     assert config.teacher.from_run == str(run) and config.network.name == "mini" and config.teacher.task == "random"
+    assert command.startswith("python -m brittle_jax.main --config=configs/image_folder.py:random --config.data.path=")
+    assert f"--config.teacher.from_run={run}" in command
 
 
 def test_folders_that_count_as_normal_are_named(tmp_path, capsys):

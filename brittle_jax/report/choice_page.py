@@ -80,15 +80,22 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
             )
     for name, regret in content.get("regrets", {}).items():
         said.append(f"regret on the real anomalies ({name}): {100 * regret:.1f} points")
+    if command := chosen(content)["command"]:
+        said.append(f"train it on more of the images: {command}")
     said.append(f"score new images: {score_command(content)}")
     return said
 
 
+def chosen(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns what was measured of the candidate that was chosen."""
+    (candidate,) = (each for each in content["candidates"] if each["name"] == content["choice"]["candidate"])
+    return candidate
+
+
 def score_command(content: Mapping[str, Any]) -> str:
     """Returns the command that scores new images with the choice."""
-    choice = content["choice"]
-    (run,) = (each["run"] for each in content["candidates"] if each["name"] == choice["candidate"])
-    return f"python -m brittle_jax.score --run={run} --detector={choice['detector']} --images=DIR --out=scores.csv"
+    run, detector = chosen(content)["run"], content["choice"]["detector"]
+    return f"python -m brittle_jax.score --run={run} --detector={detector} --images=DIR --out=scores.csv"
 
 
 def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path:

@@ -40,11 +40,13 @@ class Candidate:
         name: of it, and of its run's folder.
         config: the settings of its run.
         is_reference: it is measured, but never chosen.
+        command: that trains it alone, on all of the pictures that a run trains on.
     """
 
     name: str
     config: ml_collections.ConfigDict
     is_reference: bool = False
+    command: str = ""
 
     @property
     def group(self) -> str:
@@ -177,6 +179,7 @@ def measure(
     measured = {
         "name": candidate.name,
         "run": str(folder),
+        "command": candidate.command,
         "is_reference": candidate.is_reference,
         "num_skipped": len(content["skipped_inputs"]),
         "group": candidate.group,

@@ -180,5 +180,9 @@ def test_anomalies_that_cannot_be_read_are_refused_before_any_candidate_runs(can
 def test_a_choice_that_is_no_better_than_chance_is_said_to_be(tmp_path):
     measured = [figures("a", (1, 1))]
     useless = {f"a, {name}": Trial(NORMAL, {"scar": NORMAL + 0.01 * RNG.normal(size=40)}) for name in DETECTORS}
-    content = {"candidates": [{**measured[0], "run": "a"}], **choice.decide(measured, useless, 0), "regrets": {}}
+    content = {
+        "candidates": [{**measured[0], "run": "a", "command": ""}],
+        **choice.decide(measured, useless, 0),
+        "regrets": {},
+    }
     assert any("no better than chance" in sentence for sentence in choice_page.sentences(content))
