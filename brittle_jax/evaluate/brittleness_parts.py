@@ -65,12 +65,6 @@ def intervals(
     }
 
 
-def effective_dimensions(variances: ArrayLike) -> float:
-    """Returns over how many dimensions a variance is spread: (Σv)² / Σv², from 1 to F, for variances [F]."""
-    variances = np.asarray(variances, np.float64)
-    return float(np.square(variances.sum()) / np.square(variances).sum())
-
-
 @functools.partial(jax.jit, static_argnames="path")
 @in_float32
 def gradient_norm_by_dimension(

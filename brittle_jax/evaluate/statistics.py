@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 Columns = Mapping[str, np.ndarray]
@@ -238,9 +239,10 @@ def spectrum(errors: np.ndarray) -> np.ndarray:
     return variances / variances.sum()
 
 
-def effective_directions(shares: np.ndarray) -> float:
-    """Returns how many equally wide directions would be as spread as these shares [F]: one over the sum of squares."""
-    return float(1 / (shares**2).sum())
+def effective_dimensions(variances: ArrayLike) -> float:
+    """Returns over how many dimensions a variance is spread: (Σv)² / Σv², from 1 to F, for variances or shares [F]."""
+    variances = np.asarray(variances, np.float64)
+    return float(np.square(variances.sum()) / np.square(variances).sum())
 
 
 def tight_share(normal: np.ndarray, others: np.ndarray, fraction: float = 0.5) -> float:

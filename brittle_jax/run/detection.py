@@ -13,7 +13,7 @@ from brittle_jax.apply.detector import Detector
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.samples import limit
 from brittle_jax.data.splits import labelled_lesson
-from brittle_jax.evaluate import brittleness_parts, samples
+from brittle_jax.evaluate import brittleness_parts, samples, statistics
 from brittle_jax.evaluate import calibration as calibration_lib
 from brittle_jax.evaluate.brittleness import brittleness
 from brittle_jax.evaluate.calibration import Calibration
@@ -198,7 +198,7 @@ def _entry(
         "brittleness": brittleness(terms.gradient_norm, terms.error_trace),
         "gradient_norm": terms.gradient_norm,
         "error_trace": terms.error_trace,
-        "effective_dimensions": brittleness_parts.effective_dimensions(covariance_of(terms.errors)),
+        "effective_dimensions": statistics.effective_dimensions(covariance_of(terms.errors)),
         "measurement_card": dataclasses.asdict(card),
         "covariance": {
             "rank": made.detector.gaussian.rank,

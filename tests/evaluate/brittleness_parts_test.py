@@ -46,11 +46,6 @@ def test_errors_that_do_not_vary_have_no_interval_of_brittleness():
     assert alone["brittleness_interval"] is None
 
 
-def test_variance_in_few_dimensions_counts_as_few():
-    assert brittleness_parts.effective_dimensions([2.0, 2.0, 2.0, 0.0]) == pytest.approx(3)
-    assert brittleness_parts.effective_dimensions([5.0, 0.0, 0.0, 0.0]) == pytest.approx(1)
-
-
 @pytest.mark.parametrize("path", ["student", "both"])
 def test_dimensions_add_up_to_the_gradient_norm(path):
     student, teacher = mini(1), mini(2)

@@ -6,7 +6,7 @@ from scipy import stats
 
 from brittle_jax.evaluate.statistics import (
     correlation,
-    effective_directions,
+    effective_dimensions,
     partial_correlation,
     regrets,
     spectrum,
@@ -118,8 +118,10 @@ def test_the_spectrum_of_errors_with_known_variances():
     errors = np.concatenate([sign * np.diag([3.0, 2, 1]) @ directions for sign in (1, -1)]) + 5
     shares = spectrum(errors)
     np.testing.assert_allclose(shares, np.array([9, 4, 1]) / 14)
-    assert effective_directions(shares) == pytest.approx(14**2 / (81 + 16 + 1))
-    assert effective_directions(np.full(4, 0.25)) == pytest.approx(4)
+    assert effective_dimensions(shares) == pytest.approx(14**2 / (81 + 16 + 1))
+    assert effective_dimensions(np.full(4, 0.25)) == pytest.approx(4)
+    assert effective_dimensions([2.0, 2.0, 2.0, 0.0]) == pytest.approx(3)
+    assert effective_dimensions([5.0, 0.0, 0.0, 0.0]) == pytest.approx(1)
     along_tight, along_wide = errors.mean(axis=0) + directions[2:] * 7, errors.mean(axis=0) + directions[:1] * 7
     assert tight_share(errors, along_tight, 1 / 3) == pytest.approx(1)
     assert tight_share(errors, along_wide, 1 / 3) == pytest.approx(0)

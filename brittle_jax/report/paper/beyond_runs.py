@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from brittle_jax.evaluate.statistics import correlation, effective_directions, spectrum, tight_share, value_at
+from brittle_jax.evaluate.statistics import correlation, effective_dimensions, spectrum, tight_share, value_at
 from brittle_jax.report.paper.beyond import (
     ANY_ROW,
     ESTIMATE_TITLES,
@@ -198,11 +198,11 @@ def error_directions(cohorts: Cohorts, problems: Problems) -> Section:
             half = 100 * share[len(share) // 2 :].sum()
             has_test |= bool(np.isfinite(tight[row]).all())
             of_tests = [f"{100 * value:.1f}" if np.isfinite(value) else "-" for value in tight[row]]
-            title, effective = teacher_of(row).title, f"{effective_directions(share):.1f} of {len(share)}"
+            title, effective = teacher_of(row).title, f"{effective_dimensions(share):.1f} of {len(share)}"
             rows.append([source.label, title, f"{kd[row]:.2f}", effective, f"{half:.2f}", *of_tests])
         columns = {
             "kd": np.array([kd[row] for row in shares]),
-            "effective": np.array([effective_directions(share) for share in shares.values()]),
+            "effective": np.array([effective_dimensions(share) for share in shares.values()]),
         }
         if len(shares) > 2:
             found = correlation(columns, "effective", "kd")
