@@ -172,7 +172,7 @@ def measure(
     labels = np.repeat([0, 1], [len(normal), len(anomalous)])
     attacked = {}
     if row.config.attack.enabled:
-        attacked["attack"] = vulnerability.measure(row, configuration, detector, test, labels, scores, {})
+        attacked["attack"] = vulnerability.measure(row, configuration, detector, test, labels, scores, None)
     return {
         "error_ratio": error["error_ratio"],
         "kd_auroc": separation(labels, scores["kd"])["auroc"] if len(anomalous) else None,
