@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from brittle_jax import files
+from brittle_jax import console, files
 from brittle_jax.errors import DamagedError
 from brittle_jax.published import DETECTORS
 
@@ -142,6 +142,7 @@ def table(results: Mapping[str, Any]) -> str:
             label = f"AUROC {name}" if name in DETECTORS else name
             lines.append(f"  {label:<26}{measured:>10}{reference if width else '':>{width}}")
         lines += _lines_by_kind(comparison.by_kind)
+    lines += [line for entry in results["configurations"] for line in _lines_of_places(entry)]
     for reference in results["random_on_same_test"]:
         aurocs = ", ".join(f"{name} {100 * reference['auroc'][name]:.2f}" for name in DETECTORS)
         lines.append(f"  a random teacher on the same test samples: {aurocs}")
@@ -158,6 +159,22 @@ def _lines_by_kind(by_kind: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for kind, separation in by_kind.items():
         aurocs = "".join(f"{100 * separation['auroc'][name]:>{len(name) + 4}.2f}" for name in DETECTORS)
         lines.append(f"  {labels[kind]:<{width}}{aurocs}")
+    return lines
+
+
+def _lines_of_places(entry: Mapping[str, Any]) -> list[str]:
+    """Returns how well a configuration's scores find where anomalies are, where that is known."""
+    found, lines = entry.get("localisation", {}), []
+    if "hit_rate" in found:
+        rates = ", ".join(f"{name} {100 * found['hit_rate'][name]:.0f}" for name in DETECTORS)
+        lines.append(
+            f"  {entry['name']}: the patch that decides shows the anomaly, in percent of "
+            f"{console.count(found['num_samples'], 'anomalous sample')}: {rates}; "
+            f"a patch at random {100 * found['random_hit_rate']:.0f}"
+        )
+    if found.get("pixel_auroc", {}).get("kd") is not None:
+        aurocs = ", ".join(f"{name} {100 * found['pixel_auroc'][name]:.2f}" for name in DETECTORS)
+        lines.append(f"  {entry['name']}: pixel AUROC of heat maps, of {found['num_masks']} with masks: {aurocs}")
     return lines
 
 

@@ -94,6 +94,8 @@ def make_dataset(pictures: np.ndarray, **changes) -> Dataset:
             "box_of_image": None,
             "skipped": (),
             "intensity": None,
+            "anomaly_boxes": None,
+            "mask_files": {},
         },
     }
     images, samples, dataset = (

@@ -141,15 +141,19 @@ def measure_scales(detector: Detector, images: Images, indices: np.ndarray, loop
     Args:
         indices: of calibration images, which the detector was not trained on.
     """
-    kind = kind_of(detector)
+    return scales_of({name: maps.ravel() for name, maps in maps_of(detector, images, indices, loop).items()})
+
+
+def maps_of(detector: Detector, images: Images, indices: np.ndarray, loop: Loop) -> dict[str, np.ndarray]:
+    """Returns the maps [M, h, w] of each score for images [M], by name, as `explain` gives them."""
     parts: list[tuple[np.ndarray, ...]] = []
 
     def take(chosen: slice, maps: tuple[np.ndarray, ...]) -> None:
-        parts.append(tuple(np.asarray(each)[: chosen.stop - chosen.start].ravel() for each in maps))
+        parts.append(tuple(np.asarray(each)[: chosen.stop - chosen.start] for each in maps))
 
-    pass_over(images, indices, maps_of_batch, detector, loop, "heat maps", take, static=(kind, DETECTORS))
-    columns = map(np.concatenate, zip(*parts, strict=True))
-    return scales_of(dict(zip(DETECTORS, columns, strict=True)))
+    static = (kind_of(detector), DETECTORS)
+    pass_over(images, indices, maps_of_batch, detector, loop, "heat maps", take, static=static)
+    return dict(zip(DETECTORS, map(np.concatenate, zip(*parts, strict=True)), strict=True))
 
 
 def scales_of(places: Mapping[str, np.ndarray]) -> dict[str, float]:

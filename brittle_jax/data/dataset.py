@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,10 @@ class Dataset:
             and white in pictures of more than 8 bits, None if the files say. None for other data sets.
         files: [S, V, 5], of the picture file of each view: height and width in pixels, bit depth, smallest and largest
             value. None for other data sets.
+        anomaly_boxes: [B, 6] int, where anomalies are known to be: sample, view, top, left, bottom, right in pixels of
+            that view; None if the data set marks none.
+        mask_files: by sample, a picture file of the size of the sample's picture; where it is not 0, the picture is
+            anomalous.
     """
 
     name: str
@@ -49,6 +54,8 @@ class Dataset:
     skipped: Sequence[tuple[str, str]]
     intensity: Mapping[str, Any] | None
     files: np.ndarray | None = None
+    anomaly_boxes: np.ndarray | None = None
+    mask_files: Mapping[int, pathlib.Path] = dataclasses.field(default_factory=dict)
 
     def identity(self) -> dict[str, str | bool | int]:
         """Returns what distinguishes this data set from others of the same name, such as a synthetic stand-in."""

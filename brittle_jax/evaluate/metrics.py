@@ -1,6 +1,7 @@
 """How well anomaly scores separate anomalous from normal test samples."""
 
 import numpy as np
+from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from brittle_jax.errors import DegenerateDataError
@@ -89,3 +90,11 @@ def auroc_interval(
     tail = 50 * (1 - level)
     low, high = np.percentile(areas, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def share(is_true: np.ndarray) -> tuple[float | None, list[float] | None]:
+    """Returns how many of some samples [N] bool are true, and its 95% interval (Wilson); None of none."""
+    if not len(is_true):
+        return None, None
+    test = stats.binomtest(int(is_true.sum()), len(is_true))
+    return float(is_true.mean()), [float(edge) for edge in test.proportion_ci(method="wilson")]

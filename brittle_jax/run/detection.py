@@ -18,12 +18,13 @@ from brittle_jax.evaluate import calibration as calibration_lib
 from brittle_jax.evaluate.brittleness import brittleness
 from brittle_jax.evaluate.calibration import Calibration
 from brittle_jax.evaluate.detectors import Gaussian, fit_gaussian
+from brittle_jax.evaluate.localisation import hit_rates
 from brittle_jax.evaluate.moments import covariance_of, moments_of
 from brittle_jax.inference import Representations
 from brittle_jax.models.network import Network
 from brittle_jax.report.examples import DETECTOR, collect_examples
 from brittle_jax.rows import Rows
-from brittle_jax.run import gradient_rows, record, scoring, settings, students, vulnerability
+from brittle_jax.run import gradient_rows, places, record, scoring, settings, students, vulnerability
 from brittle_jax.run.recommendation import recommend
 from brittle_jax.run.row import Row
 from brittle_jax.run.students import Budget
@@ -115,6 +116,10 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
         with row.stage("heat maps"):
             held_back = dataset.images_of(configuration.calibration)
             scales = heat_maps.measure_scales(detector, dataset.images, held_back, row.loop)
+    located = {}
+    if dataset.mask_files:
+        with row.stage("heat maps"):
+            located = places.pixel_aurocs(row, configuration, detector)
     with row.stage("brittleness"):
         measured = measure_brittleness(
             detector,
@@ -136,7 +141,11 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
     with row.stage("metrics"):
         known = row.loop.call("intervals", lambda: _intervals(row, configuration, measured))
         separations = row.loop.call("metrics", lambda: _separations(row, configuration, scores, calibration))
+        anomalous = configuration.test[configuration.test_labels == 1]
+        located |= hit_rates(dataset, dataset.images_of(configuration.test), image_scores, anomalous)
     known |= {**separations, "probe": probed, **attacked}
+    if located:
+        known["localisation"] = located
     entry = _entry(row, made, configuration, measured, image_scores, known)
     if row.folder is not None:
         row.check_folder()

@@ -5,6 +5,7 @@ import pytest
 
 from brittle_jax.errors import DegenerateDataError
 from brittle_jax.evaluate import localisation
+from tests.conftest import make_dataset
 
 PATCH = [0, 0, 100, 100]
 
@@ -55,3 +56,48 @@ def test_pixel_auroc_needs_both_kinds_and_equal_shapes():
         localisation.pixel_auroc(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)))
     with pytest.raises(DegenerateDataError, match=r"maps of shape \(1, 2, 2\) and masks of shape \(1, 4, 4\)"):
         localisation.pixel_auroc(np.zeros((1, 2, 2)), np.zeros((1, 4, 4)))
+
+
+def parcels(**changes):
+    """Three parcels of two views with two patches each; the place of an anomaly is marked in both views of 0 and 1."""
+    marked = [(0, 0, 0, 0, 4, 4), (0, 1, 0, 10, 4, 14), (1, 0, 0, 10, 4, 14), (1, 1, 0, 10, 4, 14), (2, 0, 0, 0, 4, 4)]
+    fields = {
+        "sample_of_image": np.repeat(np.arange(3), 4),
+        "views": ("top", "side"),
+        "view_of_image": np.tile([0, 0, 1, 1], 3),
+        "box_of_image": np.tile([[0, 0, 10, 10], [0, 10, 10, 20]], (6, 1)),
+        "anomaly_boxes": np.array(marked),
+        "count": 12,
+        "ids": np.array(["a", "b", "c"]),
+        "labels": np.ones(3, int),
+    }
+    return make_dataset(np.zeros((12, 1, 1, 3)), **fields | changes)
+
+
+def test_hit_rates_are_those_of_deciding_patches_beside_a_random_one():
+    # Of parcel 0, the left patch of the top view and the right one of the side show the anomaly; of 1, both right ones.
+    kd = np.array([9, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0])
+    mse = np.array([0, 0, 0, 9, 0, 9, 0, 0, 0, 0, 0, 0])
+    found = localisation.hit_rates(parcels(), np.arange(12), {"kd": kd, "mse": mse}, np.arange(3))
+    assert found["num_samples"] == 2  # nobody marked the side view of the third
+    assert found["hit_rate"] == {"kd": 0.5, "mse": 1.0}
+    assert found["random_hit_rate"] == 0.5
+    # Wilson's interval of 1 in 2, in closed form.
+    square = 1.959964**2
+    half = np.sqrt(square * (0.5 + square / 4)) / (2 + square)
+    assert found["hit_rate_interval"]["kd"] == pytest.approx([0.5 - half, 0.5 + half], abs=1e-5)
+
+
+def test_hit_rates_are_of_the_given_samples_alone():
+    scores = {"kd": np.array([9.0, 0, 0, 0])}
+    found = localisation.hit_rates(parcels(), np.arange(4), scores, np.array([0]))
+    assert found["num_samples"] == 1 and found["hit_rate"] == {"kd": 1.0}
+
+
+@pytest.mark.parametrize("changes", [{"anomaly_boxes": None}, {"box_of_image": None}])
+def test_without_boxes_or_patches_there_are_no_hit_rates(changes):
+    assert localisation.hit_rates(parcels(**changes), np.arange(12), {"kd": np.zeros(12)}, np.arange(3)) == {}
+
+
+def test_parcels_that_nobody_marked_have_no_hit_rates():
+    assert localisation.hit_rates(parcels(), np.arange(12), {"kd": np.zeros(12)}, np.array([2])) == {}

@@ -18,6 +18,7 @@ from brittle_jax.data.datasets.listing import (
     folders_called_normal,
     id_of,
     is_called_normal,
+    mask_of,
     shorten,
     subfolders,
     warn_of_kinds,
@@ -142,7 +143,10 @@ def _of_folder(folder: pathlib.Path) -> list[Entry]:
             f"as anomalies, though the name says otherwise: move them into {NORMAL}, or give your own split in a CSV "
             "table with the columns path, label and split"
         )
-    return [Entry(id_of(file, folder), as_text(kind), (file,)) for kind, file in files_of_kinds]
+    return [
+        Entry(id_of(file, folder), as_text(kind), (file,), mask=mask_of(file, folder, folder))
+        for kind, file in files_of_kinds
+    ]
 
 
 def _of_table(file: pathlib.Path) -> list[Entry]:

@@ -46,6 +46,7 @@ class _Table:
         digests: [S, V], of each view's bytes.
         files: [S, V, 5], of the file of each view: height and width in pixels, bit depth, smallest and largest value;
             None if the data set does not know.
+        boxes: [B, 6], as `Dataset.anomaly_boxes`.
         places: [S, 2], source and position in it.
         skipped: ids of the unusable samples, and the reasons.
     """
@@ -56,6 +57,7 @@ class _Table:
     groups: np.ndarray
     digests: np.ndarray
     files: np.ndarray | None
+    boxes: np.ndarray
     places: np.ndarray
     skipped: tuple[tuple[str, str], ...]
 
@@ -136,6 +138,7 @@ def patch_set(
         skipped=table.skipped,
         intensity=_intensity(table),
         files=table.files,
+        anomaly_boxes=table.boxes if len(table.boxes) else None,
     )
 
 
@@ -191,7 +194,7 @@ def _find_patches(read_view, num_parcels: int, num_views: int, settings: PatchSe
 
 def _read_table(sources: Mapping[str, Source], views: Sequence[str]) -> _Table:
     """Reads everything but the images, of which it takes digests; in small groups, so that memory stays flat."""
-    rows, skipped = [], []
+    rows, boxes, skipped = [], [], []
     for which, (split, source) in enumerate(sources.items()):
         for position, example in _examples(source, views):
             texts = {key: example[key].decode() for key in ("id", "split", "group", "bad") if key in example}
@@ -199,6 +202,7 @@ def _read_table(sources: Mapping[str, Source], views: Sequence[str]) -> _Table:
             if texts.get("bad"):
                 skipped.append((own_id, texts["bad"]))
                 continue
+            boxes += [(len(rows), *box) for box in _boxes_of(example)]
             digests = [hashlib.sha256(example[view]).hexdigest()[:32] for view in views]
             own_split = texts.get("split", split)
             group = texts.get("group") or own_id
@@ -211,6 +215,7 @@ def _read_table(sources: Mapping[str, Source], views: Sequence[str]) -> _Table:
         groups=np.array(groups, str),
         digests=np.array(digests, str).reshape(-1, len(views)),
         files=None if any(file is None for file in files) else np.array(files, float).reshape(-1, len(views), 5),
+        boxes=np.array(boxes, int).reshape(-1, 6),
         places=np.stack([np.array(which, int), np.array(positions, int)], axis=1),
         skipped=tuple(skipped),
     )
@@ -233,3 +238,13 @@ def _file_of(example: Mapping[str, Any]) -> np.ndarray | None:
     if "extrema" not in example:
         return None
     return np.concatenate([example["size"], example["bits"][:, None], example["extrema"]], axis=1)
+
+
+def _boxes_of(example: Mapping[str, Any]) -> Iterator[tuple[int, ...]]:
+    """Yields view, top, left, bottom and right of what an example marks, as parcels and picture files store it."""
+    if "parts" in example:
+        for view, box in zip(example["parts"]["view"], example["parts"]["box"], strict=True):
+            yield int(view), *map(int, box)
+    elif "boxes" in example:
+        for of_views in example["boxes"]["box"]:
+            yield from ((view, *map(int, box)) for view, box in enumerate(of_views) if np.any(box))

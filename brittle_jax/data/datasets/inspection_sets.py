@@ -2,7 +2,7 @@
 
 MVTec AD (Bergmann et al., https://doi.org/10.1109/CVPR.2019.00982) and MVTec LOCO AD
 (https://doi.org/10.1007/s11263-022-01578-9), VisA (Zou et al., https://arxiv.org/abs/2207.14315) and Real-IAD
-(Wang et al., https://arxiv.org/abs/2403.12580). Masks are not read.
+(Wang et al., https://arxiv.org/abs/2403.12580). Masks are read of MVTec AD alone.
 """
 
 import json
@@ -21,6 +21,7 @@ from brittle_jax.data.datasets.listing import (
     folders_called_normal,
     id_of,
     is_called_normal,
+    mask_of,
     shorten,
     subfolders,
     without_masks,
@@ -132,7 +133,13 @@ def _mvtec_entries(folder: pathlib.Path) -> list[Entry]:
         )
     labels = {_MVTEC_NORMAL: NORMAL}
     return [
-        Entry(id_of(file, folder), labels.get(kind, as_text(kind)), (file,), split=_MVTEC_SPLITS[split])
+        Entry(
+            id_of(file, folder),
+            labels.get(kind, as_text(kind)),
+            (file,),
+            split=_MVTEC_SPLITS[split],
+            mask=mask_of(file, folder / split, folder),
+        )
         for file, split, kind in placed
     ]
 

@@ -34,6 +34,7 @@ class Entry:
         group: samples of one group are never split apart; empty: the sample is a group of its own.
         boxes: of each marked thing, its name and its box in each view: top, left, bottom, right in pixels; zeros in a
             view without a mark.
+        mask: a picture that is not 0 where the sample is anomalous; None if there is none.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Entry:
     split: str = ""
     group: str = ""
     boxes: tuple[tuple[str, tuple[tuple[int, int, int, int], ...]], ...] = ()
+    mask: pathlib.Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +129,15 @@ def without_masks(files: Sequence[pathlib.Path], root: pathlib.Path) -> list[pat
     warn_of_left_out(root, masks, root, "mask", "masks")
     left_out = set(masks)
     return [file for file in files if file not in left_out]
+
+
+def mask_of(file: pathlib.Path, pictures: pathlib.Path, root: pathlib.Path) -> pathlib.Path | None:
+    """Returns the mask of a picture KIND/NAME below a folder, which is ground_truth/KIND/NAME_mask.png below `root`.
+
+    None if there is no such file.
+    """
+    mask = root / _MASK_FOLDER / file.relative_to(pictures).with_name(f"{file.stem}_mask.png")
+    return mask if os.path.isfile(mask) else None
 
 
 def _is_mask(file: pathlib.Path) -> bool:

@@ -100,9 +100,16 @@ def _load_listing(name: str, listing: Listing, settings: DataSettings) -> Datase
             # Not the file's fault: it may become readable without changing, so the next run must look again.
             shutil.rmtree(builder.data_dir, ignore_errors=True)
         _report_skipped(listing, dataset.skipped, may_skip=may_skip)
-    dataset = dataclasses.replace(dataset, intensity={**dataset.intensity, "range": settings.intensity_range})
+    intensity = {**dataset.intensity, "range": settings.intensity_range}
+    dataset = dataclasses.replace(dataset, intensity=intensity, mask_files=_masks_of(listing, dataset))
     picture_files.warn_of_intensity(listing.title, dataset.intensity)
     return dataset
+
+
+def _masks_of(listing: Listing, dataset: Dataset) -> dict[int, pathlib.Path]:
+    """Returns the masks of a data set's samples; those that lead out of its folder are left out."""
+    masks = {entry.id: entry.mask for entry in listing.entries if entry.mask and not listing.refusal_of(entry.mask)}
+    return {sample: masks[id] for sample, id in enumerate(dataset.samples.ids.tolist()) if id in masks}
 
 
 def _report_skipped(listing: Listing, skipped: Sequence[tuple[str, str]], *, may_skip: bool) -> None:
