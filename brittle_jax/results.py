@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from brittle_jax import console, files
+from brittle_jax import files
 from brittle_jax.errors import DamagedError
 from brittle_jax.published import DETECTORS
 
@@ -151,31 +151,32 @@ def table(results: Mapping[str, Any]) -> str:
 
 def _lines_by_kind(by_kind: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Returns a table of the AUROC of each kind of anomaly and detector; nothing where there are no kinds."""
-    if not by_kind:
-        return []
     labels = {kind: f"{kind} ({separation['num_test']})" for kind, separation in by_kind.items()}
-    width = max(26, *map(len, labels.values()))
-    lines = [f"  {'AUROC by kind of anomaly':<{width}}" + "".join(f"{name:>{len(name) + 4}}" for name in DETECTORS)]
-    for kind, separation in by_kind.items():
-        aurocs = "".join(f"{100 * separation['auroc'][name]:>{len(name) + 4}.2f}" for name in DETECTORS)
-        lines.append(f"  {labels[kind]:<{width}}{aurocs}")
+    return _columns("AUROC by kind of anomaly", {labels[kind]: by_kind[kind]["auroc"] for kind in by_kind})
+
+
+def _columns(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    """Returns a table of fractions by detector, in percent; nothing without rows."""
+    if not rows:
+        return []
+    width = max(26, len(title), *map(len, rows))
+    lines = [f"  {title:<{width}}" + "".join(f"{name:>{len(name) + 4}}" for name in DETECTORS)]
+    for label, fractions in rows.items():
+        lines.append(
+            f"  {label:<{width}}" + "".join(f"{_percent(fractions[name]):>{len(name) + 4}}" for name in DETECTORS)
+        )
     return lines
 
 
 def _lines_of_places(entry: Mapping[str, Any]) -> list[str]:
-    """Returns how well a configuration's scores find where anomalies are, where that is known."""
-    found, lines = entry.get("localisation", {}), []
+    """Returns a table of how well a configuration's scores find where anomalies are; nothing where that is unknown."""
+    found, rows = entry.get("localisation", {}), {}
     if "hit_rate" in found:
-        rates = ", ".join(f"{name} {100 * found['hit_rate'][name]:.0f}" for name in DETECTORS)
-        lines.append(
-            f"  {entry['name']}: the patch that decides shows the anomaly, in percent of "
-            f"{console.count(found['num_samples'], 'anomalous sample')}: {rates}; "
-            f"a patch at random {100 * found['random_hit_rate']:.0f}"
-        )
-    if found.get("pixel_auroc", {}).get("kd") is not None:
-        aurocs = ", ".join(f"{name} {100 * found['pixel_auroc'][name]:.2f}" for name in DETECTORS)
-        lines.append(f"  {entry['name']}: pixel AUROC of heat maps, of {found['num_masks']} with masks: {aurocs}")
-    return lines
+        rows[f"deciding patch hits ({found['num_samples']})"] = found["hit_rate"]
+        rows["a random patch would hit"] = dict.fromkeys(DETECTORS, found["random_hit_rate"])
+    if "pixel_auroc" in found:
+        rows[f"pixel AUROC ({found['num_masks']} masks)"] = found["pixel_auroc"]
+    return _columns("where scores come from, %", rows)
 
 
 class LineOverSeeds(NamedTuple):

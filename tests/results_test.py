@@ -182,6 +182,23 @@ def test_the_table_has_each_kind_of_anomaly_the_worst_first():
     assert len({len(line) for line in lines[-3:]}) == 1  # in columns
 
 
+def test_the_table_says_how_well_places_are_found():
+    entries = [entry("soc", "all", 0.9, 0.1), entry("other", "all", 0.9, 0.1)]
+    by_detector = dict(zip(results.DETECTORS, (0.5, 0.25, 1.0, 0.0), strict=True))
+    entries[0]["localisation"] = {"num_samples": 12, "hit_rate": by_detector, "random_hit_rate": 0.3}
+    entries[1]["localisation"] = {"num_masks": 7, "num_normal": 4, "pixel_auroc": dict.fromkeys(results.DETECTORS)}
+    content = {"configurations": entries, "summary": results.summarise(entries), "published": None}
+    lines = [line.split() for line in results.table({**content, "random_on_same_test": []}).splitlines()[-5:]]
+    heading = ["where", "scores", "come", "from,", "%", *results.DETECTORS]
+    assert lines == [
+        heading,
+        ["deciding", "patch", "hits", "(12)", "50.00", "25.00", "100.00", "0.00"],
+        ["a", "random", "patch", "would", "hit", "30.00", "30.00", "30.00", "30.00"],
+        heading,
+        ["pixel", "AUROC", "(7", "masks)", "-", "-", "-", "-"],
+    ]
+
+
 def test_the_mean_of_several_configurations_has_no_kinds():
     entries = [entry(f"unimodal/{name}", "unimodal", 0.9, 0.1) for name in ("cat", "dog")]
     for each in entries:

@@ -232,6 +232,20 @@ def test_an_mvtec_object_moved_by_hand_is_read_once_its_normal_pictures_are_toge
     assert "left out 4 masks, such as ground_truth/broken/000_mask.png" in capsys.readouterr().err
 
 
+def test_masks_belong_to_their_pictures(settings, folder, tmp_path, capsys):
+    truth = folder / "ground_truth"
+    for place in ("dent/2_mask.png", "dent/deep/1_mask.png", "dent/9_mask.png"):
+        save(truth / place)
+    save(folder / "dent" / "3.png")
+    save(tmp_path / "elsewhere.png")
+    (truth / "dent" / "3_mask.png").symlink_to(tmp_path / "elsewhere.png")  # leads out of the folder
+    dataset = load("image_folder", settings)
+    masks = {str(dataset.samples.ids[sample]): mask for sample, mask in dataset.mask_files.items()}
+    expected = {"dent/2.tif": truth / "dent" / "2_mask.png", "dent/deep/1.bmp": truth / "dent" / "deep" / "1_mask.png"}
+    assert masks == expected
+    assert "own: left out 1 mask, ground_truth/dent/9_mask.png\n" in capsys.readouterr().err
+
+
 def test_kinds_whose_names_contain_a_word_for_normal_or_mask_cause_a_warning(settings, folder, capsys):
     for name in ("Normal pictures", "normal_test", "masks", "not_ok", "no-good", "non normal", "ab.normal", "goodness"):
         save(folder / name / "0.png")

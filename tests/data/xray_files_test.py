@@ -176,13 +176,15 @@ def test_parcels_without_threats_are_trained_on_and_scored(settings, tmp_path):
 
 def test_boxes_of_dvxray_are_stored_whichever_corner_comes_first(settings, tmp_path):
     write_dvxray(tmp_path / "scans", is_one_folder=True)
-    load("xray", settings)
+    dataset = load("xray", settings)
     (folder,) = (tmp_path / "data" / "picture_files").iterdir()
     source = tfds.builder_from_directory(folder / "2.0.0").as_data_source("all")
     threat = source[12]
     assert [thing.decode() for thing in threat["boxes"]["thing"]] == ["Gun", "Lighter"]
     np.testing.assert_array_equal(threat["boxes"]["box"][0], [[30, 20, 60, 40], [0, 0, 0, 0]])
     np.testing.assert_array_equal(threat["boxes"]["box"][1], [[2, 1, 4, 3], [6, 5, 8, 7]])
+    boxes = dataset.anomaly_boxes[dataset.anomaly_boxes[:, 0] == 12].tolist()
+    assert boxes == [[12, 0, 30, 20, 60, 40], [12, 0, 2, 1, 4, 3], [12, 1, 6, 5, 8, 7]]  # none where none is given
 
 
 @pytest.mark.parametrize(

@@ -36,3 +36,14 @@ def test_examples_are_stored_as_they_are_made(made_up):
     assert last["top"] == made["top"]
     np.testing.assert_array_equal(last["parts"]["box"], [entry["box"] for entry in made["parts"]])
     assert len(stored[0]["parts"]["box"]) == 0
+
+
+def test_a_data_set_knows_where_threats_lie(made_up):
+    dataset = load("xray", made_up)
+    made = make_example("threat", 5, made_up.parcels.side_pixels, made_up.parcels.seed)
+    sample = dataset.samples.ids.tolist().index("threat_00005")
+    expected = [(sample, dataset.views.index(entry["view"]), *entry["box"].tolist()) for entry in made["parts"]]
+    boxes = dataset.anomaly_boxes[dataset.anomaly_boxes[:, 0] == sample]
+    assert sorted(map(tuple, boxes.tolist())) == sorted(expected)
+    threats = np.flatnonzero(dataset.samples.labels == dataset.samples.classes.index("threat"))
+    assert np.unique(dataset.anomaly_boxes[:, 0]).tolist() == threats.tolist()

@@ -13,7 +13,7 @@ from brittle_jax.errors import UserError
 from brittle_jax.report.page import write_page
 from brittle_jax.results import DETECTORS
 from tests.report.made_up_runs import EVIL, read_page, write_run
-from tests.report.parsed_page import Page
+from tests.report.parsed_page import Page, rows_of
 
 
 def test_the_page_needs_nothing_beside_it_and_asks_no_network(of_row):
@@ -243,6 +243,30 @@ def test_views_and_a_student_that_did_not_learn_are_shown(tmp_path):
     both = {name: f"{100 * auroc:.2f}" for name, auroc in entry["auroc"].items()}
     assert f"both top side KD {both['kd']} 60.00 40.00 MSE {both['mse']} 61.00 41.00" in page.text
     assert "has not learned the teacher" in page.text
+
+
+def test_a_page_says_whether_scores_come_from_the_anomalies(tmp_path):
+    content = write_run(tmp_path, names=("unimodal/airplane",))
+    assert "comes from the anomaly" not in read_page(tmp_path, content).text
+    rates = dict(zip(DETECTORS, (0.5, 0.25, 1.0, 0.125), strict=True))
+    content["configurations"][0]["localisation"] = {
+        "num_samples": 12,
+        "hit_rate": rates,
+        "hit_rate_interval": dict.fromkeys(DETECTORS, [0.1, 0.9]),
+        "random_hit_rate": 0.3,
+        "num_masks": 7,
+        "num_normal": 1,
+        "pixel_auroc": rates,
+    }
+    page = read_page(tmp_path, content)
+    patches, pixels = [
+        rows_of(table) for table in page.find("table") if "anomaly, in" in table.text or "Pixel" in table.text
+    ]
+    assert patches[0] == ["KD", "50.00 [10.00, 90.00]"] and patches[-1] == ["a patch at random", "30.00"]
+    assert pixels[-1] == ["Mahalanobis, full", "12.50"]
+    assert "7 anomalous images with masks and 1 normal one" in " ".join(page.text.split())
+    content["configurations"][0]["localisation"]["pixel_auroc"] = dict.fromkeys(DETECTORS)
+    assert "anomalies of 7 masks are too small" in " ".join(read_page(tmp_path, content).text.split())
 
 
 def test_how_far_the_student_moved_and_its_course_are_shown(tmp_path):

@@ -124,11 +124,13 @@ def warn_of_left_out(
 
 
 def without_masks(files: Sequence[pathlib.Path], root: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the files below `root` whose names are not those of masks; says how many are left out."""
-    masks = [file for file in files if _is_mask(file.relative_to(root))]
-    warn_of_left_out(root, masks, root, "mask", "masks")
-    left_out = set(masks)
-    return [file for file in files if file not in left_out]
+    """Returns the files below `root` whose names are not those of masks; says how many masks are of no picture."""
+    masks = {file for file in files if _is_mask(file.relative_to(root))}
+    pictures = [file for file in files if file not in masks]
+    if masks:
+        of_pictures = {mask_of(file, root, root) for file in pictures}
+        warn_of_left_out(root, sorted(masks - of_pictures), root, "mask", "masks")
+    return pictures
 
 
 def mask_of(file: pathlib.Path, pictures: pathlib.Path, root: pathlib.Path) -> pathlib.Path | None:
