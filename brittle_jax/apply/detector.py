@@ -22,7 +22,7 @@ from brittle_jax.evaluate.coordinates import TARGETS, Coordinates, Target
 from brittle_jax.evaluate.detectors import Gaussian
 from brittle_jax.inference import Representations, outputs_of_batch, pass_over
 from brittle_jax.loop import Loop
-from brittle_jax.models.network import Network, NetworkSettings, Representation, check_network, init_variables
+from brittle_jax.models.network import Network, NetworkSettings, Representation, check_network, shapes_of
 
 _MOST_FEATURES = 2**16
 FORMAT_VERSION = 3  # 1: without network.levels; 2: without network.student and targets
@@ -160,13 +160,13 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
                 f"{folder} has targets {targets!r}, which are not one of {', '.join(TARGETS)}: it is damaged"
             )
         folders = [_resolved(folder, description[name]) for name in ("student", "teacher")]
+    num_features = shapes_of(network.module, preprocessing.image_shape).num_features
     networks = []
-    for module, each in zip((network.student_module, network.module), folders, strict=True):
+    for module, each in zip((network.student_with(num_features), network.module), folders, strict=True):
         untrusted.check_inside(each, run)
         untrusted.check_network(each)
         networks.append(_restored(module, preprocessing.image_shape, each))
     student, teacher = networks
-    num_features = teacher.num_features(preprocessing.image_shape)
     vector = jax.ShapeDtypeStruct((num_features,), jnp.float32)
     matrix = jax.ShapeDtypeStruct((num_features, num_features), jnp.float32)
     gaussian, _ = checkpoint.restore(folder, {"mean": vector, "variance": vector, "whitening": matrix}, verify=False)
@@ -174,8 +174,7 @@ def load(run: str | os.PathLike, configuration: str) -> Detector:
 
 
 def _restored(module: Representation, image_shape: tuple[int, int, int], folder: pathlib.Path) -> Network:
-    like = jax.eval_shape(lambda: init_variables(module, 0, image_shape))
-    return Network(module, checkpoint.restore(folder, like)[0])
+    return Network(module, checkpoint.restore(folder, shapes_of(module, image_shape).variables)[0])
 
 
 def folder_of(run: pathlib.Path, configuration: str) -> pathlib.Path:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import flax.struct
@@ -228,9 +228,12 @@ class NetworkSettings:
     @property
     def student_module(self) -> Representation:
         """What the student is: the teacher's twin, or `student` with as many outputs as the teacher has."""
-        if not self.student:
-            return self.module
-        return self.student_architecture.with_output(_num_outputs(self.module))
+        # The number is the same for images of any size.
+        return self.student_with(shapes_of(self.module, (32, 32, 3)).num_features) if self.student else self.module
+
+    def student_with(self, num_features: int) -> Representation:
+        """Returns `student_module` where the number of the teacher's outputs is known: no network is traced."""
+        return self.student_architecture.with_output(num_features) if self.student else self.module
 
 
 def check_network(network: NetworkSettings) -> None:
@@ -283,12 +286,19 @@ def init_variables(module: nn.Module, seed: int, image_shape: tuple[int, int, in
     return dict(_init(module, jax.random.key(seed), image_shape))
 
 
+class Shapes(NamedTuple):
+    """What is known about a network without running it."""
+
+    num_features: int  # F
+    variables: Any  # shapes and types, as `init_variables` draws them
+
+
 @functools.cache
-def _num_outputs(module: Representation) -> int:
-    """Returns F, which is the same for images of any size."""
-    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    outputs, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), images)
-    return outputs.shape[-1]
+def shapes_of(module: Representation, image_shape: tuple[int, int, int]) -> Shapes:
+    """Traces a network, once, for images of shape (H, W, 3)."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    outputs, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), images)
+    return Shapes(outputs.shape[-1], dict(variables))
 
 
 def replace_trunk(variables: Variables, trunk: Variables) -> Variables:
