@@ -63,6 +63,7 @@ def run(
     *,
     needs_config: bool = True,
     takes_rows: bool = False,
+    goes_on: bool = True,
 ) -> None:
     """Parses the command line, calls `main`, and exits with the right code.
 
@@ -72,6 +73,7 @@ def run(
         argv: the command line; None: that of the program.
         needs_config: whether the command takes `--config` and overrides of its fields.
         takes_rows: whether a command without a config takes words and overrides, which it gives to `configure` itself.
+        goes_on: whether the same command goes on where it was stopped; else it starts from the beginning.
     """
     usage = sys.modules[main.__module__].__doc__ or ""
     for stream in (sys.stdout, sys.stderr):
@@ -83,7 +85,9 @@ def run(
             return parse(argv, define_flags, usage, needs_config=needs_config, takes_rows=takes_rows)
 
     def run_main(arguments):
-        again = "run the same command again to continue"
+        again = (
+            "run the same command again to continue" if goes_on else "run the same command again, from the beginning"
+        )
         if arguments.flags.get("overwrite"):  # which would begin from the start once more
             again = "run the same command again, without --overwrite, to continue"
         with _exit_codes(again), interrupt.handled(), console.rewording(fields_as_flags), _own_temporary_folder():

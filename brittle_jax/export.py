@@ -89,4 +89,4 @@ def _verify(file: str) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, define_flags, needs_config=False, takes_rows=True)
+    command_line.run(main, define_flags, needs_config=False, takes_rows=True, goes_on=False)

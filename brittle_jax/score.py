@@ -17,6 +17,8 @@ from absl import flags
 
 from brittle_jax import command_line, console
 from brittle_jax.errors import UserError
+from brittle_jax.published import DETECTORS
+from brittle_jax.text import nearest
 
 _FALSE_ALARM_RATE = 0.05
 _MOST_ERRORS = 20  # to name
@@ -79,6 +81,9 @@ def _check(arguments: command_line.Arguments) -> None:
         raise UserError(f"{arguments.overrides[0]}: a finished run has its settings, leave it out")
     if not given["run"]:
         raise UserError("--run is missing: name the folder of a finished run")
+    if given["detector"] is not None and given["detector"] not in DETECTORS:
+        hint = nearest(given["detector"].lower(), DETECTORS)
+        raise UserError(f"--detector={given['detector']} is not one of {', '.join(DETECTORS)}{hint}")
     if given["recalibrate"]:
         for name in ("images", "out", "heatmaps", "threshold", "false_alarm_rate"):
             if given[name] is not None:
@@ -192,4 +197,4 @@ def _recalibrate(loaded: Any, samples: list, given: dict[str, Any]) -> dict[str,
 
 
 if __name__ == "__main__":
-    command_line.run(main, define_flags, needs_config=False, takes_rows=True)
+    command_line.run(main, define_flags, needs_config=False, takes_rows=True, goes_on=False)

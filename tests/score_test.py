@@ -308,6 +308,8 @@ def test_a_parcel_tells_the_view_and_patch_that_decided(xray_run, tmp_path):
         (["--run=r", "--images=i", "--out=o.csv", "--threshold=1", "--false_alarm_rate=0.1"], "give one of them"),
         (["--run=r", "--images=i", "--out=o.csv", "--threshold=nan"], "--threshold=nan is not a score"),
         (["--run=r", "--images=i", "--out=o.csv", "--group_by=folder"], "without --recalibrate"),
+        (["--run=r", "--images=i", "--out=o.csv", "--detector=foo"], "--detector=foo is not one of kd, mse, mahal"),
+        (["--run=r", "--images=i", "--out=o.csv", "--detector=KD"], "did you mean kd"),
         (["--run=r", "--images=i", "--recalibrate=n"], "calibrate first, then score"),
         (["--run=r", "--recalibrate=n", "other"], "'other' is a stray argument"),
         (["--run=r", "--images=i", "--out=o.csv", "--config.seed=1"], "a finished run has its settings"),
@@ -347,12 +349,13 @@ def test_a_command_that_is_stopped_leaves_no_file_but_whole_heat_maps(run, tmp_p
         "        yield each\n"
         "        if number == 10: os.kill(os.getpid(), signal.SIGTERM)\n"
         "scoring.scored_samples = stopping\n"
-        "command_line.run(score.main, score.define_flags, needs_config=False, takes_rows=True)\n"
+        "command_line.run(score.main, score.define_flags, needs_config=False, takes_rows=True, goes_on=False)\n"
     )
     maps = tmp_path / "maps"
     command = [sys.executable, "-c", code, f"--run={run}", f"--images={folder}", f"--out={out}", f"--heatmaps={maps}"]
     finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == command_line.EXIT_INTERRUPTED, finished.stderr
     assert finished.stderr.count("\n") == 1 and "stopped by SIGTERM" in finished.stderr
+    assert "run the same command again, from the beginning" in finished.stderr
     assert not list(tmp_path.glob("o.csv*"))
     assert 0 < len(heat_maps_in(maps)) < 20 and not list(maps.rglob("*.partial"))  # whole ones, of what was scored

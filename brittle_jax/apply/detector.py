@@ -1,10 +1,12 @@
 """A trained detector: what a run leaves to be used, and what turns new pictures into anomaly scores."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -16,7 +18,7 @@ from brittle_jax import checkpoint, files
 from brittle_jax.apply import untrusted
 from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.data.images import Images
-from brittle_jax.errors import DegenerateDataError, UserError
+from brittle_jax.errors import DamagedError, DegenerateDataError, UserError
 from brittle_jax.evaluate import detectors
 from brittle_jax.evaluate.coordinates import TARGETS, Coordinates, Target
 from brittle_jax.evaluate.detectors import Gaussian
@@ -208,9 +210,18 @@ def _why_missing(run: pathlib.Path, configuration: str) -> str:
     if seeds := sorted(file.parent for file in run.glob("seed-*/results.json")):
         return f"{run} has the runs of several seeds: name one of them, such as {seeds[0]}"
     names = configurations_of(run)
+    if candidates := {file.parent.name: file.parent for file in sorted(run.glob("candidates/*/results.json"))}:
+        return f"{run} holds the runs of brittle_jax.choose: {_candidate_to_name(run, candidates)}"
     if not names:
         return f"{run} has no detectors: no run, or one of an earlier version; run it again from the start"
     return f"{run} has no detector for {configuration!r} (there are {', '.join(names)})"
+
+
+def _candidate_to_name(run: pathlib.Path, candidates: Mapping[str, pathlib.Path]) -> str:
+    """Returns which of the runs of a choice to name, by the folder's choose.json."""
+    with contextlib.suppress(DamagedError, LookupError, TypeError):
+        return f"name the one that it chose, {candidates[files.read_json(run / 'choose.json')['choice']['candidate']]}"
+    return f"name one of them, such as {next(iter(candidates.values()))}"
 
 
 def _resolved(folder: pathlib.Path, relative: str) -> pathlib.Path:

@@ -103,7 +103,7 @@ class LoadedDetector:
             UserError: if the pictures are not as described above.
             DegenerateDataError: if a score is not finite.
         """
-        parts = self.scores_of_images((None, self._images(each)) for each in pictures)
+        parts = self.scores_of_images((None, self._images(each)) for each in several(pictures))
         found = [largest(rows) for part in parts for _, rows in part]
         return {name: np.array([each[name] for each in found], np.float32) for name in DETECTORS}
 
@@ -115,7 +115,7 @@ class LoadedDetector:
         Raises:
             UserError: as `score`.
         """
-        stacks = ((None, self._images(each)) for each in pictures)
+        stacks = ((None, self._images(each)) for each in several(pictures))
         parts = rows_of_stacks(self._start_gradients, _gradient_rows, stacks, self.batch_size_used)
         return np.array([rows["gradient_norm"].max() for part in parts for _, rows in part], np.float32)
 
@@ -131,7 +131,7 @@ class LoadedDetector:
         """
         if self.detector.preprocessing.patches is not None:
             raise UserError("pictures are cut into patches: explain these, then put the maps together by assemble")
-        images = (to_unit_range(self._images(each)) for each in pictures)
+        images = (to_unit_range(self._images(each)) for each in several(pictures))
         maps = [np.asarray(heat_maps.explain(self.detector, each, self.known(detector), kind)) for each in images]
         return np.concatenate(maps)
 
@@ -265,6 +265,14 @@ def largest(rows: Rows) -> dict[str, float]:
     if not np.isfinite(list(found.values())).all():
         raise DegenerateDataError("a score is not a finite number: the detector is damaged, or was badly trained")
     return found
+
+
+def several(pictures: Pictures) -> Pictures:
+    """Returns pictures as they are; raises UserError for a single one, whose rows would be taken for pictures."""
+    shape = getattr(pictures, "shape", ())
+    if len(shape) == 3 and shape[-1] in (1, 3, 4):
+        raise UserError(f"the shape {tuple(shape)} is that of a single picture: add a batch axis: images[None]")
+    return pictures
 
 
 def as_picture(picture: np.ndarray) -> np.ndarray:

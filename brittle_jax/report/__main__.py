@@ -68,4 +68,4 @@ def _collected(folder: pathlib.Path):
 
 
 if __name__ == "__main__":
-    command_line.run(main, define_flags, needs_config=False)
+    command_line.run(main, define_flags, needs_config=False, goes_on=False)

@@ -24,6 +24,7 @@ from brittle_jax.results import DETECTORS
 from brittle_jax.run import experiment
 from tests.conftest import ONE_DEVICE
 from tests.damage import flip_bit
+from tests.mini_network import MiniTrunk
 from tests.small_runs import dataset_of, read
 
 NAME = "unimodal/airplane"
@@ -164,6 +165,32 @@ def test_a_row_of_several_seeds_is_told_to_name_one(tmp_path):
     assert load_error(tmp_path / "run").endswith(
         f"run has the runs of several seeds: name one of them, such as {tmp_path / 'run' / 'seed-3'}"
     )
+
+
+def test_a_folder_of_candidates_is_told_to_name_the_chosen_one(tmp_path):
+    for name in ("random", "rotnet"):
+        files.write_json(tmp_path / "candidates" / name / "results.json", {})
+    with pytest.raises(
+        UserError, match=f"holds the runs of brittle_jax.choose: .* such as {tmp_path}/candidates/random$"
+    ):
+        detector_lib.only_configuration(tmp_path)
+    files.write_json(tmp_path / "choose.json", {"choice": {"candidate": "rotnet", "detector": "kd"}})
+    with pytest.raises(UserError, match=f"name the one that it chose, {tmp_path}/candidates/rotnet$"):
+        detector_lib.only_configuration(tmp_path)
+
+
+def test_loading_traces_each_network_once(small_run, monkeypatch):
+    calls = []
+
+    class CountedTrunk(MiniTrunk):
+        def __call__(self, x, train=False):
+            calls.append(x.shape)
+            return MiniTrunk.__call__(self, x, train)
+
+    counted = dataclasses.replace(ARCHITECTURES["mini"], trunk=CountedTrunk())
+    monkeypatch.setitem(ARCHITECTURES, "mini", counted)
+    detector = detector_lib.load(small_run, NAME)
+    assert calls == [(1, *detector.preprocessing.image_shape)]  # the student is the teacher's twin
 
 
 def test_a_detector_whose_architecture_is_not_registered_is_one_line(small_run, monkeypatch):

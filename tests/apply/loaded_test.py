@@ -83,7 +83,8 @@ def test_real_numbers_grey_and_transparent_pictures_are_read_as_files_are(loaded
 @pytest.mark.parametrize(
     ("pictures", "message"),
     [
-        (PICTURES[0], r"a picture has the shape \(24, 3\): give \[N, H, W, C\] or a list"),
+        (PICTURES[0], r"the shape \(24, 24, 3\) is that of a single picture: add a batch axis: images\[None\]$"),
+        (PICTURES[0][..., 0], r"a picture has the shape \(24,\): give \[N, H, W, C\] or a list"),
         (np.zeros((2, 4, 4, 2), np.uint8), "has the shape"),
         (np.zeros((2, 0, 4, 3), np.uint8), "has the shape"),
         (np.zeros((2, 4, 4, 3), np.uint16), "is of uint16: give uint8, or float"),

@@ -8,7 +8,7 @@ import pytest
 from brittle_jax.errors import UserError
 from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.layers import kernel_init
-from brittle_jax.models.network import ARCHITECTURES, Network, check_architecture, init_variables
+from brittle_jax.models.network import ARCHITECTURES, Network, check_architecture, init_variables, shapes_of
 from brittle_jax.models.resnet import SmallResNet
 from tests.mini_network import MINI
 
@@ -180,6 +180,13 @@ def test_evaluation_does_not_depend_on_the_batch():
     together = apply(network, images)
     alone = jnp.concatenate([apply(network, images[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_shapes_are_those_of_the_network_without_running_it():
+    shapes = shapes_of(TINY, (32, 32, 3))
+    drawn = init_variables(TINY, 0, (32, 32, 3))
+    assert shapes.num_features == Network(TINY, drawn).num_features((32, 32, 3)) == 16
+    assert shapes.variables == jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), drawn)
 
 
 def test_networks_of_equal_modules_share_a_compilation():
