@@ -50,7 +50,7 @@ def probe(network: Network, lesson: Lesson, loop: Loop, *, inverse_penalty: floa
     if answers is None:  # an estimate fits nothing
         return None
     by_image, by_sample = figures(labels[test], answers), {}
-    _say(f"linear probe of {len(answers.classes)} classes", by_image)
+    _say(f"linear probe, a classifier of {len(answers.classes)} classes on the teacher's features", by_image)
     if len(test) > len(lesson.held_out):
         of_samples = _of_samples(answers, dataset.sample_of_image[test], lesson.held_out)
         by_sample = figures(dataset.samples.labels[lesson.held_out], of_samples)

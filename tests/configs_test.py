@@ -173,8 +173,8 @@ def test_the_other_teacher_is_named(has_extra):
     hints = {word: recipes.other_teacher(load("image_folder", word).config) for word in ("", ":rotnet", ":smoke")}
     assert hints[":smoke"] is None and recipes.other_teacher(load("cifar10_random").config) is None
     if has_extra:
-        assert hints[""].endswith("use image_folder.py:rotnet.")
-        assert hints[":rotnet"].endswith("use image_folder.py:imagenet_lite.")
+        assert hints[""].endswith("start with --config=configs/image_folder.py:rotnet.")
+        assert hints[":rotnet"].endswith("start with --config=configs/image_folder.py:imagenet_lite.")
     else:
         assert hints[""] == hints[":rotnet"]
         assert "python -m pip install 'brittle-jax[imagenet]'" in hints[""]

@@ -178,7 +178,8 @@ def test_one_patch_makes_a_parcel_a_threat(
     assert result["majority_accuracy"] == result["majority_accuracy_by_sample"] == pytest.approx(2 / 3)
     printed = capsys.readouterr().out
     assert (
-        f"linear probe of 2 classes: accuracy {100 * accuracy:.2f}% (always the most frequent class: 66.67%), "
+        "linear probe, a classifier of 2 classes on the teacher's features: "
+        f"accuracy {100 * accuracy:.2f}% (always the most frequent class: 66.67%), "
         f"balanced accuracy {100 * balanced:.2f}%, AUROC {100 * auroc:.2f}\n"
     ) in printed
     assert (

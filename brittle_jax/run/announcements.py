@@ -50,9 +50,11 @@ def say_what_was_read(row: Row, splits: Mapping[str, Any]) -> None:
 
 def say_configuration(configuration: Configuration, number: int, total: int) -> None:
     """Says which configuration runs now, the `number`th of all."""
+    held_back = len(configuration.calibration)
+    calibrating = f"{console.count(held_back, 'normal sample')} held back for calibration, " if held_back else ""
     console.say(
         f"[{number}/{total}] {configuration.name}: "
-        f"{console.count(len(configuration.train), 'normal training sample')}, "
+        f"{console.count(len(configuration.train), 'normal training sample')}, {calibrating}"
         f"{console.count(len(configuration.test), 'test sample')}"
     )
 
@@ -67,6 +69,7 @@ def say_finished(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
 def say_results(content: Mapping[str, Any], folder: pathlib.Path) -> None:
     """Says how well anomalies are told apart, what qualifies that, and where everything is."""
     console.say("\nAUROC in percent: how often an anomalous test sample scores higher than a normal one; 50 is chance.")
+    console.say("kd compares student and teacher; the others compare the teacher's output with those of normal images.")
     console.say(results.table(content))
     recommended = [entry.get("recommended") for entry in content["configurations"]]
     if len(recommended) == 1 and recommended[0] is not None:  # a run that an earlier version began may lack it
@@ -79,7 +82,7 @@ def say_results(content: Mapping[str, Any], folder: pathlib.Path) -> None:
     if content["reduced"]:
         fields = list(content["reduced"])
         more = f", and {len(fields) - _MOST_FIELDS} more" if len(fields) > _MOST_FIELDS else ""
-        console.say(f"  REDUCED against the recipe: {', '.join(fields[:_MOST_FIELDS])}{more}")
+        console.say(f"  REDUCED: these settings differ from the recipe: {', '.join(fields[:_MOST_FIELDS])}{more}")
     times = ", ".join(f"{stage} {console.duration(value)}" for stage, value in content["seconds"].items())
     console.say(f"time: {times}")
     console.say(f"page: {folder / 'report' / 'index.html'}")

@@ -17,7 +17,7 @@ def recommend(teacher: str, error_ratio: float | None) -> dict[str, str]:
         `detector`, one of `results.DETECTORS`, and `why`, a sentence.
     """
     if teacher in _CHOSEN_BY_A_STUDY:
-        why = f"With the teacher {teacher} it told anomalies best in a study on other images."
+        why = f"With the teacher {teacher}, it found anomalies best in a study on other images."
         return {"detector": _CHOSEN_BY_A_STUDY[teacher], "why": why}
     if error_ratio is not None and error_ratio < 1:
         why = (

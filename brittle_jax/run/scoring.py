@@ -119,5 +119,5 @@ def warn_if_untaught(configuration: Configuration, error: dict[str, float | None
         console.warn(
             f"{configuration.name}: the student's error on normal test images, {error['loss']:.4g}, is not below that "
             f"of always predicting the teacher's mean, {error['mean_predictor_loss']:.4g}: it has not learned the "
-            "teacher yet (train longer, distill.num_epochs)"
+            "teacher yet, so kd and brittleness say little (train longer, distill.num_epochs)"
         )

@@ -81,8 +81,9 @@ def _num_recipe_images(row: Row, recipe: ml_collections.ConfigDict, configuratio
 def say_budget(budget: Budget) -> None:
     """Says how a student trains."""
     console.say(
-        f"  student: {console.count(budget.update_steps, 'update')} at rate {budget.learning_rate:.3g}, up to "
-        f"{budget.movement:.3g} deviations of its draw (in the row's recipe {budget.recipe_movement:.3g})"
+        f"  student: {console.count(budget.update_steps, 'update')} at learning rate {budget.learning_rate:.3g}, which "
+        f"can move a weight by {budget.movement:.3g} times the spread of the random weights that it starts from "
+        f"(in the recipe: {budget.recipe_movement:.3g})"
     )
 
 

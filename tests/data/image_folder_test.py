@@ -143,7 +143,7 @@ def test_what_is_found_is_announced_before_it_is_read(settings, folder, capsys):
     list_pictures(folder)
     output = capsys.readouterr()
     assert output.out.splitlines() == [
-        f"{folder}: 1,203 pictures, normal beside kinds of anomaly",
+        f"{folder}: 1,203 pictures, in a folder normal and in one for each kind of anomaly",
         "  normal   1,200 pictures  normal/",
         "  dent         2 pictures  dent/",
         "  scratch      1 picture   scratch/",
@@ -292,7 +292,7 @@ def test_a_link_to_nowhere_is_announced_as_no_picture(settings, folder, capsys):
     with pytest.raises(UserError, match="3 of 12 samples cannot be used: 'bad' \\(a link to nowhere\\)"):
         load("image_folder", settings)
     assert capsys.readouterr().out.splitlines()[:5] == [
-        f"{folder}: 9 pictures, normal beside kinds of anomaly",
+        f"{folder}: 9 pictures, in a folder normal and in one for each kind of anomaly",
         "  normal   6 pictures  normal/",
         "  bad      0 pictures",
         "  dent     2 pictures  dent/",

@@ -288,11 +288,12 @@ def test_how_far_the_student_moved_and_its_course_are_shown(tmp_path):
         "course": points,
     }
     page = read_page(tmp_path, content)
+    assert "1,580 updates at learning rate 1e-05. That can move a weight by 1.65 times the spread" in page.text
+    assert "in the recipe, by 14.7 times." in page.text
     assert (
-        "1,580 updates at rate 1e-05, which can move its weights by 1.65 standard deviations of their draw" in page.text
+        "is 0.5 times that of always predicting the teacher's mean output: it has begun to learn the teacher."
+        in page.text
     )
-    assert "in the row's recipe, by 14.7." in page.text
-    assert "is 0.5 of that of always predicting the teacher's mean: it has begun to learn the teacher." in page.text
     labels = [svg["aria-label"] for svg in page.all("svg")]
     assert "KD AUROC, % of the student on the way: 60 after 10, 70 after 20." in labels
     assert not any(label.startswith("error ratio") for label in labels)

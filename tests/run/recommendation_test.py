@@ -10,8 +10,18 @@ from brittle_jax.run.recommendation import recommend
         ("rotnet", 1.0, "mahalanobis_full", "The student has not learned its teacher, so KD is not used."),
         ("rotnet", 3.3, "mahalanobis_full", "The student has not learned its teacher, so KD is not used."),
         ("random", None, "mahalanobis_full", "The student has not learned its teacher, so KD is not used."),
-        ("imagenet_lite", 0.62, "mahalanobis_full", "it told anomalies best in a study on other images."),
-        ("imagenet_lite", 3.3, "mahalanobis_full", "it told anomalies best in a study on other images."),
+        (
+            "imagenet_lite",
+            0.62,
+            "mahalanobis_full",
+            "it found anomalies best in a study on other images.",
+        ),
+        (
+            "imagenet_lite",
+            3.3,
+            "mahalanobis_full",
+            "it found anomalies best in a study on other images.",
+        ),
     ],
 )
 def test_kd_is_recommended_only_if_the_student_has_learned(teacher, error_ratio, detector, why):

@@ -71,7 +71,7 @@ def _entries_of(path: pathlib.Path) -> tuple[str, str, list[Entry]]:
     if path.is_file():
         return "image_folder", "from a table", _of_table(path)
     if _has_normal(path):
-        return "image_folder", f"{NORMAL} beside kinds of anomaly", _of_folder(path)
+        return "image_folder", f"in a folder {NORMAL} and in one for each kind of anomaly", _of_folder(path)
     if layout := inspection_sets.layout_of(path):
         return layout, inspection_sets.LAYOUTS[layout], inspection_sets.list_object(path, layout)
     raise UserError(f"data.path={as_text(path)} {_why_unknown(path)}")
