@@ -92,7 +92,7 @@ def test_calibration_samples_are_scored_beside_the_test(own_run):
 
 
 def test_any_name_is_written_whatever_the_locale(own_run):
-    run, _ = own_run  # made here alone: in another file a second worker would make it again
+    run, _ = own_run
     names = [line["id"] for line in lines_of(run / "scores" / "normal.csv")]
     assert "Kratzer/Größe_000.png" in names
     assert "Größe" in (run / "report" / "index.html").read_text(encoding="utf-8")
