@@ -52,9 +52,11 @@ def sections(cohorts: Cohorts, problems: Problems) -> list[Section]:
     ]
 
 
-def entries_of(line: Line, names: Sequence[str]) -> Iterator[tuple[pathlib.Path, str, Mapping[str, Any]]]:
-    """Yields folder, name and entry of configurations, of the first seed of a line."""
-    seed = line.first.seeds
+def entries_of(
+    line: Line, names: Sequence[str], seeds: tuple | None = None
+) -> Iterator[tuple[pathlib.Path, str, Mapping[str, Any]]]:
+    """Yields folder, name and entry of configurations, of one seed of a line: by default of its first."""
+    seed = line.first.seeds if seeds is None else seeds
     for name in names:
         run = next(run for run in line.runs if run.seeds == seed and name in run.entries)
         yield run.folder, name, run.entries[name]

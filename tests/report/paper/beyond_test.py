@@ -1,11 +1,16 @@
 """Sections beyond the paper: what they say of the published numbers, and of runs made so that the answer is known."""
 
+import itertools
+
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from brittle_jax.report.paper import beyond, beyond_runs, beyond_samples
 from brittle_jax.report.paper.collection import collect
+from brittle_jax.report.paper.layout import teachers
 from brittle_jax.report.paper.measured import cohorts_of, lines_of
+from brittle_jax.results import read_scores
 from tests.report.paper.made_up import UNIMODAL, entry_of, write_files, write_rows, write_run
 
 
@@ -145,11 +150,41 @@ def test_differences_are_those_of_the_scores_and_are_corrected(measured):
     assert len(section.table.rows) == 5 * 3 + 10
     assert "two families" in section.shows and "Holm" in section.shows
     for row in section.table.rows:
-        low, high = map(float, row[4].split(" to "))
-        assert low <= float(row[3]) <= high
-    p_values = [[row[5], row[6]] for row in section.table.rows if not row[5].startswith("<")]
+        low, high = map(float, row[5].split(" to "))
+        assert row[3] == "1" and low <= float(row[4]) <= high
+    p_values = [[row[6], row[7]] for row in section.table.rows if not row[6].startswith("<")]
     assert all(float(corrected) >= float(p_value) for p_value, corrected in p_values)
     assert len(section.notes) == 2 and "of 15 differences of detectors" in section.notes[0]
+
+
+@pytest.fixture(scope="module")
+def over_seeds(tmp_path_factory):
+    """Random with seeds 0, 1 and 2, another row with seeds 0 and 1, and a third with seed 7."""
+    folder = tmp_path_factory.mktemp("runs")
+    first, second, third, *_ = teachers("cifar10")
+    for row, seed, kd in [(first, 0, 0.6), (first, 1, 0.9), (first, 2, 0.3), (second, 0, 0.5), (second, 1, 0.5)]:
+        entries = [entry_of("unimodal/cat", kd, 0.1)]
+        write_run(folder / f"{row}-{seed}", row, entries, with_files=True, **seeds_of(seed))
+    write_run(folder / third, third, [entry_of("unimodal/cat", 0.5, 0.1)], with_files=True, **seeds_of(7))
+    return folder
+
+
+def seeds_of(seed):
+    return {"seed": seed, "seeds": {"splits": seed, "teacher": seed, "student": seed}}
+
+
+def test_differences_are_means_over_the_seeds_that_both_have(over_seeds):
+    section = beyond_samples.differences(cohorts_in(over_seeds), {})
+    first, second, third, *_ = (teacher.title for teacher in teachers("cifar10").values())
+    assert {row[3] for row in section.table.rows if row[1] == f"{first}: KD"} == {"3"}
+    ((seeds, value),) = [row[3:5] for row in section.table.rows if row[1:3] == [first, second]]
+    aurocs = []
+    for row, seed in itertools.product(list(teachers("cifar10"))[:2], (0, 1)):
+        scores = read_scores(over_seeds / f"{row}-{seed}" / "scores" / "unimodal" / "cat.csv")
+        aurocs.append(roc_auc_score(scores.labels, scores.scores["kd"]))
+    assert seeds == "2" and float(value) == pytest.approx(50 * (sum(aurocs[:2]) - sum(aurocs[2:])), abs=0.005)
+    assert any(f"{first} and {third} have no seed in common" in note for note in section.notes)
+    assert len(section.table.rows) == 3 * 3 + 1
 
 
 def test_other_test_samples_are_not_paired(measured, tmp_path):
