@@ -166,7 +166,7 @@ def _bootstrap_of_seed(
         most = collections.Counter(tests.values()).most_common(1)
         for row, test in tests.items():
             if test != most[0][0]:
-                left_out[row] = f"its test samples of {name} are others than those of most rows"
+                left_out[row] = f"its test samples of {name} differ from those of most rows"
         kept = {row: found for row, found in samples.items() if row not in left_out}
         scores = {f"{row} {each}": found.scores[each] for row, found in kept.items() for each in DETECTORS}
         if scores:

@@ -135,7 +135,7 @@ def test_directions_of_errors_and_what_is_missing_to_test_the_hypothesis(measure
     # Deviations of 4, 3, 2 and 1 are as spread as 2.5 equal directions; the tighter two have 5 of 30 parts.
     assert row[3].endswith(" of 4") and float(row[3].split()[0]) == pytest.approx(30**2 / 354, rel=0.3)
     assert float(row[4]) == pytest.approx(100 * 5 / 30, rel=0.4)
-    assert row[5:] == ["-", "-"] and "test_error" in section.missing
+    assert row[5:] == ["-", "-"] and "kept no errors on test images" in section.missing
     entry = entry_of("unimodal/cat", 0.6, 0.1)
     write_run(tmp_path / "run", "cifar10_random", [entry])
     test_error = np.array([[5.0, 0, 0, 0], [0, 0, 0, 9]], np.float32)
@@ -143,6 +143,34 @@ def test_directions_of_errors_and_what_is_missing_to_test_the_hypothesis(measure
     section = beyond_runs.error_directions(cohorts_in(tmp_path), {})
     normal, anomalous = map(float, section.table.rows[0][5:])
     assert normal < 20 and anomalous > 80 and not section.missing
+    assert "with 1 of 1 teachers" in section.notes[0]
+
+
+def test_no_tight_directions_are_told_from_fewer_images_than_features(tmp_path):
+    entry = entry_of("unimodal/cat", 0.6, 0.1)
+    write_run(tmp_path / "run", "cifar10_random", [entry])
+    few = np.eye(4, dtype=np.float32)
+    write_files(tmp_path / "run", entry, error=few, test_error=few, test_label=np.array([0, 0, 1, 1]))
+    section = beyond_runs.error_directions(cohorts_in(tmp_path), {})
+    assert section.table.rows[0][5:] == ["-", "-"] and "no more training images than features" in section.missing
+
+
+def test_real_images_come_before_made_up_ones_of_other_settings(tmp_path):
+    for name, synthetic in (("multimodal/cat", False), ("unimodal/cat", True)):
+        for row in list(teachers("cifar10"))[:2]:
+            entries = [entry_of(name, 0.6, 0.1)]
+            write_run(tmp_path / name / row, row, entries, with_files=True, synthetic_data=synthetic)
+    labels = [source.label for source in beyond.measured_sources(cohorts_in(tmp_path))]
+    assert labels == [
+        "CIFAR-10 multimodal, ours, 1 of 10 classes",
+        "CIFAR-10 unimodal, ours, synthetic, 1 of 10 classes",
+    ]
+
+
+def test_columns_of_text_come_before_those_of_numbers():
+    rows = [["cat", "1 / trace", "-0.5", "<1e-6", "-"], ["dog", "numerator", "-", "0.1 to 0.2", "3"]]
+    assert beyond.SectionTable(list("abcde"), rows).num_text == 2
+    assert beyond.SectionTable(["a", "b"], [["x", "y z"]]).num_text == 2
 
 
 def test_differences_are_those_of_the_scores_and_are_corrected(measured):
