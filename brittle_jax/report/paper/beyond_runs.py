@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from brittle_jax.evaluate.statistics import Estimate, correlation, effective_dimensions, spectrum, tight_share, value_at
+from brittle_jax.evaluate.statistics import (
+    Directions,
+    Estimate,
+    correlation,
+    effective_dimensions,
+    principal_directions,
+    tight_share,
+    value_at,
+)
 from brittle_jax.report.paper.beyond import (
     ANY_ROW,
     ESTIMATE_TITLES,
@@ -193,8 +201,9 @@ def error_directions(cohorts: Cohorts, problems: Problems) -> Section:
             ]
             if any(each is None or len(each["error"]) < 2 for each in of_class):
                 continue
-            shares[line.row] = np.mean([spectrum(_some(each["error"])) for each in of_class], axis=0)
-            tight[line.row] = np.mean([_tight_shares(each) for each in of_class], axis=0)
+            directions = [principal_directions(_some(each["error"])) for each in of_class]
+            shares[line.row] = np.mean([each.shares for each in directions], axis=0)
+            tight[line.row] = np.mean([_tight_shares(*each) for each in zip(directions, of_class, strict=True)], axis=0)
         kd = dict(zip(source.teachers.rows, source.teachers.columns["kd"], strict=True))
         for row, share in shares.items():
             half = 100 * share[len(share) // 2 :].sum()
@@ -262,7 +271,7 @@ def _some(errors: np.ndarray) -> np.ndarray:
     return errors[:: -(-len(errors) // _MOST_ERRORS)]
 
 
-def _tight_shares(arrays: Mapping[str, np.ndarray]) -> list[float]:
+def _tight_shares(directions: Directions, arrays: Mapping[str, np.ndarray]) -> list[float]:
     """Returns the shares of the errors of normal and of anomalous test images along the tighter half of directions.
 
     NaN where they are not known: with no more training images than features, tight directions are only those in which
@@ -271,9 +280,9 @@ def _tight_shares(arrays: Mapping[str, np.ndarray]) -> list[float]:
     num_images, num_features = arrays["error"].shape
     if not {"test_error", "test_label"} <= arrays.keys() or num_images <= num_features:
         return [np.nan, np.nan]
-    normal, errors, labels = _some(arrays["error"]), arrays["test_error"], arrays["test_label"]
+    errors, labels = arrays["test_error"], arrays["test_label"]
     of_labels = [errors[labels == label] for label in (0, 1)]
-    return [tight_share(normal, each) if len(each) else np.nan for each in of_labels]
+    return [tight_share(directions, each) if len(each) else np.nan for each in of_labels]
 
 
 # Sensitivity of Figure 6.

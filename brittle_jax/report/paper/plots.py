@@ -16,6 +16,7 @@ _MARKERS = {"baseline": "*", "random": "x", "class": "s", "rotnet": "^", "ae": "
 _LINES = ("-", "--", ":", "-.")
 _WIDTH, _HEIGHT = 380, 300  # of a scatter plot, in points
 _LEFT = 62  # room for tick labels such as 99.96
+_MOST_TICKS = 10
 _BARS_WIDTH = 300  # of what stands beside the names of groups
 _LABEL_SIZE, _TICK_SIZE = 7, 8
 _TITLES = {
@@ -206,10 +207,10 @@ def dots(groups: Mapping[str, Mapping[str, Bar]], label: str, description: str, 
             )
         if line_at is not None:
             axes.axvline(line_at, color=INK, linewidth=0.6, linestyle=":")
-        axes.set(yticks=range(len(groups)), yticklabels=list(groups), ylim=(len(groups) - 0.5, -0.5), xlabel=label)
+        axes.set(yticks=range(len(groups)), yticklabels=list(groups), ylim=(len(groups) - 0.5, -0.5))
+        axes.set_xlabel(label, fontsize=min(10, (_BARS_WIDTH + 20) / (0.55 * len(label))))
         axes.tick_params(labelsize=_TICK_SIZE)
-        if len(names) > 1:
-            figure.legend(loc="upper right", frameon=False, ncols=columns, fontsize=8)
+        figure.legend(loc="upper right", frameon=False, ncols=columns, fontsize=8)
     return Plot(figure, description)
 
 
@@ -259,6 +260,10 @@ def curves(
         axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.set_xscale("log" if log_x else "linear")
         axes.set_yscale("log" if log_y else "linear")
+        points = sorted({place for x, _ in lines.values() for place in x.tolist()})
+        if log_x and len(points) < _MOST_TICKS:
+            axes.set_xticks(points, [f"{place:,.0f}" for place in points])
+            axes.set_xticks([], minor=True)
         axes.tick_params(which="both", labelsize=_TICK_SIZE)
         figure.legend(loc="upper right", frameon=False, fontsize=_LABEL_SIZE, bbox_to_anchor=(1, 0.98))
     return Plot(figure, description)
