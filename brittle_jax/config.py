@@ -15,6 +15,7 @@ OF_FILES = tuple(name for name, entry in CATALOGUE.items() if entry.is_files)  #
 AUXILIARY_DATASETS = tuple(CATALOGUE)
 AUXILIARY_TASKS = ("classification", "baseline", "rotnet", "autoencoder", "denoising", "simclr")
 TASKS_WITHOUT_DATA = ("random", "imagenet", "imagenet_lite")
+SMALLER_WORDS = ("smoke", "cpu")  # after the name of a config file: they make a row smaller than its recipe
 TEACHERS = (*AUXILIARY_TASKS, *TASKS_WITHOUT_DATA)
 CHOICES = {
     "data.name": DATASETS,
