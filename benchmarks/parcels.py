@@ -142,12 +142,11 @@ class Lab:
         from brittle_jax.loop import Loop
         from brittle_jax.recipes import densenet_row
 
-        config = densenet_row("xray_random", None, data="xray", teacher="random")
+        config = densenet_row("xray_random", "cpu", data="xray", teacher="random")
         config.data.dir = directory
         config.data.parcels.num_normal = config.data.parcels.num_threat = _TRAIN + _HELD_OUT
         config.data.parcels.seed = seed
-        config.network.name, config.network.output_features = "small_resnet_tiny", 128
-        config.update_from_flattened_dict(CPU_BUDGET | changes)
+        config.update_from_flattened_dict(changes)
         self.config = config
         self.loop = Loop(DeviceGroup(), 64)
 
@@ -319,15 +318,6 @@ def _auroc(name, labels, scores, sample, bounds) -> Row:
 
     interval = auroc_interval(labels, scores, num_samples=_BOOTSTRAPS, seed=0)
     return Row(name, separation(labels, scores)["auroc"], interval, sample, bounds)
-
-
-CPU_BUDGET = {
-    "data.parcels.side_pixels": 180,
-    "data.patches.size_pixels": 64,
-    "data.patches.max_stride_pixels": 64,
-    "data.patches.margin_pixels": 0,
-    "data.patches.inset_pixels": 15,
-}
 
 
 def main() -> None:

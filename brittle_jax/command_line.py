@@ -285,7 +285,7 @@ def _load(path_and_word: str) -> tuple[ml_collections.ConfigDict, ml_collections
         file = packaged
     try:
         get_config = _get_config_of(file)
-        recipe = get_config(word if colon and word != "smoke" else None)
+        recipe = get_config(word if colon and word not in config_lib.SMALLER_WORDS else None)
         config = get_config(word) if colon else recipe.copy_and_resolve_references()
         _check_fields(recipe)
         _check_fields(config)

@@ -15,6 +15,7 @@ OF_FILES = tuple(name for name, entry in CATALOGUE.items() if entry.is_files)  #
 AUXILIARY_DATASETS = tuple(CATALOGUE)
 AUXILIARY_TASKS = ("classification", "baseline", "rotnet", "autoencoder", "denoising", "simclr")
 TASKS_WITHOUT_DATA = ("random", "imagenet", "imagenet_lite")
+SMALLER_WORDS = ("smoke", "cpu")  # after the name of a config file: they make a row smaller than its recipe
 TEACHERS = (*AUXILIARY_TASKS, *TASKS_WITHOUT_DATA)
 CHOICES = {
     "data.name": DATASETS,
@@ -152,7 +153,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     evaluate.ridge = 1e-3  # `ridge` only: fraction of the mean variance that is added to each variance
     evaluate.gradient_path = "student"  # in Equation 2: only the student depends on x, or `both` networks do
     evaluate.dimension_images = 0  # normal training images whose gradients are split by output dimension; 0: none
-    evaluate.keep_errors_mib = 32.0  # of errors f(x) - h(x) kept per configuration; beyond that, a sample of them
+    evaluate.keep_errors_mib = 32.0  # of errors kept per configuration, of training and test images each; or a sample
     evaluate.bootstrap_samples = 1000  # resamplings of the test samples for each 95% interval
 
     config.attack = attack = ml_collections.ConfigDict()  # attacks on the score, as its robustness to small changes

@@ -2,13 +2,20 @@
 
 import json
 import pathlib
+import sys
 import time
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
-
 from brittle_jax import files
+
+# Only to annotate arguments, tensorboardX imports PyTorch if it is installed. That takes seconds, so PyTorch is hidden.
+sys.modules.setdefault("torch", None)
+try:
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+finally:
+    if sys.modules["torch"] is None:
+        del sys.modules["torch"]
 
 _SECONDS_TO_FLUSH = 30.0  # that TensorBoard lags behind at most
 

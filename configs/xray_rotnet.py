@@ -10,5 +10,5 @@ from brittle_jax.recipes import densenet_row
 
 
 def get_config(word=None):
-    """Returns the row's settings; the word "smoke" makes it small."""
+    """Returns the row's settings; the word "smoke" makes it small, "cpu" fit for a CPU."""
     return densenet_row("xray_rotnet", word, data="xray", teacher="rotnet", teacher_data="xray")

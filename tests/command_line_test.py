@@ -86,8 +86,10 @@ def test_a_file_of_ones_own_goes_before_the_packaged_one(monkeypatch, tmp_path):
 MISTAKES = {
     "no config": ([], "--config is missing"),
     "missing config": (["--config=configs/xray_rotnot.py"], "no such file .did you mean xray_rotnet"),
-    "unknown word": ([f"{ROW}:smok"], "the only word is 'smoke'"),
-    "empty word": ([f"{ROW}:"], "the only word is 'smoke'"),
+    "unknown word": ([f"{ROW}:smok"], "the words are 'smoke' and 'cpu'"),
+    "empty word": ([f"{ROW}:"], "the words are 'smoke' and 'cpu'"),
+    "a word of other rows": (["--config=cifar10_random:cpu"], "the only word is 'smoke'"),
+    "a word that would change ImageNet's network": (["--config=xray_imagenet:cpu"], "the only word is 'smoke'"),
     "two configs": ([ROW, ROW], "given 2 times"),
     "misspelt field": (
         [ROW, "--config.distil.num_epochs=2"],

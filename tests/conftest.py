@@ -15,8 +15,10 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+import filelock
 import jax
 import ml_collections
 import numpy as np
@@ -49,8 +51,10 @@ LONGEST_FILES = (
     "run/experiment_test.py",
     "train/steps_test.py",
     "run/experiment_variants_test.py",
+    "faults/storm_test.py",
     "auxiliary/tasks_test.py",
     "models/convolution_test.py",
+    "run/levels_test.py",
     "apply/detector_test.py",
     "inference_test.py",
     "configs_test.py",
@@ -192,10 +196,24 @@ def one_device() -> DeviceGroup:
     return DeviceGroup(tuple(jax.devices()[:1]))
 
 
+def make_once(tmp_path_factory, name: str, make: Callable[[pathlib.Path], Any]) -> pathlib.Path:
+    """Returns a folder that `make` has filled, once for all workers of a test session."""
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent  # else each worker has its own
+    folder, is_made = session / name, session / f"{name}.made"
+    with filelock.FileLock(f"{folder}.lock"):
+        if not is_made.exists():
+            folder.mkdir()
+            make(folder)
+            is_made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> str:
     """Folder of the made-up data sets, shared by all tests."""
-    return str(tmp_path_factory.mktemp("data"))
+    return str(make_once(tmp_path_factory, "data", lambda folder: None))
 
 
 @pytest.fixture
@@ -244,9 +262,7 @@ def small_config(data_dir) -> ml_collections.ConfigDict:
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory, small_config) -> pathlib.Path:
     """The finished run of `small_config`; not to be changed."""
-    folder = tmp_path_factory.mktemp("small") / "run"
-    experiment.run(small_config, folder)
-    return folder
+    return make_once(tmp_path_factory, "small", lambda folder: experiment.run(small_config, folder / "run")) / "run"
 
 
 @pytest.fixture(scope="session")
@@ -255,9 +271,9 @@ def xray_run(tmp_path_factory, data_dir) -> tuple[pathlib.Path, ml_collections.C
     config = densenet_row("xray_rotnet", "smoke", data="xray", teacher="rotnet", teacher_data="xray")
     config.data.dir, config.network.name = data_dir, "mini"
     config.data.parcels.num_normal, config.data.parcels.num_threat = 20, 6
-    folder = tmp_path_factory.mktemp("xray") / "run"
-    experiment.run(shrink(config), folder)
-    return folder, config.lock()
+    shrink(config).lock()
+    folder = make_once(tmp_path_factory, "xray", lambda folder: experiment.run(config, folder / "run"))
+    return folder / "run", config
 
 
 def save_noise(folder: pathlib.Path, count: int, name: str = "{:03d}.png"):
@@ -274,7 +290,12 @@ def own_run(tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path]:
 
     The pictures are no longer where the run found them, and what it prepared of them is gone.
     """
-    folder = tmp_path_factory.mktemp("own")
+    folder = make_once(tmp_path_factory, "own", make_own_run)
+    return folder / "run", folder / "moved"
+
+
+def make_own_run(folder: pathlib.Path):
+    """Makes `own_run`: the folders `run` and `moved`."""
     run, pictures = folder / "run", folder / "pictures"
     save_noise(pictures / "normal", 30)
     save_noise(pictures / "Kratzer", 3, "Größe_{:03d}.png")
@@ -287,7 +308,7 @@ def own_run(tmp_path_factory) -> tuple[pathlib.Path, pathlib.Path]:
     finished = subprocess.run(command, capture_output=True, env={**os.environ, "XLA_FLAGS": ONE_DEVICE, **locale})
     assert finished.returncode == 0, finished.stderr
     shutil.rmtree(folder / "data")
-    return run, pictures.rename(folder / "moved")
+    pictures.rename(folder / "moved")
 
 
 @pytest.fixture(scope="session")
@@ -296,16 +317,19 @@ def small_own_run(tmp_path_factory, data_dir) -> tuple[pathlib.Path, pathlib.Pat
 
     Every set of images fills a batch, so whoever loads the detector here runs the same program as the run.
     """
-    folder = tmp_path_factory.mktemp("small_own")
-    run, pictures = folder / "run", folder / "pictures"
-    save_noise(pictures / "normal", 50)
-    save_noise(pictures / "scratch", 4)
     config = shrink(image_folder_row("smoke"))
     config.network.name, config.teacher.task, config.teacher.data = "mini", "random", ""
-    config.data.dir, config.data.path, config.data.calibration_fraction = data_dir, str(pictures), 0.5
+    config.data.dir, config.data.calibration_fraction = data_dir, 0.5
     config.data.max_train_samples, config.evaluate.batch_size = 0, 4
-    experiment.run(config, run)
-    return run, pictures
+
+    def make(folder):
+        config.data.path = str(folder / "pictures")
+        save_noise(folder / "pictures" / "normal", 50)
+        save_noise(folder / "pictures" / "scratch", 4)
+        experiment.run(config, folder / "run")
+
+    folder = make_once(tmp_path_factory, "small_own", make)
+    return folder / "run", folder / "pictures"
 
 
 @pytest.fixture

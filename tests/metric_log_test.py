@@ -1,6 +1,8 @@
 import json
 import resource
 import struct
+import subprocess
+import sys
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
@@ -39,3 +41,16 @@ def test_metrics_that_cannot_be_written_end_the_run(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         log.close()
+
+
+def test_pytorch_is_not_imported_but_stays_importable(tmp_path):
+    (tmp_path / "torch.py").write_text("", encoding="utf-8")
+    program = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import brittle_jax.metric_log
+assert "torch" not in sys.modules
+import torch
+assert torch.__file__.startswith({str(tmp_path)!r})
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

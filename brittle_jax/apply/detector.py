@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -20,7 +20,7 @@ from brittle_jax.apply.preprocessing import Preprocessing
 from brittle_jax.data.images import Images
 from brittle_jax.errors import DamagedError, DegenerateDataError, UserError
 from brittle_jax.evaluate import detectors
-from brittle_jax.evaluate.coordinates import TARGETS, Coordinates, Target
+from brittle_jax.evaluate.coordinates import TARGETS, Coordinates, Target, in_coordinates
 from brittle_jax.evaluate.detectors import Gaussian
 from brittle_jax.inference import Representations, outputs_of_batch, pass_over
 from brittle_jax.loop import Loop
@@ -68,6 +68,7 @@ def score(
     indices: np.ndarray,
     loop: Loop,
     representations: Representations | None = None,
+    take_errors: Callable[[slice, np.ndarray], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns the scores [M] of all four detectors for images [M], by name.
 
@@ -76,6 +77,8 @@ def score(
 
     Args:
         representations: the detector's teacher's, if some of them may be known; None: each is computed.
+        take_errors: called with a slice of the M and the student's errors there, [slice, F] float32, as
+            `Detector.errors` has them.
 
     Raises:
         DegenerateDataError: if a score is not finite.
@@ -94,6 +97,8 @@ def score(
         teacher_rows = np.pad(teacher_rows, ((0, len(student_rows) - count), (0, 0)))
         for name, values in outputs_to_scores(student_rows, teacher_rows).items():
             scores[name][chosen] = np.asarray(values)[:count]
+        if take_errors is not None:
+            take_errors(chosen, np.asarray(student_rows - in_coordinates(detector.coordinates, teacher_rows))[:count])
 
     pass_over(images, indices, outputs_of_batch, detector.student, loop, "scores", take)
     for name, values in scores.items():

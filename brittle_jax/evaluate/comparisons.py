@@ -5,21 +5,25 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtr, stdtrit  # Student's t: distribution and quantiles
 
 
 class Difference(NamedTuple):
     """A difference of two AUROCs, as fractions.
 
     Attributes:
-        value: the first less the second.
-        interval: 95%, percentiles of a paired bootstrap over test samples.
-        p_value: two-sided: that of the value over the bootstrap's standard deviation, as a normal deviate. The share
-            of resamples beyond 0 could not be small enough for a correction for many differences.
+        value: the first less the second, the mean over seeds.
+        interval: 95%; of one seed, percentiles of a paired bootstrap over test samples.
+        p_value: two-sided: that of the value over its standard deviation, as a normal deviate, or as Student's t of
+            several seeds. The share of resamples beyond 0 could not be small enough for a correction for many
+            differences.
+        num_seeds: S.
     """
 
     value: float
     interval: tuple[float, float]
     p_value: float
+    num_seeds: int = 1
 
 
 def bootstrap_aurocs(
@@ -65,15 +69,32 @@ def _resampling_counts(count: int, num_samples: int, rng: np.random.Generator) -
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> Difference:
-    """Compares two AUROCs with the same resamples, [1 + B] each, as `bootstrap_aurocs` returns them."""
-    differences = np.asarray(first) - np.asarray(second)
-    value, deviation = float(differences[0]), float(np.std(differences[1:], ddof=1))
-    if deviation == 0:
-        p_value = 1.0 if value == 0 else 0.0
+    """Compares two AUROCs with the same resamples, as `bootstrap_aurocs` returns them.
+
+    Seeds are the unit above samples. The variance of the mean over S seeds has two parts: that from seed to seed,
+    divided by S, and that of the mean when test samples are resampled. Interval and p-value are those of Student's t,
+    with the degrees of freedom of Welch and Satterthwaite: close to normal where seeds hardly differ, S - 1 where only
+    they do. Drawing seeds with replacement would not do: of two or three seeds there are few draws, and they vary too
+    little.
+
+    Args:
+        first, second: [1 + B], or [S, 1 + B] of S seeds, paired by seed.
+    """
+    differences = np.atleast_2d(first) - np.atleast_2d(second)
+    of_seeds, resampled = differences[:, 0], differences[:, 1:].mean(axis=0)
+    num_seeds, value = len(of_seeds), float(of_seeds.mean())
+    variance_of_seeds = float(np.var(of_seeds, ddof=1)) / num_seeds if num_seeds > 1 else 0.0
+    variance = variance_of_seeds + float(np.var(resampled, ddof=1))
+    if variance == 0:
+        return Difference(value, (value, value), 1.0 if value == 0 else 0.0, num_seeds)
+    freedom = (num_seeds - 1) * (variance / variance_of_seeds) ** 2 if variance_of_seeds else math.inf
+    deviation = math.sqrt(variance)
+    p_value = 2 * float(stdtr(freedom, -abs(value) / deviation))
+    if num_seeds == 1:
+        low, high = np.percentile(resampled, [2.5, 97.5])
     else:
-        p_value = math.erfc(abs(value) / deviation / math.sqrt(2))
-    low, high = np.percentile(differences[1:], [2.5, 97.5])
-    return Difference(value, (float(low), float(high)), p_value)
+        low, high = value + deviation * stdtrit(freedom, np.array([0.025, 0.975]))
+    return Difference(value, (float(low), float(high)), p_value, num_seeds)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -232,11 +232,26 @@ def value_at(levels: np.ndarray, values: np.ndarray, level: float) -> float | No
     return None
 
 
-def spectrum(errors: np.ndarray) -> np.ndarray:
-    """Returns the shares of the principal directions in the variance of errors [K, F]: [F], the widest first."""
-    variances = np.linalg.eigvalsh(np.cov(np.asarray(errors, float), rowvar=False).reshape(errors.shape[1], -1))[::-1]
-    variances = np.maximum(variances, 0)
-    return variances / variances.sum()
+class Directions(NamedTuple):
+    """The principal directions of errors, the widest first.
+
+    Attributes:
+        mean: [F], of the errors.
+        shares: [F], in their variance.
+        vectors: [F, F], a direction in each column.
+    """
+
+    mean: np.ndarray
+    shares: np.ndarray
+    vectors: np.ndarray
+
+
+def principal_directions(errors: np.ndarray) -> Directions:
+    """Returns the principal directions of errors [K, F], K > 1."""
+    errors = np.asarray(errors, float)
+    variances, vectors = np.linalg.eigh(np.cov(errors, rowvar=False).reshape(errors.shape[1], -1))
+    variances = np.maximum(variances[::-1], 0)
+    return Directions(errors.mean(axis=0), variances / variances.sum(), vectors[:, ::-1])
 
 
 def effective_dimensions(variances: ArrayLike) -> float:
@@ -245,18 +260,15 @@ def effective_dimensions(variances: ArrayLike) -> float:
     return float(np.square(variances.sum()) / np.square(variances).sum())
 
 
-def tight_share(normal: np.ndarray, others: np.ndarray, fraction: float = 0.5) -> float:
-    """Returns the share of the squared errors of others that lies along the tight directions of normal ones.
+def tight_share(directions: Directions, errors: np.ndarray, fraction: float = 0.5) -> float:
+    """Returns the share of squared errors that lies along tight directions, those of the smallest variance.
 
-    Tight directions are the principal ones of the smallest variance of normal errors: the given fraction of all. Errors
-    are counted from the mean of the normal ones.
+    Errors are counted from the mean of those that the directions are of.
 
     Args:
-        normal: [K, F], K > F.
-        others: [M, F].
+        directions: of K > F errors.
+        errors: [M, F].
         fraction: of the F directions, in (0, 1].
     """
-    mean = normal.mean(axis=0, dtype=float)
-    _, directions = np.linalg.eigh(np.cov(np.asarray(normal, float), rowvar=False))  # the smallest first
-    along = (((np.asarray(others, float) - mean) @ directions) ** 2).sum(axis=0)
-    return float(along[: max(1, round(fraction * len(along)))].sum() / along.sum())
+    along = (((np.asarray(errors, float) - directions.mean) @ directions.vectors) ** 2).sum(axis=0)
+    return float(along[-max(1, round(fraction * len(along))) :].sum() / along.sum())

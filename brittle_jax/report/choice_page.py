@@ -1,12 +1,22 @@
 """The answer of brittle_jax.choose, as a table for the terminal and as a page."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from brittle_jax.report import page
 
-_HEADINGS = ("candidate", "detector", "synthetic", "rotations", "brittleness", "error ratio", "time")
+_HEADINGS = (
+    "candidate",
+    "detector",
+    "synthetic (95%)",
+    "rotations",
+    "brittleness (95%)",
+    "error ratio",
+    "spread",
+    "gap",
+    "time",
+)
 
 
 def rows(content: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -48,10 +58,12 @@ def table(content: Mapping[str, Any]) -> str:
             (
                 candidate["name"] + (" (reference)" if candidate["is_reference"] else ""),
                 detector,
-                _percent(row["means"][detector]),
-                _percent(rotations),
-                _number(candidate["brittleness"], 4),
+                _number(row["means"][detector], 1, row["standing"] and row["standing"]["interval"], scale=100),
+                _number(rotations, 1, scale=100),
+                _number(candidate["brittleness"], 4, candidate.get("brittleness_interval")),
                 _number(candidate["error_ratio"], 2),
+                _number(candidate["spread"][detector], 2),
+                _number(candidate["gap"][detector], 2),
                 f"{candidate['seconds']:.0f} s",
             )
         )
@@ -114,9 +126,9 @@ def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path
     return page.save(folder, text)
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _number(value: float | None, decimals: int) -> str:
-    return "-" if value is None else f"{value:.{decimals}f}"
+def _number(value: float | None, decimals: int, interval: Sequence[float] | None = None, *, scale: float = 1) -> str:
+    """Returns a number, with its interval in brackets if it has one."""
+    if value is None:
+        return "-"
+    text = f"{scale * value:.{decimals}f}"
+    return text if interval is None else f"{text} [{', '.join(f'{scale * each:.{decimals}f}' for each in interval)}]"

@@ -1,5 +1,6 @@
 """The page of a row: one file that needs nothing beside it, made from what the run wrote to its folder."""
 
+import functools
 import pathlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -95,6 +96,7 @@ def is_sound(folder: pathlib.Path) -> bool:
     return files.is_as_listed(folder / "report", "index.html")
 
 
+@functools.cache  # it keeps the templates that it has compiled
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("brittle_jax", "report", encoding="utf-8"),

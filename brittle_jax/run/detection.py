@@ -109,7 +109,8 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
     with row.stage("probe"):
         probed = row.share("probe", lambda: row.remember(configuration, "probe", lambda: _probe(row, detector.teacher)))
     with row.stage("score"):
-        image_scores, scores = scoring.score(row, detector, made.representations, configuration.test)
+        kept = _kept_errors(row, made, configuration)
+        image_scores, scores = scoring.score(row, detector, made.representations, configuration.test, kept.take)
         calibration = scoring.calibrate(row, detector, made.representations, configuration.calibration)
     scales = {}
     if len(configuration.calibration):
@@ -169,11 +170,29 @@ def evaluate_detector(row: Row, made: MadeDetector, configuration: Configuration
             row.folder / "brittleness" / f"{configuration.name}.npz",
             measured,
             dataset.images_of(configuration.train),
-            most_bytes=round(row.config.evaluate.keep_errors_mib * 2**20),
+            most_bytes=_most_error_bytes(row),
             seed=derive_seed(row.config.seed, "kept errors", configuration.name),
             by_dimension=by_dimension,
+            of_test=kept,
         )
     return entry
+
+
+def _kept_errors(row: Row, made: MadeDetector, configuration: Configuration) -> gradient_rows.KeptTestErrors:
+    """Returns what collects the student's errors on test images while these are scored."""
+    images = row.dataset.images_of(configuration.test)
+    anomalous = configuration.test[configuration.test_labels == 1]
+    return gradient_rows.KeptTestErrors(
+        images,
+        np.isin(row.dataset.sample_of_image[images], anomalous).astype(int),
+        made.representations.num_features,
+        most_bytes=_most_error_bytes(row),
+        seed=derive_seed(row.config.seed, "kept test errors", configuration.name),
+    )
+
+
+def _most_error_bytes(row: Row) -> int:
+    return round(row.config.evaluate.keep_errors_mib * 2**20)
 
 
 def _entry(

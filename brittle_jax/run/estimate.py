@@ -59,7 +59,8 @@ class Estimate:
         memory_mib: of the process, at its highest.
         device_memory_mib: of the fullest accelerator, in what was tried; None on a CPU.
         num_networks: that are kept on disk, not counting those that are there already.
-        disk_mib: that they and the detectors take; up to `evaluate.keep_errors_mib` per configuration come on top.
+        disk_mib: that they and the detectors take; up to twice `evaluate.keep_errors_mib` per configuration
+            come on top.
         temporary_disk_mib: that the run takes on top, at most, until it has finished: what it needs to go on if it is
             stopped, and representations and errors that memory cannot hold.
         num_seeds: over which the row is repeated; stages, networks and disk space are those of all of them.

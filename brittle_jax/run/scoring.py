@@ -1,5 +1,6 @@
 """Scores of a row's samples, and how near its student has come to the teacher."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,21 @@ _MEAN_PREDICTOR = {"raw": "mse", "standardised": "mahalanobis_diag", "whitened":
 
 
 def score(
-    row: Row, detector: Detector, representations: Representations, chosen: np.ndarray
+    row: Row,
+    detector: Detector,
+    representations: Representations,
+    chosen: np.ndarray,
+    take_errors: Callable[[slice, np.ndarray], None] | None = None,
 ) -> tuple[samples.Scores, samples.Scores]:
-    """Returns the scores of the images of some samples [S], and those of the samples; empty ones of no samples."""
+    """Returns the scores of the images of some samples [S], and those of the samples; empty ones of no samples.
+
+    Args:
+        take_errors: as in `detector.score`.
+    """
     if not len(chosen):
         return {}, {}
     images = row.dataset.images_of(chosen)
-    image_scores = detector_lib.score(detector, row.dataset.images, images, row.loop, representations)
+    image_scores = detector_lib.score(detector, row.dataset.images, images, row.loop, representations, take_errors)
     return image_scores, samples.sample_scores(row.dataset, images, image_scores, chosen)
 
 

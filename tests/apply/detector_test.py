@@ -93,7 +93,7 @@ def test_calibration_samples_are_scored_beside_the_test(own_run):
 
 
 def test_any_name_is_written_whatever_the_locale(own_run):
-    run, _ = own_run  # made here alone: in another file a second worker would make it again
+    run, _ = own_run
     names = [line["id"] for line in lines_of(run / "scores" / "normal.csv")]
     assert "Kratzer/Größe_000.png" in names
     assert "Größe" in (run / "report" / "index.html").read_text(encoding="utf-8")
@@ -129,6 +129,17 @@ def test_a_call_gives_what_score_gives(small_run, small_config, four_devices):
     assert actual.keys() == expected.keys() == set(DETECTORS)
     for name in DETECTORS:
         np.testing.assert_allclose(actual[name], expected[name], rtol=1e-5)
+
+
+def test_scoring_hands_out_the_errors_in_the_coordinates_of_the_student(small_run, small_config, four_devices):
+    detector = detector_lib.load(small_run, NAME).replace(targets="whitened")
+    images, indices = dataset_of(small_config).images, np.arange(0, 40, 2)  # 20: the last batch is not full
+    errors = np.full((20, detector.gaussian.mean.size), np.nan, np.float32)
+    scores = detector_lib.score(detector, images, indices, Loop(four_devices, 16), take_errors=errors.__setitem__)
+    np.testing.assert_allclose(np.square(errors).sum(axis=1), scores["kd"], rtol=1e-5)
+    pictures = np.stack([images.read(index) for index in indices]) / np.float32(255)
+    expected = jax.jit(detector_lib.Detector.errors)(detector, pictures)
+    np.testing.assert_allclose(errors, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def copy_of(small_run, tmp_path):

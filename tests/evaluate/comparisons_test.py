@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from brittle_jax.evaluate.comparisons import bootstrap_aurocs, difference, holm
@@ -54,6 +55,35 @@ def test_a_difference_has_its_interval_and_p_value():
     assert found.p_value == pytest.approx(0.0455, abs=0.01)  # two deviations
     assert difference(second, second).p_value == 1
     assert difference(second + 0.1, second).p_value == 0
+
+
+def resampled_differences(values, deviation):
+    """Returns AUROCs of seeds whose differences to 0.5 have some values, and resamples that deviate alike."""
+    noise = deviation * np.random.default_rng(0).standard_normal(4000)
+    return 0.5 + np.array(values)[:, None] + np.append(0, noise - noise.mean())
+
+
+def test_seeds_that_agree_leave_the_variance_of_test_samples():
+    found = difference(resampled_differences([0.2, 0.2, 0.2], 0.1), np.full((3, 4001), 0.5))
+    assert (found.value, found.num_seeds) == (pytest.approx(0.2), 3)
+    assert found.interval == pytest.approx((0.2 - 0.196, 0.2 + 0.196), abs=0.01)
+    assert found.p_value == pytest.approx(0.0455, abs=0.01)
+
+
+def test_seeds_that_alone_vary_are_those_of_a_paired_t_test():
+    values = [0.1, 0.2, 0.4]
+    found = difference(resampled_differences(values, 0), np.full((3, 4001), 0.5))
+    expected = stats.ttest_1samp(values, 0)
+    assert found.value == pytest.approx(0.7 / 3)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval()))
+
+
+def test_both_parts_of_the_variance_add_up():
+    found = difference(resampled_differences([0.1, 0.3], 0.1), np.full((2, 4001), 0.5))
+    # Each part has a variance of 0.01: 1 * 2² degrees of freedom, and a deviation of 0.1 √2.
+    assert found.p_value == pytest.approx(2 * stats.t.sf(0.2 / 0.02**0.5, 4), abs=0.005)
+    assert found.interval[1] - found.value == pytest.approx(0.02**0.5 * stats.t.ppf(0.975, 4), rel=0.02)
 
 
 def test_holm_by_hand():

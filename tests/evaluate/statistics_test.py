@@ -8,8 +8,8 @@ from brittle_jax.evaluate.statistics import (
     correlation,
     effective_dimensions,
     partial_correlation,
+    principal_directions,
     regrets,
-    spectrum,
     tight_share,
     value_at,
     variance_shares,
@@ -116,13 +116,13 @@ def test_the_spectrum_of_errors_with_known_variances():
     directions = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
     # Plus and minus each axis: variances in the ratio 9 to 4 to 1.
     errors = np.concatenate([sign * np.diag([3.0, 2, 1]) @ directions for sign in (1, -1)]) + 5
-    shares = spectrum(errors)
+    shares = principal_directions(errors).shares
     np.testing.assert_allclose(shares, np.array([9, 4, 1]) / 14)
     assert effective_dimensions(shares) == pytest.approx(14**2 / (81 + 16 + 1))
     assert effective_dimensions(np.full(4, 0.25)) == pytest.approx(4)
     assert effective_dimensions([2.0, 2.0, 2.0, 0.0]) == pytest.approx(3)
     assert effective_dimensions([5.0, 0.0, 0.0, 0.0]) == pytest.approx(1)
     along_tight, along_wide = errors.mean(axis=0) + directions[2:] * 7, errors.mean(axis=0) + directions[:1] * 7
-    assert tight_share(errors, along_tight, 1 / 3) == pytest.approx(1)
-    assert tight_share(errors, along_wide, 1 / 3) == pytest.approx(0)
-    assert tight_share(errors, errors, 1 / 3) == pytest.approx(1 / 14)
+    assert tight_share(principal_directions(errors), along_tight, 1 / 3) == pytest.approx(1)
+    assert tight_share(principal_directions(errors), along_wide, 1 / 3) == pytest.approx(0)
+    assert tight_share(principal_directions(errors), errors, 1 / 3) == pytest.approx(1 / 14)

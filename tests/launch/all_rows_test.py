@@ -275,6 +275,7 @@ def warm_python(tmp_path_factory):
     server.wait()
 
 
+@pytest.mark.workers  # which start the same warm process
 def test_rows_and_settings_reach_the_commands(tmp_path, warm_python):
     launcher = Launcher(tmp_path, f'#!/usr/bin/env bash\nexec {warm_python} "$@"\n')
     row = "xray_random:smok"  # a word that no row has

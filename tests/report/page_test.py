@@ -109,6 +109,20 @@ def test_what_is_synthetic_or_reduced_never_stands_there_without_a_mark(tmp_path
     assert ("distill.num_epochs 20 2" in page.text) == bool(reduced)
 
 
+@pytest.mark.parametrize(
+    "word, row, is_smoke, names_command",
+    [
+        ("smoke", "xray_rotnet", True, True),
+        ("smoke", "cifar10_random", True, False),
+        ("cpu", "xray_rotnet", False, False),
+    ],
+)
+def test_a_smoke_run_says_what_it_is_for_and_what_to_run_instead(tmp_path, word, row, is_smoke, names_command):
+    page = read_page(tmp_path, write_run(tmp_path, ("soc",), word=word, row=row))
+    assert ("Smoke run." in page.text) == is_smoke
+    assert ("--config=configs/xray_rotnet.py:cpu takes" in page.text) == names_command
+
+
 def test_networks_with_seeds_of_their_own_are_named(tmp_path):
     seeds = {"splits": 0, "teacher": 0, "student": 0}
     assert "Seed 0. Finished" in read_page(tmp_path, write_run(tmp_path, ("soc",), seeds=seeds)).text

@@ -135,7 +135,15 @@ def test_candidates_are_run_measured_and_tested_on_real_anomalies(candidates, pi
     page = choice_page.write_page(tmp_path, content).read_text()
     assert "rotnet" in page and "regret" in page
     assert [each["num_skipped"] for each in content["candidates"]] == [0, 0]
-    assert f"--run={tmp_path / 'candidates' / 'rotnet'}" in choice_page.table(content)
+    table = choice_page.table(content)
+    assert f"--run={tmp_path / 'candidates' / 'rotnet'}" in table
+    heading, line, *_ = table.splitlines()
+    detector = content["choice"]["detector"]
+    low, high = (100 * each for each in content["choice"]["interval"])
+    assert f"[{low:.1f}, {high:.1f}]" in line and f"{rotnet['brittleness']:.4f} [" in line
+    assert line[heading.index("spread") :].split()[:2] == [
+        f"{rotnet[name][detector]:.2f}" for name in ("spread", "gap")
+    ]
 
 
 def test_a_choice_that_began_with_other_settings_is_refused(candidates, pictures, tmp_path):

@@ -1,5 +1,7 @@
 """The file of norms and errors, image by image, from which results.json's brittleness can be computed again."""
 
+import csv
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,17 @@ def test_the_rows_give_both_terms_of_the_results(small_run, small_config):
     np.testing.assert_array_equal(rows["error_image"], rows["image"])
 
 
+def test_the_errors_of_test_images_give_their_kd_scores(small_run, small_config):
+    rows = rows_of(small_run)
+    with open(small_run / "scores" / f"{NAME}.csv", encoding="utf-8", newline="") as file:
+        scored = {line["id"]: (int(line["label"]), float(line["kd"])) for line in csv.DictReader(file)}
+    ids = dataset_of(small_config).samples.ids[rows["test_image"]].tolist()  # of one image a sample
+    assert sorted(ids) == sorted(scored) and {label for label, _ in scored.values()} == {0, 1}
+    labels, distances = zip(*(scored[each] for each in ids), strict=True)
+    assert rows["test_label"].tolist() == list(labels) and rows["test_error"].dtype == np.float32
+    np.testing.assert_allclose(np.square(rows["test_error"]).sum(axis=1), distances, rtol=1e-5)
+
+
 @pytest.mark.usefixtures("empty_page")
 def test_many_errors_are_kept_as_a_sample_and_the_results_are_the_same(small_run, small_config, tmp_path):
     config = small_config.copy_and_resolve_references()
@@ -43,6 +56,10 @@ def test_many_errors_are_kept_as_a_sample_and_the_results_are_the_same(small_run
     for name in ("image", "gradient_norm", "error_mean", "error_variance"):
         np.testing.assert_array_equal(rows[name], every[name])
     assert len(rows["error"]) == len(set(rows["error_image"].tolist())) == 5
+    kept = np.isin(every["test_image"], rows["test_image"])
+    assert kept.sum() == 5 < len(kept)
+    for name in ("test_image", "test_label", "test_error"):
+        np.testing.assert_array_equal(rows[name], every[name][kept])
     kept = np.isin(every["image"], rows["error_image"])
     np.testing.assert_array_equal(rows["error_image"], every["image"][kept])
     np.testing.assert_array_equal(rows["error"], every["error"][kept])
@@ -67,6 +84,21 @@ def test_the_sample_is_drawn_by_its_seed(measured, tmp_path):
             np.testing.assert_allclose(arrays["error_variance"], measured.errors.var(axis=0, ddof=1), rtol=1e-5)
     assert drawn[0] == drawn[1] != drawn[2]
     assert [len(each) for each in drawn] == [6, 6, 6]
+
+
+def test_the_sample_of_test_errors_has_both_labels_in_proportion():
+    labels = np.array([0, 0, 0, 1] * 20)
+    errors = np.arange(3 * 80, dtype=np.float32).reshape(80, 3)
+    drawn = []
+    for seed in (0, 0, 1):
+        kept = gradient_rows.KeptTestErrors(10 * np.arange(80), labels, 3, most_bytes=4 * 3 * 12 + 11, seed=seed)
+        for start in range(0, 80, 32):
+            kept.take(slice(start, min(start + 32, 80)), errors[start : start + 32])
+        assert len(kept.images) == 12 and kept.labels.sum() == 3
+        np.testing.assert_array_equal(kept.labels, labels[kept.images // 10])
+        np.testing.assert_array_equal(kept.errors, errors[kept.images // 10])
+        drawn.append(kept.images.tolist())
+    assert drawn[0] == drawn[1] != drawn[2] and drawn[0] == sorted(drawn[0])
 
 
 def test_no_errors_are_kept_if_there_is_no_room(measured, tmp_path):

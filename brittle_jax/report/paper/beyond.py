@@ -1,6 +1,7 @@
 """What follows from the numbers of the tables beyond the paper: sections, each with what it can and cannot show."""
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -34,6 +35,12 @@ class SectionTable(NamedTuple):
 
     titles: list[str]
     rows: list[list[str]]
+
+    @property
+    def num_text(self) -> int:
+        """How many of the first columns have text: cells that are neither a number nor missing."""
+        is_text = [not all(re.match(r"[-+<]?\d|-$", cell) for cell in cells) for cells in zip(*self.rows, strict=True)]
+        return [*is_text, False].index(False)
 
 
 class Section(NamedTuple):
@@ -74,11 +81,11 @@ def sources(cohorts: Cohorts, settings: Sequence[str] = SINGLE_SETTINGS) -> Iter
 
 
 def measured_sources(cohorts: Cohorts, settings: Sequence[str] = SINGLE_SETTINGS) -> Iterator[Source]:
-    """Yields our numbers of each setting."""
-    for setting in settings:
-        for cohort, teachers in measured(cohorts, setting)[:1]:
-            marks = filter(None, [cohort_mark(cohort), classes_mark(cohort, setting)])
-            yield Source(setting, ", ".join([SETTINGS[setting].title, "ours", *marks]), teachers, cohort)
+    """Yields our numbers of each setting; those on real images come first, and are drawn where one source is."""
+    found = [(setting, *each) for setting in settings for each in measured(cohorts, setting)[:1]]
+    for setting, cohort, teachers in sorted(found, key=lambda each: each[1].first.first.synthetic):
+        marks = filter(None, [cohort_mark(cohort), classes_mark(cohort, setting)])
+        yield Source(setting, ", ".join([SETTINGS[setting].title, "ours", *marks]), teachers, cohort)
 
 
 def sections(cohorts: Cohorts) -> list[Section]:
@@ -152,7 +159,7 @@ def cat_and_dog(cohorts: Cohorts) -> Section:
         if cat.rows == dog.rows
     ]
     if len(pairs) == 1:
-        missing = "Ours: not run; the rows cats_vs_dogs_* give it."
+        missing = "Ours: not run; the rows cats_vs_dogs_* would give it."
     for label, cat, dog, cohort in pairs:
         left = cat.without(*_CLASSIFIERS), dog.without(*_CLASSIFIERS)
         both = Teachers(left[0].rows, {"kd_cat": left[0].columns["kd"], "kd_dog": left[1].columns["kd"]})
@@ -167,7 +174,7 @@ def cat_and_dog(cohorts: Cohorts) -> Section:
             )
     return Section(
         "cat-and-dog",
-        "Are cat and dog two tests?",
+        "Are cat and dog two independent tests?",
         "Among the published teachers that learn without class labels, KD AUROC rises with brittleness on dog and "
         "falls on cat, and the higher it is on one, the lower it is on the other.",
         "Both use the same images with the roles exchanged, so a score that is higher on dogs for reasons of its own "
@@ -202,10 +209,10 @@ def terms(cohorts: Cohorts) -> Section:
             ]
     return Section(
         "terms",
-        "Which term of brittleness carries it?",
+        "Which term of brittleness goes with AUROC?",
         "The mean gradient norm and one over the trace of the error's covariance, each alone against KD AUROC: where "
         "one of them does as well as their product, the other adds nothing.",
-        "Both terms grow with the scale of a teacher's outputs, so alone neither can be compared across networks or "
+        "Both terms depend on the scale of a teacher's outputs, so alone neither can be compared across networks or "
         "output dimensions.",
         plots,
         SectionTable(["setting", "teachers", "term", *ESTIMATE_TITLES], rows) if rows else None,

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from brittle_jax.evaluate.statistics import correlation, effective_dimensions, spectrum, tight_share, value_at
+from brittle_jax.evaluate.statistics import (
+    Directions,
+    Estimate,
+    correlation,
+    effective_dimensions,
+    principal_directions,
+    tight_share,
+    value_at,
+)
 from brittle_jax.report.paper.beyond import (
     ANY_ROW,
     ESTIMATE_TITLES,
@@ -24,6 +32,7 @@ from brittle_jax.report.paper.scatter import measured
 
 _RATIOS = (2.0, 1.0, 0.8, 0.6, 0.4, 0.2)
 _MOST_ERRORS = 5_000  # of a class
+_ROUNDING = 1e-9
 _COURSE = ("error_ratio", "kd_auroc", "brittleness")
 _MEASURE_AT = "--config.distill.measure_at=50,100,200,400,790,1580"
 _READINGS = {
@@ -52,9 +61,11 @@ def sections(cohorts: Cohorts, problems: Problems) -> list[Section]:
     ]
 
 
-def entries_of(line: Line, names: Sequence[str]) -> Iterator[tuple[pathlib.Path, str, Mapping[str, Any]]]:
-    """Yields folder, name and entry of configurations, of the first seed of a line."""
-    seed = line.first.seeds
+def entries_of(
+    line: Line, names: Sequence[str], seeds: tuple | None = None
+) -> Iterator[tuple[pathlib.Path, str, Mapping[str, Any]]]:
+    """Yields folder, name and entry of configurations, of one seed of a line: by default of its first."""
+    seed = line.first.seeds if seeds is None else seeds
     for name in names:
         run = next(run for run in line.runs if run.seeds == seed and name in run.entries)
         yield run.folder, name, run.entries[name]
@@ -104,11 +115,11 @@ def along_distillation(cohorts: Cohorts) -> Section:
         "What changes along distillation?",
         "KD AUROC and brittleness of the same students on the way, and how the two agree over teachers after equally "
         "many updates and at equal error ratio, where all students have learned the same share of their teachers.",
-        "Students that never reach a ratio are left out at it, so lines of the table differ in their teachers; the "
+        "Students that never reach a ratio are left out there, so lines of the table differ in their teachers; the "
         "points on the way are measured on fewer samples than the end.",
         plots,
         SectionTable(["setting", "where", "teachers are", *ESTIMATE_TITLES], rows) if rows else None,
-        "" if rows else f"No two rows have been measured on the way: {_MEASURE_AT} does.",
+        "" if rows else f"No two rows were measured on the way: run them with {_MEASURE_AT}.",
     )
 
 
@@ -179,9 +190,8 @@ def _arrays(
 
 
 def error_directions(cohorts: Cohorts, problems: Problems) -> Section:
-    """Shows how the variance of students' errors is spread over directions."""
-    rows, plots, has_test = [], [], False
-    agreements: list[list[str]] = []
+    """Shows how students' errors are spread over directions, and whether anomalies show in tight ones."""
+    rows, plots, notes, has_test = [], [], [], False
     for source in measured_sources(cohorts):
         names, shares, tight = source.cohort.configurations(source.setting), {}, {}
         for line in source.cohort.lines_in(source.setting):
@@ -191,8 +201,9 @@ def error_directions(cohorts: Cohorts, problems: Problems) -> Section:
             ]
             if any(each is None or len(each["error"]) < 2 for each in of_class):
                 continue
-            shares[line.row] = np.mean([spectrum(_some(each["error"])) for each in of_class], axis=0)
-            tight[line.row] = np.mean([_tight_shares(each) for each in of_class], axis=0)
+            directions = [principal_directions(_some(each["error"])) for each in of_class]
+            shares[line.row] = np.mean([each.shares for each in directions], axis=0)
+            tight[line.row] = np.mean([_tight_shares(*each) for each in zip(directions, of_class, strict=True)], axis=0)
         kd = dict(zip(source.teachers.rows, source.teachers.columns["kd"], strict=True))
         for row, share in shares.items():
             half = 100 * share[len(share) // 2 :].sum()
@@ -205,37 +216,54 @@ def error_directions(cohorts: Cohorts, problems: Problems) -> Section:
             "effective": np.array([effective_dimensions(share) for share in shares.values()]),
         }
         if len(shares) > 2:
-            found = correlation(columns, "effective", "kd")
-            agreements.append([source.label, *estimate_texts(found)])
+            notes += _agreement(source.label, correlation(columns, "effective", "kd").spearman, len(shares))
+        if known := [shares for shares in tight.values() if np.isfinite(shares).all()]:
+            num_above = sum(anomalous > normal for normal, anomalous in known)
+            notes.append(
+                f"{source.label}: anomalies have a larger share of their error in the tighter half than normal test "
+                f"images with {num_above} of {len(known)} teachers."
+            )
         if not plots and shares:
-            lines = {row: (np.arange(1, len(share) + 1), 100 * share) for row, share in shares.items()}
+            lines = {row: (np.arange(1, len(share) + 1), 100 * _drawn(share)) for row, share in shares.items()}
             labels = ("direction, the widest first", "share of the error's variance, %")
             plots = [curves(lines, labels, f"Spectrum of the students' errors, {source.label}.", log_y=True)]
-    notes = tuple(
-        f"{label}, {count} teachers: effective directions and KD AUROC, Spearman {value}, 95% {interval}, p {p_value}."
-        for label, count, _, _, _, value, interval, p_value in agreements
-    )
     missing = "" if rows else f"No run here has a folder brittleness/: {ANY_ROW}."
     if rows and not has_test:
         missing = (
-            "Runs keep students' errors on normal training images alone, so the share of an anomaly's error along "
-            "tight directions is not there. Arrays test_error [K, F] and test_label [K] in "
-            "brittleness/CONFIGURATION.npz would give it."
+            "The share of an anomaly's error along tight directions is not known: these runs are of an earlier "
+            "version, which kept no errors on test images, or they have no more training images than features."
         )
     titles = ["setting", "teacher", "KD AUROC, %", "effective directions", "variance in the tighter half, %"]
     titles += ["error of normal test images there, %", "error of anomalies there, %"]
     return Section(
         "error-directions",
         "Are there tight directions, and do anomalies show in them?",
-        "The variance of f(x) - h(x) over normal training images by principal direction: the paper's hypothesis is "
-        "that good teachers have directions in which it is tight, and that anomalies leave these.",
-        "A tight direction of the error may be one in which neither network varies, and only the errors of anomalies "
-        "along it can tell whether it helps.",
+        "The variance of the student's error on normal training images by principal direction, and the share of the "
+        "squared error of test images along the tighter half of the directions: if anomalies leave tight directions, "
+        "as the paper supposes, their share there is larger than that of normal test images.",
+        "A share tells where the error of anomalies lies, not whether KD detects them by it: their error may be larger "
+        "along all directions, and KD adds all of them up.",
         plots,
         SectionTable(titles, rows) if rows else None,
         missing,
-        notes,
+        tuple(notes),
     )
+
+
+def _agreement(label: str, found: Estimate, count: int) -> list[str]:
+    """Returns how effective directions agree with KD AUROC, as a note; none where a correlation is not defined."""
+    if found.value is None:
+        return []
+    interval = "" if found.interval is None else " (95% {:.2f} to {:.2f})".format(*found.interval)
+    return [
+        f"{label}, {count} teachers: Spearman of effective directions and KD AUROC {found.value:.3f}{interval}, "
+        f"p {found.p_value:.4f}."
+    ]
+
+
+def _drawn(shares: np.ndarray) -> np.ndarray:
+    """Returns the shares of a spectrum without those that are rounding: of more directions than images."""
+    return np.where(shares > _ROUNDING, shares, np.nan)
 
 
 def _some(errors: np.ndarray) -> np.ndarray:
@@ -243,14 +271,18 @@ def _some(errors: np.ndarray) -> np.ndarray:
     return errors[:: -(-len(errors) // _MOST_ERRORS)]
 
 
-def _tight_shares(arrays: Mapping[str, np.ndarray]) -> list[float]:
-    """Returns the shares of the errors of normal and of anomalous test images along the tighter half of directions."""
-    if not {"test_error", "test_label"} <= arrays.keys():
+def _tight_shares(directions: Directions, arrays: Mapping[str, np.ndarray]) -> list[float]:
+    """Returns the shares of the errors of normal and of anomalous test images along the tighter half of directions.
+
+    NaN where they are not known: with no more training images than features, tight directions are only those in which
+    these few images do not vary.
+    """
+    num_images, num_features = arrays["error"].shape
+    if not {"test_error", "test_label"} <= arrays.keys() or num_images <= num_features:
         return [np.nan, np.nan]
     errors, labels = arrays["test_error"], arrays["test_label"]
-    return [
-        tight_share(arrays["error"], errors[labels == label]) if (labels == label).any() else np.nan for label in (0, 1)
-    ]
+    of_labels = [errors[labels == label] for label in (0, 1)]
+    return [tight_share(directions, each) if len(each) else np.nan for each in of_labels]
 
 
 # Sensitivity of Figure 6.
@@ -282,7 +314,7 @@ def readings(cohorts: Cohorts, problems: Problems) -> Section:
         if drawn
         else [],
         SectionTable(["runs", "reading", *ESTIMATE_TITLES], rows) if rows else None,
-        "" if rows else f"Published numbers are of one reading: {ANY_ROW}.",
+        "" if rows else f"Published numbers have one reading: {ANY_ROW}.",
     )
 
 

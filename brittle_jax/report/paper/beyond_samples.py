@@ -3,7 +3,7 @@
 import collections
 import itertools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from brittle_jax.published import DETECTORS
 from brittle_jax.report.paper.beyond import ANY_ROW, Cohorts, Section, SectionTable, Source, measured_sources
 from brittle_jax.report.paper.beyond_runs import Problems, entries_of
 from brittle_jax.report.paper.layout import QUANTITIES, teacher_of
-from brittle_jax.report.paper.measured import numbers_of
+from brittle_jax.report.paper.measured import Line, numbers_of
 from brittle_jax.report.paper.plots import Bar, dots
 
 _NUM_RESAMPLES = 300
+_MOST_SEEDS = 5
 _SIGNIFICANT = 0.05
 
 
@@ -26,17 +27,20 @@ def differences(cohorts: Cohorts, problems: Problems) -> Section:
     rows, plots, notes = [], [], []
     for source in measured_sources(cohorts):
         aurocs, left_out = _bootstrap(source, problems)
-        notes += [f"{source.label}: {teacher_of(row).title} is left out: {reason}." for row, reason in left_out.items()]
+        notes += [f"{source.label}: {who} is left out: {reason}." for who, reason in left_out.items()]
         of_detectors = {
-            f"{row} {other}": difference(by["kd"], by[other])
-            for row, by in aurocs.items()
+            f"{row} {other}": difference(_of_seeds(seeds, list(seeds), "kd"), _of_seeds(seeds, list(seeds), other))
+            for row, seeds in aurocs.items()
             for other in DETECTORS
             if other != "kd"
         }
-        of_teachers = {
-            f"{first} {second}": difference(aurocs[first]["kd"], aurocs[second]["kd"])
-            for first, second in itertools.combinations(aurocs, 2)
-        }
+        of_teachers = {}
+        for first, second in itertools.combinations(aurocs, 2):
+            if shared := [seed for seed in aurocs[first] if seed in aurocs[second]]:
+                pair = (_of_seeds(aurocs[row], shared, "kd") for row in (first, second))
+                of_teachers[f"{first} {second}"] = difference(*pair)
+            else:
+                notes.append(f"{source.label}: {_title(first)} and {_title(second)} have no seed in common.")
         rows += _difference_rows(
             source.label, of_detectors, lambda row, other: (f"{_title(row)}: KD", _detector(other))
         )
@@ -61,16 +65,17 @@ def differences(cohorts: Cohorts, problems: Problems) -> Section:
             }
             text = f"KD AUROC less that of other detectors, {source.label}."
             plots = [dots(drawn, f"AUROC, points ({source.label})", text)]
-    titles = ["setting", "first", "second", "difference, points", "95%", "p", "p, corrected"]
+    titles = ["setting", "first", "second", "seeds", "difference, points", "95%", "p", "p, corrected"]
     return Section(
         "differences",
         "Which differences are more than chance?",
         "AUROC of KD less that of the other detectors of a teacher, and KD AUROC of each teacher less that of each "
         f"other one, means over classes, with {_NUM_RESAMPLES} paired bootstrap resamples of the test samples; "
-        "p-values (normal, with the bootstrap's deviation) are corrected by Holm's method in two families for each "
-        "setting, all teachers by three detectors, and all pairs of teachers.",
-        "Resampling test samples leaves out the chance of training: another seed could differ by more, which only "
-        "several seeds can tell; here the first seed of each row is compared.",
+        "p-values are corrected by Holm's method in two families for each setting, all teachers by three detectors, "
+        "and all pairs of teachers.",
+        "With one seed the chance of training is left out, and another seed could differ by more; with several, the "
+        f"mean over at most {_MOST_SEEDS} seeds is compared, and the variance from seed to seed counts too, but two or "
+        "three seeds tell little about it, so only large differences stand out.",
         plots,
         SectionTable(titles, rows) if rows else None,
         "" if rows else f"There are no scores of test samples: {ANY_ROW}.",
@@ -98,6 +103,7 @@ def _difference_rows(
         [
             label,
             *titles(*name.split(" ")),
+            str(each.num_seeds),
             f"{100 * each.value:+.2f}",
             "{:+.2f} to {:+.2f}".format(*(100 * end for end in each.interval)),
             _p_text(each.p_value),
@@ -111,27 +117,56 @@ def _p_text(p_value: float) -> str:
     return "<1e-6" if p_value < 1e-6 else f"{p_value:.2g}"
 
 
-def _bootstrap(source: Source, problems: Problems) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, str]]:
-    """Returns AUROC and its resamples by row and detector, means over classes; and why rows are left out."""
-    names = source.cohort.configurations(source.setting)
+Seeds = tuple[tuple[str, int], ...]
+Resampled = dict[str, np.ndarray]  # AUROC by detector, [1 + B]
+
+
+def _of_seeds(by_seed: Mapping[Seeds, Resampled], seeds: Sequence[Seeds], detector: str) -> np.ndarray:
+    return np.stack([by_seed[seed][detector] for seed in seeds])
+
+
+def _bootstrap(source: Source, problems: Problems) -> tuple[dict[str, dict[Seeds, Resampled]], dict[str, str]]:
+    """Returns AUROC and its resamples by row and seed, means over classes; and why some are left out.
+
+    Seeds that most rows have come first, and at most so many of them are read that it takes minutes.
+    """
     lines = source.cohort.lines_in(source.setting)
-    totals: dict[str, dict[str, np.ndarray]] = {}
+    counts = collections.Counter(seed for line in lines for seed in line.by_seed)
+    chosen = sorted(counts, key=lambda seed: (-counts[seed], seed))[:_MOST_SEEDS]
+    aurocs: dict[str, dict[Seeds, Resampled]] = {line.row: {} for line in lines}
+    left_out: dict[str, str] = {}
+    for seed in chosen:
+        of_seed = {line.row: line for line in lines if seed in line.by_seed}
+        found, reasons = _bootstrap_of_seed(source, of_seed, seed, problems)
+        for row, resampled in found.items():
+            aurocs[row][seed] = resampled
+        number = f", seed {dict(seed).get('splits', 0)}" if len(counts) > 1 else ""
+        left_out |= {f"{_title(row)}{number}": reason for row, reason in reasons.items()}
+    return {row: seeds for row, seeds in aurocs.items() if seeds}, left_out
+
+
+def _bootstrap_of_seed(
+    source: Source, lines: Mapping[str, Line], seed: Seeds, problems: Problems
+) -> tuple[dict[str, Resampled], dict[str, str]]:
+    """Returns AUROC and its resamples by row, means over classes; and why rows are left out."""
+    names = source.cohort.configurations(source.setting)
+    totals: dict[str, Resampled] = {}
     left_out: dict[str, str] = {}
     for name in names:
         samples = {}
-        for line in lines:
-            ((folder, _, entry),) = entries_of(line, [name])
+        for row, line in lines.items():
+            ((folder, _, entry),) = entries_of(line, [name], seed)
             if (found := _samples(folder, name, problems)) is None:
-                left_out[line.row] = f"the scores of {name} cannot be read"
+                left_out[row] = f"the scores of {name} cannot be read"
             elif found.labels.all() or not found.labels.any() or np.isnan(numbers_of(entry)["kd"]):
-                left_out[line.row] = f"{name} has no anomalies, or nothing else"
+                left_out[row] = f"{name} has no anomalies, or nothing else"
             else:
-                samples[line.row] = found
+                samples[row] = found
         tests = {row: (tuple(found.ids), found.labels.tobytes()) for row, found in samples.items()}
         most = collections.Counter(tests.values()).most_common(1)
         for row, test in tests.items():
             if test != most[0][0]:
-                left_out[row] = f"its test samples of {name} are others than those of most rows"
+                left_out[row] = f"its test samples of {name} differ from those of most rows"
         kept = {row: found for row, found in samples.items() if row not in left_out}
         scores = {f"{row} {each}": found.scores[each] for row, found in kept.items() for each in DETECTORS}
         if scores:
@@ -154,4 +189,6 @@ def _samples(folder: pathlib.Path, name: str, problems: Problems) -> results.Sam
     if set(found.scores) != set(DETECTORS):
         problems[str(path)] = "a detector is missing"
         return None
-    return found
+    order = np.argsort(found.ids)  # the same for every seed, so that equal test samples have equal resamples
+    scores = {detector: values[order] for detector, values in found.scores.items()}
+    return results.SampleScores([found.ids[place] for place in order], found.labels[order], scores)

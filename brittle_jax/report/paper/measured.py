@@ -208,8 +208,13 @@ def _key(run: Run) -> str:
 def readings_of(run: Run) -> dict[str, str]:
     """Returns the readings that make a run's version, by name: those that its teacher alone has are not among them."""
     left_out = _READINGS_OF_TEACHERS | _NOT_COMPARED
-    readings = {name: str(value) for name, value in run.measurement.items() if name not in left_out}
+    readings = {name: str(value) for name, value in _known(run.measurement).items() if name not in left_out}
     return dict(sorted(readings.items())) | {"movement": movement_of(run)}
+
+
+def _known(measurement: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the readings that apply; one that does not is missing, or None in later versions."""
+    return {name: value for name, value in measurement.items() if value is not None}
 
 
 def movement_of(run: Run) -> str:
@@ -246,7 +251,7 @@ def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Returns the readings and settings in which runs differ: by name, the value of each run, "-" where it has none."""
     described = [
         {
-            **{name: str(value) for name, value in run.measurement.items() if name not in _NOT_COMPARED},
+            **{name: str(value) for name, value in _known(run.measurement).items() if name not in _NOT_COMPARED},
             "movement": movement_of(run),
             **{name: str(value) for name, value in run.reduced.items()},
             **({"images": "synthetic"} if run.synthetic else {}),

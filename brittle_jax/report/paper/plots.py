@@ -15,6 +15,8 @@ from brittle_jax.report.paper.layout import QUANTITIES, Teachers, task_of, teach
 _MARKERS = {"baseline": "*", "random": "x", "class": "s", "rotnet": "^", "ae": "o", "dae": "D", "simclr": "P"}
 _LINES = ("-", "--", ":", "-.")
 _WIDTH, _HEIGHT = 380, 300  # of a scatter plot, in points
+_LEFT = 62  # room for tick labels such as 99.96
+_MOST_TICKS = 10
 _BARS_WIDTH = 300  # of what stands beside the names of groups
 _LABEL_SIZE, _TICK_SIZE = 7, 8
 _TITLES = {
@@ -31,7 +33,7 @@ _TITLES = {
 
 
 class Panel(NamedTuple):
-    """One scatter plot; without teachers it says that there are none."""
+    """One scatter plot; without teachers it says why there are none."""
 
     title: str
     teachers: Teachers | None
@@ -39,12 +41,13 @@ class Panel(NamedTuple):
     y: str
     correlation: Correlation | None
     is_published: bool
+    why_empty: str = "not run"
 
 
 def scatter(panel: Panel, heading: str = "") -> Plot:
     """Plots a quantity against another, with a label for each teacher; `heading` is said before what it shows."""
     with style():
-        figure, axes = new_figure(_WIDTH, _HEIGHT, left=48, top=34)
+        figure, axes = new_figure(_WIDTH, _HEIGHT, left=_LEFT, top=34)
         _draw(axes, panel)
     return Plot(figure, f"{heading} {_described(panel)}".strip())
 
@@ -57,9 +60,9 @@ def scatters(panels: Sequence[Panel], columns: int, description: str) -> Plot:
         for number, panel in enumerate(panels):
             row, column = divmod(number, columns)
             box = (
-                (column + 48 / _WIDTH) / columns,
+                (column + _LEFT / _WIDTH) / columns,
                 (rows - row - 1 + 40 / _HEIGHT) / rows,
-                (1 - 68 / _WIDTH) / columns,
+                (1 - (_LEFT + 20) / _WIDTH) / columns,
                 (1 - 74 / _HEIGHT) / rows,
             )
             _draw(figure.add_axes(box), panel)
@@ -76,7 +79,7 @@ def correlation_text(correlation: Correlation) -> str:
 
 def _described(panel: Panel) -> str:
     if panel.teachers is None or not panel.teachers.rows:
-        return f"{panel.title}: not run."
+        return f"{panel.title}: {panel.why_empty}."
     text = f"{panel.title}: {_TITLES[panel.x]} against {_TITLES[panel.y]}"
     return f"{text}; {correlation_text(panel.correlation)}." if panel.correlation else f"{text}."
 
@@ -84,7 +87,7 @@ def _described(panel: Panel) -> str:
 def _draw(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.title, loc="left", fontsize=10, fontweight="bold", pad=18)
     if panel.teachers is None or not panel.teachers.rows:
-        axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color=INK)
+        axes.text(0.5, 0.5, panel.why_empty, transform=axes.transAxes, ha="center", color=INK)
         axes.set(xticks=[], yticks=[])
         return
     if panel.correlation is not None:
@@ -97,10 +100,14 @@ def _draw(axes: Axes, panel: Panel) -> None:
             across, up, _MARKERS[task], color=ANOMALOUS if task == "baseline" else colour, markersize=5, linestyle=""
         )
     axes.set(xlabel=_TITLES[panel.x], ylabel=_TITLES[panel.y])
-    axes.margins(0.12)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.margins(x=0.12, y=0.18)
+    axes.xaxis.set_major_locator(_ticks())
+    axes.yaxis.set_major_locator(_ticks())
     _label(axes, [teacher_of(row).title for row in panel.teachers.rows], x, y)
+
+
+def _ticks() -> MaxNLocator:
+    return MaxNLocator(5, steps=[1, 2, 5, 10])  # so that percentages have one at 100 and none at 105
 
 
 def _label(axes: Axes, names: Sequence[str], x: np.ndarray, y: np.ndarray) -> None:
@@ -170,7 +177,8 @@ def dots(groups: Mapping[str, Mapping[str, Bar]], label: str, description: str, 
     """
     names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
     left = _room_for(groups)
-    above = 26 + 16 * (len(names) > 3)
+    columns = min(3, int((left + _BARS_WIDTH) / (40 + 0.62 * _TICK_SIZE * max(map(len, names))))) or 1
+    above = 10 + 16 * -(-len(names) // columns)
     with style():
         figure, axes = new_figure(
             left + _BARS_WIDTH, above + 50 + len(groups) * max(18, 9 * len(names)), left=left, top=above
@@ -199,10 +207,10 @@ def dots(groups: Mapping[str, Mapping[str, Bar]], label: str, description: str, 
             )
         if line_at is not None:
             axes.axvline(line_at, color=INK, linewidth=0.6, linestyle=":")
-        axes.set(yticks=range(len(groups)), yticklabels=list(groups), ylim=(len(groups) - 0.5, -0.5), xlabel=label)
+        axes.set(yticks=range(len(groups)), yticklabels=list(groups), ylim=(len(groups) - 0.5, -0.5))
+        axes.set_xlabel(label, fontsize=min(10, (_BARS_WIDTH + 20) / (0.55 * len(label))))
         axes.tick_params(labelsize=_TICK_SIZE)
-        if len(names) > 1:
-            figure.legend(loc="upper right", frameon=False, ncols=3, fontsize=8)
+        figure.legend(loc="upper right", frameon=False, ncols=columns, fontsize=8)
     return Plot(figure, description)
 
 
@@ -215,8 +223,9 @@ def stacks(groups: Mapping[str, Mapping[str, float]], names: Sequence[str], labe
     """Plots shares that add up to 1, a bar for each group, with its parts in the order of `names`."""
     left = _room_for(groups)
     colours = (NORMAL, ANOMALOUS, INK)
+    top = 26 + 16 * (len(names) > 3)
     with style():
-        figure, axes = new_figure(left + _BARS_WIDTH, 100 + 22 * len(groups), left=left, top=42)
+        figure, axes = new_figure(left + _BARS_WIDTH, 58 + top + 22 * len(groups), left=left, top=top)
         starts = np.zeros(len(groups))
         for number, name in enumerate(names):
             shares = np.array([100 * shares.get(name, 0) for shares in groups.values()])
@@ -251,6 +260,10 @@ def curves(
         axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.set_xscale("log" if log_x else "linear")
         axes.set_yscale("log" if log_y else "linear")
+        points = sorted({place for x, _ in lines.values() for place in x.tolist()})
+        if log_x and len(points) < _MOST_TICKS:
+            axes.set_xticks(points, [f"{place:,.0f}" for place in points])
+            axes.set_xticks([], minor=True)
         axes.tick_params(which="both", labelsize=_TICK_SIZE)
         figure.legend(loc="upper right", frameon=False, fontsize=_LABEL_SIZE, bbox_to_anchor=(1, 0.98))
     return Plot(figure, description)

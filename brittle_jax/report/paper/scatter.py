@@ -73,7 +73,8 @@ def _figure(number: int, found: Mapping[str, Sequence[tuple[Cohort, Teachers]]],
         if setting in layout.settings or (is_complete and not has_average):
             panels.append(_panel(f"{SETTINGS[setting].title}, published", known, layout.x, is_published=True))
             if has_runs:
-                panels.append(_our_panel(setting, cohort, teachers if is_complete else None, layout.x))
+                panel = _our_panel(setting, cohort, teachers if is_complete else None, layout.x)
+                panels.append(panel if cohort is None else panel._replace(why_empty="fewer classes: see below"))
         if cohort is not None and not is_complete and (setting in layout.settings or not has_average):
             apart.append(_our_panel(setting, cohort, teachers, layout.x))
     return ScatterFigure(number, layout.caption, panels, apart, lines)

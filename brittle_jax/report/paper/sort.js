@@ -12,7 +12,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       heading.setAttribute("aria-sort", falls ? "descending" : "ascending");
       const text = (row) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();
       const number = (row) => {
-        const found = /^[+-]?\d[\d,]*\.?\d*(e[+-]?\d+)?/.exec(text(row));
+        const found = /^[+-]?\d[\d,]*\.?\d*(e[+-]?\d+)?/.exec(text(row).replace("<", ""));
         return found ? Number(found[0].replaceAll(",", "")) : NaN;
       };
       const rows = [...table.tBodies[0].rows];

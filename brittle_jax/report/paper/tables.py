@@ -153,7 +153,8 @@ def _best(numbers: Mapping[str, float], quantities: Sequence[str]) -> set[str]:
 def _partial(numbers: Numbers, setting: str) -> list[str]:
     if numbers.is_complete:
         return []
-    classes = [name.rpartition("/")[2] for name in numbers.configurations]
+    has_parts = len(SETTINGS[setting].parts) > 1  # which have classes of the same names
+    classes = [name.replace("/", " ") if has_parts else name.rpartition("/")[2] for name in numbers.configurations]
     return [f"{len(classes)} of {SETTINGS[setting].num_configurations} classes: {', '.join(classes)}"]
 
 

@@ -1,11 +1,16 @@
 """Sections beyond the paper: what they say of the published numbers, and of runs made so that the answer is known."""
 
+import itertools
+
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from brittle_jax.report.paper import beyond, beyond_runs, beyond_samples
 from brittle_jax.report.paper.collection import collect
+from brittle_jax.report.paper.layout import teachers
 from brittle_jax.report.paper.measured import cohorts_of, lines_of
+from brittle_jax.results import read_scores
 from tests.report.paper.made_up import UNIMODAL, entry_of, write_files, write_rows, write_run
 
 
@@ -130,7 +135,7 @@ def test_directions_of_errors_and_what_is_missing_to_test_the_hypothesis(measure
     # Deviations of 4, 3, 2 and 1 are as spread as 2.5 equal directions; the tighter two have 5 of 30 parts.
     assert row[3].endswith(" of 4") and float(row[3].split()[0]) == pytest.approx(30**2 / 354, rel=0.3)
     assert float(row[4]) == pytest.approx(100 * 5 / 30, rel=0.4)
-    assert row[5:] == ["-", "-"] and "test_error" in section.missing
+    assert row[5:] == ["-", "-"] and "kept no errors on test images" in section.missing
     entry = entry_of("unimodal/cat", 0.6, 0.1)
     write_run(tmp_path / "run", "cifar10_random", [entry])
     test_error = np.array([[5.0, 0, 0, 0], [0, 0, 0, 9]], np.float32)
@@ -138,6 +143,34 @@ def test_directions_of_errors_and_what_is_missing_to_test_the_hypothesis(measure
     section = beyond_runs.error_directions(cohorts_in(tmp_path), {})
     normal, anomalous = map(float, section.table.rows[0][5:])
     assert normal < 20 and anomalous > 80 and not section.missing
+    assert "with 1 of 1 teachers" in section.notes[0]
+
+
+def test_no_tight_directions_are_told_from_fewer_images_than_features(tmp_path):
+    entry = entry_of("unimodal/cat", 0.6, 0.1)
+    write_run(tmp_path / "run", "cifar10_random", [entry])
+    few = np.eye(4, dtype=np.float32)
+    write_files(tmp_path / "run", entry, error=few, test_error=few, test_label=np.array([0, 0, 1, 1]))
+    section = beyond_runs.error_directions(cohorts_in(tmp_path), {})
+    assert section.table.rows[0][5:] == ["-", "-"] and "no more training images than features" in section.missing
+
+
+def test_real_images_come_before_made_up_ones_of_other_settings(tmp_path):
+    for name, synthetic in (("multimodal/cat", False), ("unimodal/cat", True)):
+        for row in list(teachers("cifar10"))[:2]:
+            entries = [entry_of(name, 0.6, 0.1)]
+            write_run(tmp_path / name / row, row, entries, with_files=True, synthetic_data=synthetic)
+    labels = [source.label for source in beyond.measured_sources(cohorts_in(tmp_path))]
+    assert labels == [
+        "CIFAR-10 multimodal, ours, 1 of 10 classes",
+        "CIFAR-10 unimodal, ours, synthetic, 1 of 10 classes",
+    ]
+
+
+def test_columns_of_text_come_before_those_of_numbers():
+    rows = [["cat", "1 / trace", "-0.5", "<1e-6", "-"], ["dog", "numerator", "-", "0.1 to 0.2", "3"]]
+    assert beyond.SectionTable(list("abcde"), rows).num_text == 2
+    assert beyond.SectionTable(["a", "b"], [["x", "y z"]]).num_text == 2
 
 
 def test_differences_are_those_of_the_scores_and_are_corrected(measured):
@@ -145,11 +178,41 @@ def test_differences_are_those_of_the_scores_and_are_corrected(measured):
     assert len(section.table.rows) == 5 * 3 + 10
     assert "two families" in section.shows and "Holm" in section.shows
     for row in section.table.rows:
-        low, high = map(float, row[4].split(" to "))
-        assert low <= float(row[3]) <= high
-    p_values = [[row[5], row[6]] for row in section.table.rows if not row[5].startswith("<")]
+        low, high = map(float, row[5].split(" to "))
+        assert row[3] == "1" and low <= float(row[4]) <= high
+    p_values = [[row[6], row[7]] for row in section.table.rows if not row[6].startswith("<")]
     assert all(float(corrected) >= float(p_value) for p_value, corrected in p_values)
     assert len(section.notes) == 2 and "of 15 differences of detectors" in section.notes[0]
+
+
+@pytest.fixture(scope="module")
+def over_seeds(tmp_path_factory):
+    """Random with seeds 0, 1 and 2, another row with seeds 0 and 1, and a third with seed 7."""
+    folder = tmp_path_factory.mktemp("runs")
+    first, second, third, *_ = teachers("cifar10")
+    for row, seed, kd in [(first, 0, 0.6), (first, 1, 0.9), (first, 2, 0.3), (second, 0, 0.5), (second, 1, 0.5)]:
+        entries = [entry_of("unimodal/cat", kd, 0.1)]
+        write_run(folder / f"{row}-{seed}", row, entries, with_files=True, **seeds_of(seed))
+    write_run(folder / third, third, [entry_of("unimodal/cat", 0.5, 0.1)], with_files=True, **seeds_of(7))
+    return folder
+
+
+def seeds_of(seed):
+    return {"seed": seed, "seeds": {"splits": seed, "teacher": seed, "student": seed}}
+
+
+def test_differences_are_means_over_the_seeds_that_both_have(over_seeds):
+    section = beyond_samples.differences(cohorts_in(over_seeds), {})
+    first, second, third, *_ = (teacher.title for teacher in teachers("cifar10").values())
+    assert {row[3] for row in section.table.rows if row[1] == f"{first}: KD"} == {"3"}
+    ((seeds, value),) = [row[3:5] for row in section.table.rows if row[1:3] == [first, second]]
+    aurocs = []
+    for row, seed in itertools.product(list(teachers("cifar10"))[:2], (0, 1)):
+        scores = read_scores(over_seeds / f"{row}-{seed}" / "scores" / "unimodal" / "cat.csv")
+        aurocs.append(roc_auc_score(scores.labels, scores.scores["kd"]))
+    assert seeds == "2" and float(value) == pytest.approx(50 * (sum(aurocs[:2]) - sum(aurocs[2:])), abs=0.005)
+    assert any(f"{first} and {third} have no seed in common" in note for note in section.notes)
+    assert len(section.table.rows) == 3 * 3 + 1
 
 
 def test_other_test_samples_are_not_paired(measured, tmp_path):

@@ -76,7 +76,7 @@ def write_files(folder, entry, seed=0, **arrays):
     labels = np.repeat([0, 1], [20, 30])
     scores = {name: rng.normal(size=50) + 3 * entry["auroc"][name] * labels for name in DETECTORS}
     results.write_scores(folder / "scores" / f"{entry['name']}.csv", [f"{n}" for n in range(50)], labels, scores)
-    errors = (rng.normal(size=(40, 4)) * [4, 3, 2, 1]).astype(np.float32)
+    errors = arrays.pop("error", (rng.normal(size=(40, 4)) * [4, 3, 2, 1]).astype(np.float32))
     path = folder / "brittleness" / f"{entry['name']}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(

@@ -103,6 +103,14 @@ def test_versions_differ_in_readings_and_in_movement_but_not_in_those_of_a_teach
     assert movements["e"] == "not recorded"
 
 
+def test_a_reading_that_does_not_apply_is_as_one_of_a_version_that_lacks_it(tmp_path):
+    for name, more in (("earlier", {}), ("later", {"levels": None}), ("other", {"levels": "three"})):
+        measurement = {**MEASUREMENT, **more}
+        write(tmp_path / name, measurement=measurement)
+    versions = {line.first.name: line.version for line in lines_in(tmp_path)}
+    assert versions == {"earlier": "A", "later": "A", "other": "B"}
+
+
 def test_differences_name_what_differs(tmp_path):
     write(tmp_path / "a")
     write(tmp_path / "b", reduced={"distill.num_epochs": [20, 2]}, synthetic_data=True)

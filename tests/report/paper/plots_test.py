@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from brittle_jax.report.paper.plots import Bar, curves, dots, stacks
+from brittle_jax.report.paper.layout import Teachers
+from brittle_jax.report.paper.plots import Bar, Panel, curves, dots, scatter, stacks
 from tests.report.figures_test import outside
 
 LONG = "CIFAR-10 unimodal, ours, 2 of 10 classes: random and own data"
@@ -20,6 +21,22 @@ def test_dots_have_their_values_and_ranges():
     assert random.lines[0].get_xdata() == pytest.approx([7])
     assert [label.get_text() for label in axes.get_yticklabels()] == [LONG, "cat"]
     assert outside(plot.figure) == [] and plot.description == "Regret."
+
+
+def test_long_labels_and_legends_are_not_cut():
+    names = ("KD less MSE", "KD less Mahalanobis (Diagonal)", "KD less Mahalanobis (Full)")
+    plot = dots({"STL AE": {name: Bar(1) for name in names}}, f"AUROC, points ({LONG})", "Differences.")
+    assert outside(plot.figure) == []
+    (legend,) = plot.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(names)
+
+
+def test_ticks_of_four_digits_leave_room_for_the_label():
+    columns = {"kd": np.array([99.85, 100]), "mahalanobis_full": np.array([80, 100.0])}
+    teachers = Teachers(["cifar10_random", "cifar10_baseline"], columns)
+    figure = scatter(Panel("CIFAR-10, ours", teachers, "mahalanobis_full", "kd", None, is_published=False)).figure
+    assert outside(figure) == []
+    assert max(figure.axes[0].get_xticks()) <= 105 and 100 in figure.axes[0].get_xticks()
 
 
 def test_stacks_are_shares_in_percent():
@@ -47,5 +64,6 @@ def test_curves_are_named_after_their_teachers(log_y):
     )
     (axes,) = plot.figure.axes
     assert [line.get_label() for line in axes.lines] == ["Baseline", "FMNIST Class."]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["50", "100", "1,580"]
     np.testing.assert_allclose(axes.lines[1].get_ydata(), x / 1e6)
     assert outside(plot.figure) == []

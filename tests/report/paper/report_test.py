@@ -124,7 +124,8 @@ def test_runs_have_sections_that_link_to_their_own_pages(of_runs):
     assert (out / link.attributes["href"]).resolve().read_text(encoding="utf-8") == "its page"
     assert "unimodal/airplane 70.00 69.00" in section.text
     assert not [each for each in page.find("section") if each.attributes.get("id") == "row-cifar10_stl_rotnet"]
-    assert "configs/cifar10_stl_rotnet.py" in page.text and "Runs of no row of the paper" in page.text
+    assert "STL RotNet ( cifar10_stl_rotnet )" in page.text and "configs/ROW.py" in page.text
+    assert "Runs of no row of the paper" in page.text
 
 
 def test_what_was_left_out_is_named_and_names_are_text(of_runs):

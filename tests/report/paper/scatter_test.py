@@ -71,7 +71,9 @@ def test_ours_over_fewer_classes_stand_apart(tmp_path):
     figures = scatter_figures(cohorts_of(lines_of(collect(tmp_path).runs)), has_runs=True)
     (panel,) = figures[1].apart
     assert panel.title == "CIFAR-10 unimodal, ours, synthetic, 3 of 10 classes"
-    assert figures[1].panels[1].teachers is None
+    ours, not_run = figures[1].panels[1], figures[1].panels[3]
+    assert (ours.teachers, ours.why_empty) == (None, "fewer classes: see below")
+    assert (not_run.teachers, not_run.why_empty) == (None, "not run")
 
 
 def test_every_teacher_has_a_point_and_a_name_inside_the_picture():

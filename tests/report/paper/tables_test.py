@@ -52,6 +52,12 @@ def test_over_fewer_classes_published_means_have_a_line_of_their_own(tmp_path):
     assert published.marks == ["published, 10 classes"] and published.cells["kd"].published == pytest.approx(60.09)
 
 
+def test_classes_of_two_groups_are_named_with_their_group(tmp_path):
+    write_run(tmp_path / "run", RANDOM, entries(names=["unimodal/cat", "multimodal/cat"]))
+    ours, _ = lines_of_row(3, tmp_path)
+    assert ours.marks == ["2 of 20 classes: unimodal cat, multimodal cat"]
+
+
 @pytest.mark.parametrize("changes", [{"synthetic_data": True}, {"data_path": "/mine"}])
 def test_other_images_have_no_difference(changes, tmp_path):
     write_run(tmp_path / "run", RANDOM, entries(), **changes)
