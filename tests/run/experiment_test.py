@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from brittle_jax import checkpoint, command_line, files, main, rows, runtime
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.errors import UserError
+from brittle_jax.evaluate.localisation import hit_rate
 from brittle_jax.results import DETECTORS
 from brittle_jax.run import experiment
 from brittle_jax.run.detection import make_detector
@@ -112,6 +113,28 @@ def test_the_page_frames_the_patch_that_decided(smoke):
         assert content["scores"]["kd"] == kd[sample]
         assert sum(view["deciding_box"] is not None for view in content["views"]) == 1
         assert all(view["picture"] in page for view in content["views"])
+
+
+def test_parcels_tell_whether_the_deciding_patch_shows_the_threat(xray_run):
+    folder, config = xray_run
+    (entry,) = read(folder, "results.json")["configurations"]
+    found, dataset = entry["localisation"], dataset_of(config)
+    assert found["num_samples"] == entry["num_test_anomalous"] == 6
+    shown = read(folder, "examples/soc.json")
+    threats = shown["groups"]["Anomalous with the lowest scores"]  # all of them
+    places, boxes = [], []
+    for name in threats:
+        ((view, place),) = [
+            (number, each["deciding_box"])
+            for number, each in enumerate(shown["samples"][name]["views"])
+            if each["deciding_box"]
+        ]
+        sample = dataset.samples.ids.tolist().index(name)
+        of_view = (dataset.anomaly_boxes[:, :2] == (sample, view)).all(axis=1)
+        places.append(place)
+        boxes.append(dataset.anomaly_boxes[of_view, 2:])
+    assert found["hit_rate"]["kd"] == pytest.approx(hit_rate(np.array(places), boxes))
+    assert 0 < found["random_hit_rate"] < 1
 
 
 @pytest.mark.long
