@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from brittle_jax import command_line, config, console, runtime
-from brittle_jax.errors import BusyError, UserError
+from brittle_jax.errors import BusyError, Interrupted, UserError
 from brittle_jax.main import define_flags, main
 from brittle_jax.run import holding
 
@@ -162,6 +162,20 @@ def test_a_mistake_is_one_line_and_exit_code_2(run_in_process, tmp_path, case):
     assert code == 2
     assert re.fullmatch(f"error: .*{message}.*\n", printed), printed
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "advice"),
+    [(True, "run the same command again to continue"), (False, "run the same command again, from the beginning")],
+)
+def test_a_command_that_is_stopped_says_what_the_same_command_will_do(capsys, goes_on, advice):
+    def stop(arguments):
+        raise Interrupted("SIGTERM")
+
+    with pytest.raises(SystemExit) as stopped:
+        command_line.run(stop, define_flags, ["main", ROW], goes_on=goes_on)
+    assert stopped.value.code == command_line.EXIT_INTERRUPTED
+    assert capsys.readouterr().err == f"stopped by SIGTERM: {advice}\n"
 
 
 def write_to_a_full_disk():
