@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import vulnerability
+from benchmarks import predicted_errors, vulnerability
 from brittle_jax.config import validate
 
 NAMES = [
@@ -18,6 +18,7 @@ NAMES = [
     "movement",
     "courses",
     "own_images",
+    "predicted_errors",
     "vulnerability",
 ]
 
@@ -98,3 +99,23 @@ def test_the_settings_of_a_cell_are_valid():
     config = vulnerability.settings(vulnerability.Cell("cifar10_cifar_rotnet", "ship", 2), "data")
     validate(config)
     assert config.attack.enabled and config.seed == 2 and config.data.configurations == "unimodal/ship"
+
+
+def test_students_that_predict_nothing_leave_full_mahalanobis():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(900, 4)) @ rng.normal(size=(4, 4))
+    rows -= rows[:600].mean(axis=0)
+    scores = predicted_errors.scores_of(rows, -rows[:600], np.repeat(-rows[None, 600:], 5, axis=0))
+    for name in ("errors", "weighted"):
+        np.testing.assert_allclose(scores[name], scores["full"], rtol=1e-6)
+
+
+def test_a_direction_that_students_predict_weighs_more():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(900, 2))
+    errors = rows * [1, 0.01]  # the second feature is predicted, but for a hundredth
+    errors[-1] = [0, 1]  # and an anomaly breaks it, by no more than its usual range
+    scores = predicted_errors.scores_of(rows, errors[:600], np.repeat(errors[None, 600:], 5, axis=0))
+    for name in ("errors", "weighted"):
+        assert scores[name][-1] > 100 * np.median(scores[name])
+    assert scores["full"][-1] < 10 * np.median(scores["full"])
