@@ -135,7 +135,9 @@ def _score(loaded: Any, samples: list, given: dict[str, Any]) -> dict[str, str]:
     heat_maps = folder and explaining.HeatMaps(loaded, samples, folder, loaded.known(given["detector"]))
     rule, basis = _rule(loaded, given)
     if given["only_anomalies"] and rule.threshold is None:
-        raise UserError(f"--only_anomalies needs a threshold, but {basis}; or give --threshold")
+        raise UserError(
+            f"--only_anomalies needs a threshold, but {basis}: use --recalibrate=DIR first, or give --threshold=X"
+        )
     console.say(f"{loaded.run}, {loaded.configuration}: {console.count(len(samples), 'image')}; {basis}")
     options = {"only_anomalies": given["only_anomalies"], "heat_maps": heat_maps}
     summary = scoring.score_files(loaded, samples, out, rule, **options)

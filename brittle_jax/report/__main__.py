@@ -37,10 +37,16 @@ def main(arguments: command_line.Arguments) -> None:
     # These imports take seconds, so they wait until the command is known to be right.
     from brittle_jax.report.paper.collection import Collection
 
+    folder = pathlib.Path(out).expanduser()
     collection = _collected(pathlib.Path(runs).expanduser()) if runs else Collection([], {})
+    for run in collection.runs:
+        if folder.resolve().is_relative_to(run.folder.resolve()):
+            raise UserError(
+                f"--out={folder} is inside the run {run.folder}, which has a page of its own: name another folder"
+            )
     from brittle_jax.report.paper import report
 
-    path, problems = report.write(collection, pathlib.Path(out).expanduser(), has_runs=bool(runs))
+    path, problems = report.write(collection, folder, has_runs=bool(runs))
     for name, reason in problems.items():
         console.warn(f"{name} is left out: {reason}")
     num_rows = len({run.row for run in collection.runs})

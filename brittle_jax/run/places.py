@@ -24,7 +24,7 @@ def pixel_aurocs(row: Row, configuration: Configuration, detector: Detector) -> 
     """Compares heat maps of test images with masks, at the size of the images that networks see.
 
     At most 100 images of each class count, drawn by the seed, and no anomalous ones without a mask. Masks that cannot
-    be read are named in a warning.
+    be used are named in a warning.
 
     Returns:
         `num_masks`, and `num_normal` images, which need none; `pixel_auroc` by detector, None if at that size no mask
@@ -49,7 +49,7 @@ def pixel_aurocs(row: Row, configuration: Configuration, detector: Detector) -> 
 
 
 def _read_masks(row: Row, samples: np.ndarray) -> dict[int, np.ndarray]:
-    """Returns the masks [H, W] bool of samples, of the size of their images; warns of what cannot be read."""
+    """Returns the masks [H, W] bool of samples, of the size of their images; warns of what cannot be used."""
     dataset, masks = row.dataset, {}
     for sample in samples.tolist():
         file, size = dataset.mask_files[sample], tuple(dataset.files[sample, 0, :2].astype(int).tolist())
@@ -67,12 +67,14 @@ def _read_mask(file: pathlib.Path, picture: tuple[int, int], image: tuple[int, i
         picture, image: height and width of the picture, and of the image that it becomes.
 
     Raises:
-        BadPictureError: if the mask cannot be read, or is not of the picture's size.
+        BadPictureError: if the mask cannot be read, is not of the picture's size, or marks nothing.
     """
     pixels, _ = read_pixels(file, max_pixels)
     if pixels.shape[:2] != picture:
         sizes = [f"{width} x {height} pixels" for height, width in (pixels.shape[:2], picture)]
         raise BadPictureError(f"a mask of {sizes[0]} for a picture of {sizes[1]}")
+    if not pixels.any():  # as a mask whose 16-bit values are labels 0 and 1 is, too
+        raise BadPictureError("a mask that is black everywhere")
     covered = Image.fromarray(pixels.any(axis=-1).astype(np.float32))
     return np.asarray(covered.resize(image[::-1], Image.Resampling.BOX)) >= 0.5
 

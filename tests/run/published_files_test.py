@@ -42,6 +42,7 @@ def test_a_run_on_mvtec_tests_what_is_published(data_dir, tmp_path, capsys):
     save_mask(bottle / "ground_truth" / "broken" / "000_mask.png", (0, 0, 10, 30))
     save_mask(bottle / "ground_truth" / "broken" / "001_mask.png", (0, 15, 20, 30))
     save_mask(bottle / "ground_truth" / "broken" / "002_mask.png", (0, 0, 9, 9), size=(9, 9))
+    save_mask(bottle / "ground_truth" / "scratch" / "000_mask.png", (0, 0, 0, 0))
     config = shrink(image_folder_row("smoke"))
     config.network.name, config.teacher.task, config.teacher.data = "mini", "random", ""
     config.data.dir, config.data.path = data_dir, str(tmp_path / "bottle")
@@ -49,9 +50,10 @@ def test_a_run_on_mvtec_tests_what_is_published(data_dir, tmp_path, capsys):
     (results,) = read(tmp_path / "run", "results.json")["configurations"]
     assert results["num_test_normal"] == 4 and results["num_test_anomalous"] == 5
     found = results["localisation"]
-    assert found["num_masks"] == 2 and found["num_normal"] == 4  # the masks of scratches are missing
-    warning = "002_mask.png: a mask of 9 x 9 pixels for a picture of 30 x 20 pixels; pixel AUROC leaves out test/broken"
-    assert warning in capsys.readouterr().err
+    assert found["num_masks"] == 2 and found["num_normal"] == 4  # the masks of scratches are missing, or black
+    warnings = capsys.readouterr().err
+    size = "002_mask.png: a mask of 9 x 9 pixels for a picture of 30 x 20 pixels; pixel AUROC leaves out test/broken"
+    assert size in warnings and "000_mask.png: a mask that is black everywhere; pixel AUROC leaves out" in warnings
     files = [*sorted((bottle / "test" / "good").iterdir()), *sorted((bottle / "test" / "broken").iterdir())[:2]]
     side = config.data.image_size_pixels
     masks = np.zeros((6, side, side))

@@ -169,6 +169,9 @@ def _checked(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     for value in (*(entry["auroc"][detector] for detector in DETECTORS), entry["brittleness"]):
         if value is not None and not math.isfinite(value):
             raise ValueError(f"a number of {entry['name']} is not finite")
+    for detector in DETECTORS:
+        if not 0 <= (entry["auroc"][detector] or 0) <= 1:
+            raise ValueError(f"AUROC of {entry['name']} is not between 0 and 1")
     return {
         name: entry.get(name)
         for name in ("name", "auroc", "brittleness", "gradient_norm", "error_trace", "probe", "distillation")

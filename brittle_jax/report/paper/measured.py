@@ -298,7 +298,7 @@ class Cohort:
     def configurations(self, setting: str) -> list[str]:
         """Returns the configurations of a setting that are averaged: those that all lines have.
 
-        Lines without any in common with the most complete one are passed over.
+        As many lines count as have a part of the setting in common; others are passed over.
         """
         names = [_names_in(line, setting) for line in self._of(setting)]
         return sorted(set.intersection(*names)) if names else []
@@ -307,11 +307,8 @@ class Cohort:
         """Returns the lines that have a part of a setting in common, or the most of them that do."""
         lines = [line for line in self.lines if line.numbers(setting) is not None]
         lines.sort(key=lambda line: -len(_names_in(line, setting)))
-        kept: list[Line] = []
-        for line in lines:
-            shared = set.intersection(*(_names_in(each, setting) for each in [*kept, line]))
-            if line.numbers(setting, shared) is not None:
-                kept.append(line)
+        groups = [_in_common(first, lines, setting) for first in lines]
+        kept = max(groups, key=len, default=[])  # of equal ones, the first: that of the most complete line
         return [line for line in self.lines if line in kept]
 
     def lines_in(self, setting: str) -> list[Line]:
@@ -324,6 +321,17 @@ class Cohort:
         numbers = [line.numbers(setting, names) for line in lines]
         columns = {name: np.array([each.means[name] for each in numbers]) for name in NUMBERS}
         return Teachers([line.row for line in lines], columns)
+
+
+def _in_common(first: Line, lines: Iterable[Line], setting: str) -> list[Line]:
+    """Returns a line, and those of the lines that share a part of a setting with it and with each other."""
+    kept, shared = [first], _names_in(first, setting)
+    for line in lines:
+        names = shared & _names_in(line, setting)
+        if line is not first and line.numbers(setting, names) is not None:
+            kept.append(line)
+            shared = names
+    return kept
 
 
 def _names_in(line: Line, setting: str) -> set[str]:

@@ -69,6 +69,10 @@ BROKEN = {
         lambda folder: write_changed(folder, configurations=[entry_of("cat", 0.5, "much")]),
         "damaged (not the results of a run: TypeError",
     ),
+    "with AUROC in percent": (
+        lambda folder: write_changed(folder, configurations=[entry_of("cat", 61.0, 0.05)]),
+        "AUROC of cat is not between 0 and 1",
+    ),
     "without configurations": (lambda folder: write_changed(folder, configurations=[]), "no configurations"),
     "without a name": (lambda folder: write_changed(folder, configurations=[{}]), "KeyError, 'name'"),
     "a folder": (lambda folder: (folder / "results.json").mkdir(), "unfinished"),

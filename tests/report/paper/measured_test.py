@@ -148,3 +148,13 @@ def test_teachers_are_compared_over_the_classes_that_all_of_them_have(tmp_path):
     teachers = cohort.teachers("unimodal")
     assert teachers.rows == ["cifar10_baseline", "cifar10_random"]
     assert teachers.columns["kd"] == pytest.approx([60, 60])
+
+
+def test_one_teacher_of_many_classes_does_not_displace_several_of_others(tmp_path):
+    names = [f"unimodal/{name}" for name in ("cat", "dog", "frog")]
+    write_run(tmp_path / "a", "cifar10_baseline", [entry_of(name, 0.9, 0.1) for name in names[:2]])
+    for row in ("cifar10_random", ROW):
+        write_run(tmp_path / row, row, [entry_of(names[2], 0.6, 0.1)])
+    (cohort,) = cohorts_of(lines_in(tmp_path))["cifar10"]
+    assert cohort.teachers("unimodal").rows == ["cifar10_random", ROW]
+    assert cohort.configurations("unimodal") == names[2:]

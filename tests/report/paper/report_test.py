@@ -166,6 +166,14 @@ def test_nothing_finished_is_a_mistake_that_names_what_is_there(tmp_path):
     assert result.stderr == f"error: --runs={tmp_path}: no finished run below it; left out: a (unfinished)\n"
 
 
+def test_the_page_of_a_run_is_not_overwritten(tmp_path):
+    write_run(tmp_path / "run", "cifar10_random", [entry_of("unimodal/cat", 0.6, 0.05)])
+    files.write_text(tmp_path / "run" / "report" / "index.html", "its page")
+    result = command(f"--runs={tmp_path}", f"--out={tmp_path}/run/report")
+    assert result.returncode == 2 and result.stderr.startswith(f"error: --out={tmp_path}/run/report is inside the run")
+    assert (tmp_path / "run" / "report" / "index.html").read_text(encoding="utf-8") == "its page"
+
+
 def test_the_command_reports_the_rest_and_names_what_it_left_out(of_runs):
     assert of_runs.result.returncode == 3
     new, stopped, scores = of_runs.result.stderr.splitlines()
