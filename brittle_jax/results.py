@@ -266,6 +266,8 @@ def read_scores(path: pathlib.Path) -> SampleScores:
     """
     try:
         header, *rows = csv.reader(io.StringIO(files.read_text(path), newline=""), strict=True)
+        if not rows or any(len(row) != len(header) for row in rows):
+            raise ValueError("no samples, or a line that is longer or shorter than the first")
         ids, labels, *columns = zip(*rows, strict=True)
         scores = {name: np.asarray(column, float) for name, column in zip(header[2:], columns, strict=True)}
         labels = np.asarray(labels, int)

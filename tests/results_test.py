@@ -223,8 +223,8 @@ def test_scores_are_read_as_they_were_written(tmp_path):
     [
         (None, "is missing: restore"),
         ("", "is damaged (not enough values"),
-        ("id,label,kd\n", "is damaged (not enough values"),
-        ("id,label,kd\na,0,0.5\nb,1\n", "is damaged (zip() argument"),
+        ("id,label,kd\n", "is damaged (no samples, or a line that is longer or shorter than the first"),
+        ("id,label,kd\na,0,0.5\nb,1\n", "is damaged (no samples, or a line that is longer or shorter than the first"),
         ("id,label,kd\na,0,0.5\nb,1,o.7\n", "is damaged (could not convert string to float"),
         ("id,label,kd\na,0,0.5\nb,3,0.7\n", "is damaged (a label that is not 0 or 1"),
         ("id,label,kd\na,0,0.5\nb,1,inf\n", "is damaged (a label that is not 0 or 1, or a score"),
