@@ -33,7 +33,7 @@ from brittle_jax.report.paper.scatter import measured
 _RATIOS = (2.0, 1.0, 0.8, 0.6, 0.4, 0.2)
 _MOST_ERRORS = 5_000  # of a class
 _ROUNDING = 1e-9
-_COURSE = ("error_ratio", "kd_auroc", "brittleness")
+_COURSE = ("update_steps", "error_ratio", "kd_auroc", "brittleness")
 _MEASURE_AT = "--config.distill.measure_at=50,100,200,400,790,1580"
 _READINGS = {
     "as read: mean norm / trace": lambda terms: terms["mean"] / terms["trace"],
@@ -88,9 +88,7 @@ def _course(entry: Mapping[str, Any]) -> Course | None:
     points = [point for point in points if all(point.get(name) is not None for name in _COURSE)]
     if len(points) < 2:
         return None
-    steps, ratio, kd, brittleness = (
-        np.array([point[name] for point in points], float) for name in ("update_steps", *_COURSE)
-    )
+    steps, ratio, kd, brittleness = (np.array([point[name] for point in points], float) for name in _COURSE)
     return Course(steps, ratio, 100 * kd, brittleness)
 
 

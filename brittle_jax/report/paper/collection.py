@@ -15,6 +15,10 @@ from brittle_jax.results import FORMAT_VERSION
 
 # Settings that do not make another measurement: which classes were run, which parcels a seed draws, how fast it went.
 _NOT_REDUCING = {"data.configurations", "data.parcels.seed", "evaluate.batch_size", "evaluate.bootstrap_samples"}
+# Fields of a configuration's entry that are read, and the numbers in them.
+_READ = ("name", "auroc", "brittleness", "gradient_norm", "error_trace", "probe", "distillation")
+_READ_OF_DISTILLATION = ("loss", "mean_predictor_loss", "movement", "recipe_movement")
+_READ_ON_THE_WAY = ("update_steps", "error_ratio", "kd_auroc", "brittleness")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +148,8 @@ def _run(name: str, folder: pathlib.Path, content: Mapping[str, Any]) -> Run:
     entries = {str(entry["name"]): _checked(entry) for entry in content["configurations"]}
     if not entries:
         raise ValueError("no configurations")
+    if len(entries) < len(content["configurations"]):
+        raise ValueError("two configurations have the same name")
     reduced = {str(setting): used for setting, (_, used) in content["reduced"].items()}
     seeds = dict(content.get("seeds") or {"splits": content["seed"]})
     seeds |= {"parcels": reduced["data.parcels.seed"]} if "data.parcels.seed" in reduced else {}
@@ -166,13 +172,18 @@ def _run(name: str, folder: pathlib.Path, content: Mapping[str, Any]) -> Run:
 
 def _checked(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns an entry of a configuration; raises an error where a number that tables need is missing or is none."""
-    for value in (*(entry["auroc"][detector] for detector in DETECTORS), entry["brittleness"]):
+    kept = {name: entry.get(name) for name in _READ}
+    aurocs = [entry["auroc"][detector] for detector in DETECTORS]
+    probe, distillation = kept["probe"] or {}, kept["distillation"] or {}
+    points = distillation.get("course") or ()
+    numbers = [
+        *(entry["brittleness"], kept["gradient_norm"], kept["error_trace"], probe.get("accuracy")),
+        *(distillation.get(name) for name in _READ_OF_DISTILLATION),
+        *(point.get(name) for point in points for name in _READ_ON_THE_WAY),
+    ]
+    for value in (*aurocs, *numbers):
         if value is not None and not math.isfinite(value):
             raise ValueError(f"a number of {entry['name']} is not finite")
-    for detector in DETECTORS:
-        if not 0 <= (entry["auroc"][detector] or 0) <= 1:
-            raise ValueError(f"AUROC of {entry['name']} is not between 0 and 1")
-    return {
-        name: entry.get(name)
-        for name in ("name", "auroc", "brittleness", "gradient_norm", "error_trace", "probe", "distillation")
-    }
+    if not all(value is None or 0 <= value <= 1 for value in aurocs):
+        raise ValueError(f"AUROC of {entry['name']} is not between 0 and 1")
+    return kept

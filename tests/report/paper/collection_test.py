@@ -69,6 +69,26 @@ BROKEN = {
         lambda folder: write_changed(folder, configurations=[entry_of("cat", 0.5, "much")]),
         "damaged (not the results of a run: TypeError",
     ),
+    "with text for the probe": (
+        lambda folder: write_changed(folder, configurations=[entry_of("cat", 0.5, 0.1, probe="good")]),
+        "damaged (not the results of a run: AttributeError",
+    ),
+    "with text for the probe's accuracy": (
+        lambda folder: write_changed(folder, configurations=[entry_of("cat", 0.5, 0.1, probe={"accuracy": "0.9"})]),
+        "damaged (not the results of a run: TypeError",
+    ),
+    "with text for the movement": (
+        lambda folder: write_changed(folder, configurations=[entry_of("cat", 0.5, 0.1, movement="far")]),
+        "damaged (not the results of a run: TypeError",
+    ),
+    "with a point on the way that is none": (
+        lambda folder: write_changed(folder, configurations=[entry_of("cat", 0.5, 0.1, course=[7])]),
+        "damaged (not the results of a run: AttributeError",
+    ),
+    "with a name twice": (
+        lambda folder: write_changed(folder, configurations=2 * ENTRIES),
+        "two configurations have the same name",
+    ),
     "with AUROC in percent": (
         lambda folder: write_changed(folder, configurations=[entry_of("cat", 61.0, 0.05)]),
         "AUROC of cat is not between 0 and 1",
