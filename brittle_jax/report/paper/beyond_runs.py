@@ -35,6 +35,14 @@ _MOST_ERRORS = 5_000  # of a class
 _ROUNDING = 1e-9
 _COURSE = ("update_steps", "error_ratio", "kd_auroc", "brittleness")
 _MEASURE_AT = "--config.distill.measure_at=50,100,200,400,790,1580"
+_DIMENSIONS = {
+    "gradient_norm": 1,
+    "error": 2,
+    "error_mean": 1,
+    "error_variance": 1,
+    "test_error": 2,
+    "test_label": 1,
+}
 _READINGS = {
     "as read: mean norm / trace": lambda terms: terms["mean"] / terms["trace"],
     "median norm / trace": lambda terms: terms["median"] / terms["trace"],
@@ -181,10 +189,29 @@ def _arrays(
         return None  # of a run of an earlier version
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in (*needed, *(key for key in more if key in arrays.files))}
+            found = {key: arrays[key] for key in (*needed, *(key for key in more if key in arrays.files))}
     except Exception as error:  # zipfile, zlib and NumPy each have their own
         problems[str(path)] = f"damaged ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
         return None
+    if fault := _fault(found):
+        problems[str(path)] = f"damaged ({fault})"
+        return None
+    return found
+
+
+def _fault(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Returns what is wrong with arrays of brittleness/CONFIGURATION.npz, by name; None: nothing."""
+    for name, values in arrays.items():
+        dimensions = _DIMENSIONS[name]
+        if values.dtype.kind not in "iuf" or values.ndim != dimensions or not np.isfinite(values).all():
+            return f"{name} does not hold finite numbers in {dimensions} dimension{'s' * (dimensions > 1)}"
+        if name in ("gradient_norm", "error_variance") and not values.any():
+            return f"{name} holds no number but 0"
+    if len({values.shape[-1] for name, values in arrays.items() if "error" in name}) > 1:
+        return "its arrays differ in the number of features"
+    if len({len(values) for name, values in arrays.items() if name.startswith("test_")}) > 1:
+        return "its test errors and their labels differ in number"
+    return None
 
 
 def error_directions(cohorts: Cohorts, problems: Problems) -> Section:
@@ -197,7 +224,10 @@ def error_directions(cohorts: Cohorts, problems: Problems) -> Section:
                 _arrays(folder, name, problems, ["error"], ["test_error", "test_label"])
                 for folder, name, _ in entries_of(line, names)
             ]
-            if any(each is None or len(each["error"]) < 2 for each in of_class):
+            if not all(each is not None and _vary(each["error"]) for each in of_class):
+                notes.append(
+                    f"{source.label}: {teacher_of(line.row).title} is left out: it has no errors of some class."
+                )
                 continue
             directions = [principal_directions(_some(each["error"])) for each in of_class]
             shares[line.row] = np.mean([each.shares for each in directions], axis=0)
@@ -262,6 +292,10 @@ def _agreement(label: str, found: Estimate, count: int) -> list[str]:
 def _drawn(shares: np.ndarray) -> np.ndarray:
     """Returns the shares of a spectrum without those that are rounding: of more directions than images."""
     return np.where(shares > _ROUNDING, shares, np.nan)
+
+
+def _vary(errors: np.ndarray) -> bool:
+    return len(errors) > 1 and bool(np.ptp(errors, axis=0).any())
 
 
 def _some(errors: np.ndarray) -> np.ndarray:

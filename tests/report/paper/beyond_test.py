@@ -237,6 +237,42 @@ def test_damaged_files_of_a_run_are_named(tmp_path):
     assert "Random" not in [row[1] for row in section.table.rows]
 
 
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"error": np.full((40, 4), np.nan, np.float32)}, "error does not hold finite numbers in 2 dimensions"),
+        ({"error": np.zeros(5)}, "error does not hold finite numbers in 2 dimensions"),
+        ({"error": np.full((40, 4), "much")}, "error does not hold finite numbers in 2 dimensions"),
+        ({"test_error": np.zeros((20, 3))}, "its arrays differ in the number of features"),
+        ({"test_label": np.zeros(3, int)}, "its test errors and their labels differ in number"),
+        ({"gradient_norm": np.zeros(0)}, "gradient_norm holds no number but 0"),
+        ({"error_variance": np.zeros(4)}, "error_variance holds no number but 0"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(arrays, reason, tmp_path):
+    write_rows(tmp_path, [(0.6, 0.1)] * 3, with_files=True)
+    path = tmp_path / "cifar10_random" / "brittleness" / "unimodal" / "cat.npz"
+    with np.load(path) as found:
+        kept = dict(found)
+    np.savez(path, **(kept | {"test_error": np.zeros((20, 4)), "test_label": np.zeros(20, int)} | arrays))
+    problems = {}
+    for section in (beyond_runs.error_directions, beyond_runs.readings):
+        section(cohorts_in(tmp_path), problems)
+    assert problems == {str(path): f"damaged ({reason})"}
+
+
+def test_a_teacher_that_kept_no_errors_is_named(tmp_path):
+    write_rows(tmp_path, [(0.6, 0.1)] * 3, with_files=True)
+    path = tmp_path / "cifar10_random" / "brittleness" / "unimodal" / "cat.npz"
+    with np.load(path) as found:
+        kept = dict(found)
+    np.savez(path, **(kept | {"error": np.zeros((0, 4), np.float32)}))  # as with evaluate.keep_errors_mib=0
+    problems = {}
+    section = beyond_runs.error_directions(cohorts_in(tmp_path), problems)
+    assert not problems and len(section.table.rows) == 2
+    assert any(note.endswith("Random is left out: it has no errors of some class.") for note in section.notes)
+
+
 def test_readings_of_equal_norms_and_errors_agree(measured):
     section = beyond_runs.readings(cohorts_in(measured), {})
     found = {row[1]: row[6] for row in section.table.rows}
