@@ -219,15 +219,14 @@ def error_directions(cohorts: Cohorts, problems: Problems) -> Section:
     rows, plots, notes, has_test = [], [], [], False
     for source in measured_sources(cohorts):
         names, shares, tight = source.cohort.configurations(source.setting), {}, {}
+        without = []
         for line in source.cohort.lines_in(source.setting):
             of_class = [
                 _arrays(folder, name, problems, ["error"], ["test_error", "test_label"])
                 for folder, name, _ in entries_of(line, names)
             ]
             if not all(each is not None and _vary(each["error"]) for each in of_class):
-                notes.append(
-                    f"{source.label}: {teacher_of(line.row).title} is left out: it has no errors of some class."
-                )
+                without.append(teacher_of(line.row).title)
                 continue
             directions = [principal_directions(_some(each["error"])) for each in of_class]
             shares[line.row] = np.mean([each.shares for each in directions], axis=0)
@@ -239,6 +238,8 @@ def error_directions(cohorts: Cohorts, problems: Problems) -> Section:
             of_tests = [f"{100 * value:.1f}" if np.isfinite(value) else "-" for value in tight[row]]
             title, effective = teacher_of(row).title, f"{effective_dimensions(share):.1f} of {len(share)}"
             rows.append([source.label, title, f"{kd[row]:.2f}", effective, f"{half:.2f}", *of_tests])
+        if shares:
+            notes += [f"{source.label}: {title} is left out: it has no errors of some class." for title in without]
         columns = {
             "kd": np.array([kd[row] for row in shares]),
             "effective": np.array([effective_dimensions(share) for share in shares.values()]),
