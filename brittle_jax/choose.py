@@ -12,6 +12,7 @@ page says how well each candidate would have done; the choice does not depend on
 import os
 import pathlib
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -60,7 +61,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     for name, text in texts.items():
         flags.DEFINE_string(name, None, text, flag_values=flag_values)
     numbers = {
-        "most_images": (300, "most held-back images to choose by, and as many to test on", 1),
+        "most_images": (300, "most held-back images to choose by, and as many to test on", 10),
         "students": (1, "students to distil of each candidate, to see how brittleness varies", 1),
         "seed": (0, "seed of splits, networks and synthetic anomalies", 0),
     }
@@ -131,7 +132,7 @@ def _installed() -> list[str]:
 
 
 def configured(names: list[str], overrides: Sequence[str], out: pathlib.Path) -> list[tuple[str, ConfigDict, str]]:
-    """Returns the name and the settings of each candidate, and the command that trains it alone."""
+    """Returns each candidate's name and settings, and the command that trains it alone, as a shell takes it."""
     found = []
     for given in names:
         name, word, own = _candidate(given)
@@ -139,9 +140,9 @@ def configured(names: list[str], overrides: Sequence[str], out: pathlib.Path) ->
         config = command_line.configure(f"image_folder:{word}", [*settings, *overrides])[1]
         config = config.copy_and_resolve_references().unlock()
         config.teacher.store = str(out / "teachers")
-        command = f"python -m brittle_jax.main --config=configs/image_folder.py:{word}"
-        command += f" --config.data.path={out / 'pictures'}"
-        found.append((name, config, " ".join([command, *settings, *overrides])))
+        command = ["python", "-m", "brittle_jax.main", f"--config=configs/image_folder.py:{word}"]
+        command += [f"--config.data.path={out / 'pictures'}", *settings, *overrides]
+        found.append((name, config, shlex.join(command)))
     return found
 
 

@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 
 from brittle_jax import choose, command_line
@@ -26,6 +28,7 @@ def parsed(*arguments):
             ("--images=images", "--out=out", "--teachers=rotnit"),
             "'rotnit' is neither a candidate .* mean rotnet",
         ),
+        (("--images=images", "--out=out", "--most_images=9"), "--most_images=9: .* 10"),
         (("--images=images", "--out=out", "more"), "'more' is a stray argument"),
         (("--images=images", "--out=out", "--anomalies=nowhere"), "--anomalies=nowhere: no such folder"),
     ],
@@ -91,6 +94,16 @@ def test_a_finished_run_can_be_a_candidate(small_own_run, tmp_path):
     assert config.teacher.from_run == str(run) and config.network.name == "mini" and config.teacher.task == "random"
     assert command.startswith("python -m brittle_jax.main --config=configs/image_folder.py:random --config.data.path=")
     assert f"--config.teacher.from_run={run}" in command
+
+
+def test_the_command_of_a_candidate_is_one_for_a_shell(tmp_path):
+    out = tmp_path / "my choice"
+    ((_, _, command),) = choose.configured(["rotnet"], ["--config.data.dir=my data"], out)
+    words = shlex.split(command)
+    assert words[-2:] == [f"--config.data.path={out / 'pictures'}", "--config.data.dir=my data"]
+    candidates = [{"name": "rotnet", "run": f"{out}/candidates/rotnet"}]
+    content = {"choice": {"candidate": "rotnet", "detector": "kd"}, "candidates": candidates}
+    assert f"--run={out}/candidates/rotnet" in shlex.split(choice_page.score_command(content))
 
 
 def test_folders_that_count_as_normal_are_named(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The answer of brittle_jax.choose, as a table for the terminal and as a page."""
 
 import pathlib
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -105,9 +106,10 @@ def chosen(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def score_command(content: Mapping[str, Any]) -> str:
-    """Returns the command that scores new images with the choice."""
+    """Returns the command that scores new images with the choice, as a shell takes it."""
     run, detector = chosen(content)["run"], content["choice"]["detector"]
-    return f"python -m brittle_jax.score --run={run} --detector={detector} --images=DIR --out=scores.csv"
+    words = ["python", "-m", "brittle_jax.score", f"--run={run}", f"--detector={detector}"]
+    return shlex.join([*words, "--images=DIR", "--out=scores.csv"])
 
 
 def write_page(folder: pathlib.Path, content: Mapping[str, Any]) -> pathlib.Path:
