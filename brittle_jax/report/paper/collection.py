@@ -15,6 +15,8 @@ from brittle_jax.results import FORMAT_VERSION
 
 # Settings that do not make another measurement: which classes were run, which parcels a seed draws, how fast it went.
 _NOT_REDUCING = {"data.configurations", "data.parcels.seed", "evaluate.batch_size", "evaluate.bootstrap_samples"}
+# Readings that earlier versions did not record, as they had no other.
+_OF_EARLIER_VERSIONS = {"targets": "raw"}
 # Fields of a configuration's entry that are read, and the numbers in them.
 _READ = ("name", "auroc", "brittleness", "gradient_norm", "error_trace", "probe", "distillation")
 _READ_OF_DISTILLATION = ("loss", "mean_predictor_loss", "movement", "recipe_movement")
@@ -162,7 +164,7 @@ def _run(name: str, folder: pathlib.Path, content: Mapping[str, Any]) -> Run:
         data_path=content.get("data_path"),
         seeds=tuple(sorted((str(what), int(seed)) for what, seed in seeds.items())),
         reduced={setting: used for setting, used in reduced.items() if setting not in _NOT_REDUCING},
-        measurement=dict(content["measurement"]),
+        measurement=_OF_EARLIER_VERSIONS | content["measurement"],
         entries=entries,
         random_on_same_test={str(entry["name"]): _checked(entry) for entry in content.get("random_on_same_test", ())},
         num_skipped=len(content.get("skipped_inputs", ())),

@@ -199,7 +199,10 @@ def _rank(line: Line) -> tuple:
 
 def _key(run: Run) -> str:
     return json.dumps(
-        [run.row, run.synthetic, run.is_own_data and run.data_path, run.reduced, run.measurement, movement_of(run)],
+        [
+            *(run.row, run.synthetic, run.is_own_data and run.data_path),
+            *(run.reduced, _known(run.measurement), movement_of(run)),
+        ],
         sort_keys=True,
         default=str,
     )

@@ -111,6 +111,13 @@ def test_a_reading_that_does_not_apply_is_as_one_of_a_version_that_lacks_it(tmp_
     assert versions == {"earlier": "A", "later": "A", "other": "B"}
 
 
+def test_a_run_of_a_version_that_knew_raw_targets_alone_is_pooled_with_later_ones(tmp_path):
+    write(tmp_path / "a", name="unimodal/cat")
+    write(tmp_path / "b", name="unimodal/dog", measurement={**MEASUREMENT, "targets": "raw", "levels": None})
+    write(tmp_path / "c", name="unimodal/frog", measurement={**MEASUREMENT, "targets": "standardised"})
+    assert names_in(tmp_path) == [["a", "b"], ["c"]]
+
+
 def test_differences_name_what_differs(tmp_path):
     write(tmp_path / "a")
     write(tmp_path / "b", reduced={"distill.num_epochs": [20, 2]}, synthetic_data=True)
