@@ -75,7 +75,7 @@ def write_own(folder, *, ids=None, kinds=("scab", "rust"), path="/data/orchards/
     num_test = 30 + 10 * len(kinds)
     all_kinds = [*["normal"] * 30, *(kind for kind in kinds for _ in range(10))]
     content = write_run(folder, names=("normal",), num_anomalous=num_test - 30, published=None)
-    content |= {"row": "image_folder", "dataset": "image_folder", "word": "", "data_path": path}
+    content |= {"row": "image_folder", "dataset": "image_folder", "word": "64-rotnet", "data_path": path}
     labels = np.repeat([0, 1], [30, num_test - 30])
     rng = np.random.default_rng(1)
     shift = np.array([4.0, 0.0, 2.0, 1.0, 3.0])

@@ -28,7 +28,7 @@ def test_a_page_of_ones_own_pictures_is_named_by_their_folder(of_own):
     (summary,) = [heading.text for heading in page.find("h2") if "against" in heading.text]
     assert summary == "normal pictures against rust, scab"
     assert page.find("caption")[0].text == "normal pictures against rust, scab"
-    assert "Recipe: image_folder (smoke)" in page.text and "rotnet on fashion_mnist" in page.text
+    assert "Recipe: image_folder (64-rotnet)" in page.text and "rotnet on fashion_mnist" in page.text
 
 
 def test_the_recommended_detector_is_said_with_the_reason(tmp_path):
