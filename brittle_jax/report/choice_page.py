@@ -7,17 +7,10 @@ from typing import Any
 
 from brittle_jax.report import page
 
-_HEADINGS = (
-    "candidate",
-    "detector",
-    "synthetic (95%)",
-    "rotations",
-    "brittleness (95%)",
-    "error ratio",
-    "spread",
-    "gap",
-    "time",
-)
+_LEGEND = """\
+synthetic, rotations, real: AUROC of that detector, in percent, against made-up anomalies, turned images, and yours
+spread: how much its scores of held-back images vary, over their mean; gap: that mean over the one of training images
+"""
 
 
 def rows(content: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -51,26 +44,30 @@ def rows(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def table(content: Mapping[str, Any]) -> str:
     """Returns the answer as text."""
-    lines = [_HEADINGS]
-    for row in rows(content):
-        candidate, detector = row["candidate"], row["detector"]
-        rotations = candidate["rotations"] and candidate["rotations"][detector]
-        lines.append(
-            (
-                candidate["name"] + (" (reference)" if candidate["is_reference"] else ""),
-                detector,
-                _number(row["means"][detector], 1, row["standing"] and row["standing"]["interval"], scale=100),
-                _number(rotations, 1, scale=100),
-                _number(candidate["brittleness"], 4, candidate.get("brittleness_interval")),
-                _number(candidate["error_ratio"], 2),
-                _number(candidate["spread"][detector], 2),
-                _number(candidate["gap"][detector], 2),
-                f"{candidate['seconds']:.0f} s",
-            )
-        )
+    cells = [_cells(row) for row in rows(content)]
+    lines = [tuple(cells[0]), *(tuple(each.values()) for each in cells)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*text, "", *sentences(content)])
+    return "\n".join([*text, _LEGEND, *sentences(content)])
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """Returns a row of the table, by heading."""
+    candidate, detector, standing = row["candidate"], row["detector"], row["standing"]
+    rotations = candidate["rotations"] and candidate["rotations"][detector]
+    real = {"real": _number(row["anomalies"][detector], 1, scale=100)} if row["anomalies"] else {}
+    return {
+        "candidate": candidate["name"] + (" (reference)" if candidate["is_reference"] else ""),
+        "detector": detector,
+        "synthetic (95%)": _number(row["means"][detector], 1, standing and standing["interval"], scale=100),
+        "rotations": _number(rotations, 1, scale=100),
+        **real,
+        "brittleness (95%)": _number(candidate["brittleness"], 4, candidate.get("brittleness_interval")),
+        "error ratio": _number(candidate["error_ratio"], 2),
+        "spread": _number(candidate["spread"][detector], 2),
+        "gap": _number(candidate["gap"][detector], 2),
+        "time": f"{candidate['seconds']:.0f} s",
+    }
 
 
 def sentences(content: Mapping[str, Any]) -> list[str]:
