@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import predicted_errors, vulnerability
+from benchmarks import mirrored, predicted_errors, vulnerability
 from brittle_jax.config import validate
 
 NAMES = [
@@ -19,6 +19,7 @@ NAMES = [
     "courses",
     "own_images",
     "predicted_errors",
+    "mirrored",
     "vulnerability",
 ]
 
@@ -119,3 +120,10 @@ def test_a_direction_that_students_predict_weighs_more():
     for name in ("errors", "weighted"):
         assert scores[name][-1] > 100 * np.median(scores[name])
     assert scores["full"][-1] < 10 * np.median(scores["full"])
+
+
+def test_mirroring_changes_nothing_where_images_are_symmetric():
+    rows = np.random.default_rng(0).normal(size=(900, 4))
+    plain, learned, averaged = mirrored.scores_of(rows, rows).values()
+    np.testing.assert_allclose(learned, plain, rtol=0.01)  # twice the images, so a little less shrinkage
+    np.testing.assert_allclose(averaged, plain, rtol=1e-9)
