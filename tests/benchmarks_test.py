@@ -123,7 +123,7 @@ def test_a_direction_that_students_predict_weighs_more():
 
 
 def test_mirroring_changes_nothing_where_images_are_symmetric():
-    rows = np.random.default_rng(0).normal(size=(900, 4)) * [1, 2, 4, 8]  # so that little is shrunk
+    rows = np.random.default_rng(0).normal(size=(900, 4)) * [1, 2, 4, 8]
     plain, learned, averaged = mirrored.scores_of(rows, rows).values()
-    np.testing.assert_allclose(learned, plain, rtol=0.01)  # twice the images, so a little less shrinkage
+    np.testing.assert_allclose(learned, plain, rtol=0.1)  # twice the images, so half the shrinkage
     np.testing.assert_allclose(averaged, plain, rtol=1e-9)
