@@ -113,7 +113,7 @@ def main() -> None:
     if arguments.what == "page":
         if arguments.run is None:
             parser.error("page needs --run=FOLDER")
-        picture = page(arguments.run, width=1100, height=1500)
+        picture = page(arguments.run, width=1100, height=2080)
     elif arguments.what == "vulnerability":
         picture = vulnerability()
     elif arguments.what == "sheet":
