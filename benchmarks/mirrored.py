@@ -6,13 +6,10 @@ The Gaussian of four levels has 496 features and a few hundred images. Mirroring
 down before the first run, in docs/measurements.md.
 """
 
-import argparse
-import pathlib
-
 import numpy as np
 
-from benchmarks.own_images import NUM_TRAIN, TASKS, features_of, read_task, rows_of
-from benchmarks.predicted_errors import LEVELS, SIDE, distances, read_leaves
+from benchmarks.own_images import NUM_TRAIN, TASKS, features_of, rows_of
+from benchmarks.predicted_errors import LEVELS, SIDE, asked_tasks, distances, mean_and_interval
 from brittle_jax.evaluate.metrics import separation
 
 WAYS = ("as they are", "mirrored ones learned", "both averaged")
@@ -34,16 +31,10 @@ def scores_of(rows: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Prints a line for each task, and what is gained in the mean."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="tfds data_dir that holds cifar10 and fashion_mnist")
-    parser.add_argument("--leaves", type=pathlib.Path, help="folder of leaves, in folders normal and scab")
-    arguments = parser.parse_args()
+    tasks = asked_tasks(__doc__)
     print(f"| task | {' | '.join(WAYS)} |\n|---|---|---|---|", flush=True)
     gains = []
-    tasks = [lambda name=name: read_task(name, arguments.data) for name in TASKS]
-    tasks += [lambda: read_leaves(arguments.leaves)] if arguments.leaves else []
-    for read in tasks:
-        task = read()
+    for task in tasks:
         pictures = task.at(SIDE)
         rows, mirrored = (rows_of(features_of(each), LEVELS) for each in (pictures, pictures[:, :, ::-1]))
         auroc = {
@@ -52,10 +43,9 @@ def main() -> None:
         print(f"| {task.name} | {' | '.join(f'{value:.1f}' for value in auroc.values())} |", flush=True)
         if task.name in TASKS:
             gains.append([auroc[way] - auroc[WAYS[0]] for way in WAYS[1:]])
-    resampled = np.random.default_rng(0).integers(0, len(gains), (10_000, len(gains)))
     for way, values in zip(WAYS[1:], np.transpose(gains), strict=True):
-        low, high = np.quantile(values[resampled].mean(axis=1), [0.025, 0.975])
-        print(f"{way}: {values.mean():+.2f} points [{low:+.2f}, {high:+.2f}]")
+        mean, low, high = mean_and_interval(values)
+        print(f"{way}: {mean:+.2f} points [{low:+.2f}, {high:+.2f}]")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ written down before the first run, in docs/measurements.md.
 """
 
 import argparse
+import itertools
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -118,19 +120,29 @@ def scores_of(rows: np.ndarray, own: np.ndarray, of_test: np.ndarray) -> dict[st
     }
 
 
-def main() -> None:
-    """Prints a line for each task, and what is gained in the mean."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def asked_tasks(description: str | None) -> Iterator[Task]:
+    """Reads the command line; returns the six tasks, and the leaves if named, each read when its turn comes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="tfds data_dir that holds cifar10 and fashion_mnist")
     parser.add_argument("--leaves", type=pathlib.Path, help="folder of leaves, in folders normal and scab")
     arguments = parser.parse_args()
+    leaves = [arguments.leaves] if arguments.leaves else []
+    return itertools.chain((read_task(name, arguments.data) for name in TASKS), map(read_leaves, leaves))
+
+
+def mean_and_interval(gains: np.ndarray) -> tuple[float, float, float]:
+    """Returns the mean of gains [T] over tasks, and its 95% bootstrap interval."""
+    resampled = np.random.default_rng(0).integers(0, len(gains), (10_000, len(gains)))
+    return float(gains.mean()), *np.quantile(gains[resampled].mean(axis=1), [0.025, 0.975]).tolist()
+
+
+def main() -> None:
+    """Prints a line for each task, and what is gained in the mean."""
+    tasks = asked_tasks(__doc__)
     print("| task | variance left, standardised | directions with less left | full | errors | weighted | KD |")
     print("|---|---|---|---|---|---|---|", flush=True)
     gains = []
-    tasks = [lambda name=name: read_task(name, arguments.data) for name in TASKS]
-    tasks += [lambda: read_leaves(arguments.leaves)] if arguments.leaves else []
-    for read in tasks:
-        task = read()
+    for task in tasks:
         rows = rows_of(features_of(task.at(SIDE)), LEVELS)
         own, of_test = cross_fitted_errors(task, rows)
         standardised = np.asarray(in_coordinates(fit(rows).coordinates("standardised"), rows))
@@ -141,10 +153,9 @@ def main() -> None:
         print(f"| {task.name} | {left.mean():.2f} | {(left < 1).sum()} of {len(left)} | {cells} |", flush=True)
         if task.name in TASKS:
             gains.append([auroc[name] - auroc["full"] for name in ("errors", "weighted")])
-    resampled = np.random.default_rng(0).integers(0, len(gains), (10_000, len(gains)))
     for name, values in zip(("errors", "weighted"), np.transpose(gains), strict=True):
-        low, high = np.quantile(values[resampled].mean(axis=1), [0.025, 0.975])
-        print(f"{name}: {values.mean():+.1f} points [{low:+.1f}, {high:+.1f}] beside full Mahalanobis")
+        mean, low, high = mean_and_interval(values)
+        print(f"{name}: {mean:+.1f} points [{low:+.1f}, {high:+.1f}] beside full Mahalanobis")
 
 
 if __name__ == "__main__":
