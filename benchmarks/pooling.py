@@ -1,6 +1,6 @@
 """What of a level's activations should full Mahalanobis know: averages, deviations or extremes? Without the leaves.
 
-    python -m benchmarks.pooling --data=DIR [--leaves=DIR] [--tasks=fresh] [--sides=96,128,160]
+    python -m benchmarks.pooling --data=DIR [--leaves=DIR] [--tasks=fresh] [--sides=96,128]
 
 The rules were written down before each run, in docs/measurements.md.
 """
@@ -26,6 +26,10 @@ _CLASSES = {  # data set and class
         *(("cifar10", name) for name in ("airplane", "cat", "horse", "truck")),
         *(("fashion_mnist", name) for name in ("Trouser", "Dress", "Ankle boot")),
     ),
+    "last": (
+        *(("cifar10", name) for name in ("bird", "dog")),
+        *(("fashion_mnist", name) for name in ("Pullover", "Sandal", "Shirt")),
+    ),
 }
 _NO_DEFECTS = ("frog", "coat")  # among the first tasks, these classes come without
 KINDS = {"averages": jnp.mean, "deviations": jnp.std, "maxima": jnp.max, "minima": jnp.min}
@@ -47,11 +51,15 @@ WAYS = {  # stages by kind
         "of 5, 7": _ends("57"),
         "of 5, 6, 7": _ends("567"),
     },
+    "last": {
+        "averages of 2, 3, 5, 7": {"averages": "2357"},
+        "and extremes of 1, 2": {"averages": "2357", "maxima": "12", "minima": "12"},
+    },
 }
 
 
 def tasks_of(group: str) -> dict[str, tuple[str, str, bool]]:
-    """Returns the twelve first tasks, or the fourteen fresh ones, as `own_images.TASKS`."""
+    """Returns the twelve first tasks, the fourteen fresh or the ten last ones, as `own_images.TASKS`."""
     tasks = dict(TASKS) if group == "first" else {}
     for has_defects in (False, True):
         for data, name in _CLASSES[group]:
