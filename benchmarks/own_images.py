@@ -13,6 +13,7 @@ import time
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -30,6 +31,7 @@ from brittle_jax.loop import Loop
 from brittle_jax.models import lite_weights
 from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.network import Network, NetworkSettings, init_variables, replace_trunk, trunk_of
+from brittle_jax.models.trunk import EXTREMES
 from brittle_jax.results import DETECTORS
 from brittle_jax.run import settings
 from brittle_jax.student import distillation, num_updates
@@ -48,6 +50,7 @@ LEVELS = {
     "stage3,stage5": (40, 112),
     "stage2,stage3,stage5": (24, 40, 112),
     "stage2,stage3,stage5,stage7": (24, 40, 112, 320),
+    "stage1:extremes,stage2,stage2:extremes,stage3,stage5,stage7": (32, 24, 48, 40, 112, 320),  # tried in `pooling`
     "final": (1280,),
 }
 STUDENTS = (
@@ -132,7 +135,7 @@ def _blurred_spot(picture: Image.Image, rng: np.random.Generator) -> Image.Image
 
 
 class EveryStage(EfficientNetLite):
-    """The averages of every stage and the final features, by name, from one pass."""
+    """The averages and the extremes of every stage and the final features, by name, from one pass."""
 
     @nn.compact
     def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
@@ -140,6 +143,8 @@ class EveryStage(EfficientNetLite):
         features = {}
         for name, activations in zip(self.level_names, self.stages(2 * images - 1, False), strict=True):
             features[name] = activations.mean(axis=(1, 2))
+            extremes = activations.max(axis=(1, 2)), activations.min(axis=(1, 2))
+            features[name + EXTREMES] = jnp.concatenate(extremes, axis=-1)
         return {**features, "final": self.pool(activations, False)}
 
 

@@ -93,7 +93,7 @@ def get_base_config() -> ml_collections.ConfigDict:
     network.name = "small_resnet"  # of the teacher; one of models.network.ARCHITECTURES
     network.student = ""  # architecture of the student; empty: the teacher's
     network.output_features = 128  # width of the random linear head; 0: no head, the pooled features are the output
-    network.levels = ""  # comma-separated stages whose averages make the features; empty: the final pooled features
+    network.levels = ""  # comma-separated stages that make the features, by averages or extremes; empty: the final ones
     network.training_dtype = (
         "float32"  # of the trunk in training: `float32` or `bfloat16`; evaluation is always in float32
     )

@@ -3,8 +3,8 @@
 Every score is the squared length of an error e, which is linear in features that the networks average over the places
 of an image. So e is the average of errors e_p, one for each place, and the score ‖e‖² is the average of ⟨e_p, e⟩: each
 place has its exact share. A share may be negative, where a place makes up for others. Where a network takes the maximum
-over places, all of it counts for the place of the maximum. Deep features see much of the image: a map tells places
-apart no better than their receptive fields.
+or the minimum over places, all of it counts for the place where that is. Deep features see much of the image: a map
+tells places apart no better than their receptive fields.
 
 A network of your own may pool in another way. Its maps are the sizes of the score's input gradients, smoothed, which do
 not add up to the score.
@@ -28,6 +28,7 @@ from brittle_jax.errors import DamagedError, UserError
 from brittle_jax.evaluate import detectors
 from brittle_jax.inference import pass_over
 from brittle_jax.loop import Loop
+from brittle_jax.models.trunk import Pooled
 from brittle_jax.precision import in_float32
 from brittle_jax.results import DETECTORS
 
@@ -77,8 +78,10 @@ def kind_of(detector: Detector) -> str:
 def all_shares(detector: Detector, images: jax.Array) -> dict[str, jax.Array]:
     """Returns each place's share of each score, [N, h, w] by name, from one pass of each network."""
     places = detector.student.places(images), detector.teacher.places(images)
-    averages = jax.tree.map(lambda each: each.mean(axis=(1, 2)), places)
-    grid = tuple(max(each.shape[axis] for each in jax.tree.leaves(places)) for axis in (1, 2))
+    averages = tuple(
+        tuple((each.activations * each.weights).mean(axis=(1, 2)) for each in network) for network in places
+    )
+    grid = tuple(max(each.activations.shape[axis] for network in places for each in network) for axis in (1, 2))
 
     def scores_of(averages: tuple[tuple[jax.Array, ...], ...]) -> dict[str, jax.Array]:
         outputs = [
@@ -92,20 +95,39 @@ def all_shares(detector: Detector, images: jax.Array) -> dict[str, jax.Array]:
     for name in scores:
         ones = {other: jnp.full_like(scores[other], other == name) for other in scores}
         (gradients,) = gradients_of(ones)
-        parts = jax.tree.map(lambda gradient, each: _shares_of(gradient, each, grid), gradients, places)
-        varying = sum(jax.tree.leaves(parts))
+        shares = [
+            _shares_of(*each, grid)
+            for network in zip(gradients, places, _usual_of(detector, averages), strict=True)
+            for each in zip(*network, strict=True)
+        ]
+        varying = sum(shares)
         # What does not depend on the place, such as the normal mean, is spread evenly.
         constant = scores[name] - varying.sum(axis=(1, 2))
         maps[name] = varying + constant[:, None, None] / (grid[0] * grid[1])
     return maps
 
 
-def _shares_of(gradient: jax.Array, activations: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """Returns ⟨A a_p, e⟩ over the number of places, on a grid [N, *grid], for activations a_p [N, h, w, C].
+def _usual_of(
+    detector: Detector, averages: tuple[tuple[jax.Array, ...], ...]
+) -> tuple[tuple[jax.Array | float, ...], ...]:
+    """Returns what each pooled feature is in normal images, where that is known, and 0 elsewhere; as `averages`.
 
-    A is linear, and 2 Aᵀ e [N, C] the gradient of ‖e‖².
+    It is taken off where a feature comes from. Else an extreme that is as usual would stand out at its place.
     """
-    shares = jnp.einsum("nhwc,nc->nhw", activations, gradient) / 2
+    of_student, of_teacher = averages
+    usual: tuple[jax.Array | float, ...] = (0.0,) * len(of_teacher)
+    if not detector.network.output_features:  # the outputs are the pooled features
+        ends = np.cumsum([each.shape[-1] for each in of_teacher])[:-1]
+        usual = tuple(jnp.split(detector.gaussian.mean[None, None, None], ends, axis=-1))
+    return (0.0,) * len(of_student), usual
+
+
+def _shares_of(gradient: jax.Array, pooled: Pooled, usual: jax.Array | float, grid: tuple[int, int]) -> jax.Array:
+    """Returns ⟨A w_p (a_p - usual), e⟩ over the number of places, on a grid [N, *grid].
+
+    a_p and w_p [N, h, w, C] are what is pooled; A is linear, and 2 Aᵀ e [N, C] the gradient of ‖e‖².
+    """
+    shares = jnp.einsum("nhwc,nc->nhw", (pooled.activations - usual) * pooled.weights, gradient) / 2
     rows, columns = (_spread(old, new) for old, new in zip(shares.shape[1:], grid, strict=True))
     return jnp.einsum("nhw,hi,wj->nij", shares, rows, columns) / (grid[0] * grid[1])
 

@@ -18,7 +18,7 @@ from brittle_jax.models.densenet import DenseNet
 from brittle_jax.models.efficientnet import EfficientNetLite
 from brittle_jax.models.layers import LinearHead, ProjectionHead
 from brittle_jax.models.resnet import SmallResNet, SmallResNetDecoder
-from brittle_jax.models.trunk import PLACES
+from brittle_jax.models.trunk import EXTREMES, PLACES, Pooled
 from brittle_jax.precision import in_float32
 from brittle_jax.text import nearest, split_list
 
@@ -35,7 +35,7 @@ class Representation(nn.Module):
         mean, std: of each channel, on the scale of the images. They normalise the trunk's inputs.
         dtype: of the trunk's inputs. The trunk computes in it if its weights have the same type; the head computes in
             the type of the images. None: the type of the images for both.
-        levels: stages of the trunk whose averages take the place of its pooled features (see `Trunk`); empty: none.
+        levels: stages of the trunk that take the place of its pooled features (see `Trunk`); empty: none.
     """
 
     trunk: nn.Module
@@ -90,11 +90,11 @@ class Network(flax.struct.PyTreeNode):
         return self.module.apply(self.variables, images)
 
     @in_float32
-    def places(self, images: jax.Array) -> tuple[jax.Array, ...]:
-        """Returns what the network averages over the picture: activations [N, h, w, C] of each level, or of the end.
+    def places(self, images: jax.Array) -> tuple[Pooled, ...]:
+        """Returns what the network pools over the picture, for each level, or for the end.
 
-        Their averages, joined along the channels, are what `outputs` takes. Of a maximum there is an average that gives
-        the same (see `Trunk.maximum`). Empty for a trunk of your own that does not pool by `Trunk`.
+        The averages of what is pooled, joined along the channels, are what `outputs` takes. Empty for a trunk of your
+        own that does not pool by `Trunk`.
         """
         _, state = self.module.apply(self.variables, images, mutable=[PLACES])
         return state.get(PLACES, {}).get("trunk", {}).get("pooled", ())
@@ -200,7 +200,7 @@ class NetworkSettings:
         name: of the teacher's architecture.
         output_features: of the linear head; 0: the pooled features are the output.
         training_dtype: of the trunk in training, such as "bfloat16".
-        levels: comma-separated stages whose averages take the place of the pooled features (see `Trunk`); empty: none.
+        levels: comma-separated stages that take the place of the pooled features (see `Trunk`); empty: none.
         student: the student's architecture; empty: the student is the teacher's twin.
     """
 
@@ -269,9 +269,10 @@ def _check_levels(name: str, levels: str) -> None:
     if chosen and not known:
         raise UserError(f"network.levels={levels!r}: {name} has no levels: leave it empty")
     for level in chosen:
-        if level not in known:
-            hint = nearest(level, known)
-            raise UserError(f"network.levels={levels!r}: {name} has no {level}; it has {', '.join(known)}{hint}")
+        stage = level.removesuffix(EXTREMES)
+        if stage not in known:
+            hint = nearest(stage, known)
+            raise UserError(f"network.levels={levels!r}: {name} has no {stage}; it has {', '.join(known)}{hint}")
         if chosen.count(level) > 1:
             raise UserError(f"network.levels={levels!r} names {level} twice: name each level once")
 

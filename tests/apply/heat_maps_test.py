@@ -82,7 +82,7 @@ def _errors_of_places(detector, images):
     outputs = {}
     for name in ("student", "teacher"):
         network = getattr(detector, name)
-        fine, coarse = (np.asarray(each, np.float64) for each in network.places(images))
+        fine, coarse = (np.asarray(each.activations, np.float64) for each in network.places(images))
         coarse = coarse.repeat(2, axis=1).repeat(2, axis=2)
         kernel = np.asarray(network.variables["params"]["head"]["linear"]["kernel"], np.float64)
         outputs[name] = np.concatenate([fine, coarse], axis=-1) @ kernel
@@ -99,6 +99,8 @@ def _errors_of_places(detector, images):
     ("settings", "grid"),
     [
         ({"levels": "fine,coarse"}, 8),
+        ({"levels": "fine:extremes,coarse,coarse:extremes"}, 8),
+        ({"levels": "coarse:extremes", "output_features": 4}, 4),
         ({}, 4),
         ({"takes_maximum": True}, 4),
         ({"takes_maximum": True, "output_features": 4}, 4),
@@ -116,12 +118,32 @@ def test_a_map_adds_up_to_the_score(detector_of, settings, grid):
 def test_a_maximum_counts_for_its_place_alone(detector_of):
     detector, images = detector_of(takes_maximum=True), noise(4, seed=2)
     (places,) = detector.teacher.places(images)
-    np.testing.assert_allclose(places.mean(axis=(1, 2)), detector.teacher(images), rtol=1e-6)
-    assert ((np.asarray(places) != 0).sum(axis=(1, 2)) == 1).all()
-    # Every place that no maximum is at has the same share: that of the normal mean.
-    has_maximum = (np.asarray(places) != 0).any(axis=-1)
-    for shares, has in zip(heat_maps.explain(detector, images, "mse"), has_maximum, strict=True):
-        np.testing.assert_allclose(shares[~has], shares[~has].mean(), rtol=1e-5)
+    is_largest = np.asarray(places.weights) != 0
+    assert (is_largest.sum(axis=(1, 2)) == 1).all()
+    np.testing.assert_allclose(
+        (places.activations * places.weights).mean(axis=(1, 2)), detector.teacher(images), rtol=1e-6
+    )
+    for shares, has_maximum in zip(heat_maps.explain(detector, images, "mse"), is_largest.any(axis=-1), strict=True):
+        np.testing.assert_allclose(shares[~has_maximum], 0, atol=1e-6 * float(np.abs(shares).max()))
+
+
+def test_extremes_have_what_they_deviate_by_at_their_places(detector_of):
+    """As defined, for mse, without gradients: squared deviations of 2 x 6 extremes, and products of 5 averages."""
+    detector, images = detector_of(levels="fine,coarse:extremes"), noise(3, seed=5)
+    assert detector.gaussian.mean.shape == (5 + 6 + 6,)
+    fine, largest, smallest = (np.asarray(each.activations, np.float64) for each in detector.teacher.places(images))
+    mean = np.split(np.asarray(detector.gaussian.mean, np.float64), [5, 11])
+    outputs = [fine.mean(axis=(1, 2)), largest.max(axis=(1, 2)), smallest.min(axis=(1, 2))]
+    np.testing.assert_allclose(detector.teacher(images), np.concatenate(outputs, axis=-1), rtol=1e-5)
+    deviations = [each - usual for each, usual in zip(outputs, mean, strict=True)]
+    expected = ((fine - mean[0]) * deviations[0][:, None, None]).sum(axis=-1) / 64
+    for number, activations in ((1, largest), (2, smallest)):
+        at = activations == outputs[number][:, None, None]
+        assert (at.sum(axis=(1, 2)) == 1).all()
+        coarse = (at * np.square(deviations[number])[:, None, None]).sum(axis=-1)
+        expected += coarse.repeat(2, axis=1).repeat(2, axis=2) / 4
+    maps = heat_maps.explain(detector, images, "mse")
+    np.testing.assert_allclose(maps, expected / 17, rtol=1e-3, atol=1e-5 * expected.max() / 17)
 
 
 def test_a_square_that_does_not_belong_there_stands_out(detector_of):

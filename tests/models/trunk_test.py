@@ -16,6 +16,10 @@ LEVELS = {
 }
 
 
+def images_of(count):
+    return np.random.default_rng(1).uniform(size=(count, SIDE, SIDE, 3)).astype(np.float32)
+
+
 @pytest.mark.parametrize("name", LEVELS)
 def test_levels_have_the_channels_of_their_stages_with_or_without_a_head(name):
     channels = LEVELS[name]
@@ -25,12 +29,17 @@ def test_levels_have_the_channels_of_their_stages_with_or_without_a_head(name):
         for output_features in (0, 5):
             module = NetworkSettings(name, output_features, levels=", ".join(levels)).module
             init = functools.partial(module.init_with_output, jax.random.key(0))
-            outputs, variables = jax.eval_shape(init, np.zeros((2, SIDE, SIDE, 3)))
+            outputs, variables = jax.eval_shape(init, images_of(2))
             trunks.append(variables["params"].pop("trunk"))
             width = sum(channels[level] for level in levels)
             if output_features and levels:
                 assert variables["params"]["head"]["linear"]["kernel"].shape == (width, 5)
             assert output_features or not levels or outputs.shape == (2, width)
+    both = ", ".join(f"{level}:extremes" for level in channels)
+    module = NetworkSettings(name, 0, levels=f"{both}, {tuple(channels)[0]}").module
+    outputs, variables = jax.eval_shape(functools.partial(module.init_with_output, jax.random.key(0)), images_of(2))
+    assert outputs.shape == (2, 2 * sum(channels.values()) + next(iter(channels.values())))
+    trunks.append(variables["params"]["trunk"])
     assert all(trunk == trunks[0] for trunk in trunks)  # for weights of the whole network, whatever the levels
 
 
@@ -40,7 +49,7 @@ def test_levels_equal_the_averages_of_torch(torch, name):
     from tests.reference import torch_networks
 
     trunk = ARCHITECTURES[name].trunk
-    images = np.random.default_rng(1).uniform(size=(2, SIDE, SIDE, 3)).astype(np.float32)
+    images = images_of(2)
     variables = torch_networks.random_norms(jax.jit(trunk.init)(jax.random.key(0), images[:1]))
     if name == "densenet_tiny":
         reference = torch_networks.DenseNet(trunk.growth, trunk.block_sizes, trunk.initial_features)
@@ -50,12 +59,20 @@ def test_levels_equal_the_averages_of_torch(torch, name):
     with torch.no_grad():
         levels = reference.eval().levels(torch.tensor(images.transpose(0, 3, 1, 2)))
     expected = [level.mean(dim=(2, 3)).numpy() for level in levels]
+    extremes = [each(levels[1], dim=(2, 3)).numpy() for each in (torch.amax, torch.amin)]
     outputs = np.asarray(jax.jit(lambda *x: trunk.apply(*x, levels=trunk.level_names))(variables, images))
-    assert np.abs(outputs - np.concatenate(expected, axis=1)).max() <= 1e-4 * np.abs(outputs).max()
+    assert_near(outputs, np.concatenate(expected, axis=1))
     # They are joined in the order of the network, whatever the order of their names.
     chosen = trunk.level_names[2], trunk.level_names[0]
     outputs = np.asarray(jax.jit(lambda *x: trunk.apply(*x, levels=chosen))(variables, images))
-    expected = np.concatenate([expected[0], expected[2]], axis=1)
+    assert_near(outputs, np.concatenate([expected[0], expected[2]], axis=1))
+    # The largest and the smallest activations follow the averages of their stage.
+    chosen = f"{trunk.level_names[1]}:extremes", trunk.level_names[1], trunk.level_names[0]
+    outputs = np.asarray(jax.jit(lambda *x: trunk.apply(*x, levels=chosen))(variables, images))
+    assert_near(outputs, np.concatenate([expected[0], expected[1], *extremes], axis=1))
+
+
+def assert_near(outputs, expected):
     assert np.abs(outputs - expected).max() <= 1e-4 * np.abs(expected).max()
 
 

@@ -101,6 +101,18 @@ MISTAKES = {
         {"network.name": "small_resnet_tiny", "network.levels": "layer4"},
         "network.levels='layer4': small_resnet_tiny has no layer4; it has prep, layer1, layer2, layer3 (did you mean ",
     ),
+    "extremes of no such level": (
+        {"network.levels": "stage2,stage8:extremes"},
+        "network.levels='stage2,stage8:extremes': efficientnet_lite0 has no stage8; it has stage1, ",
+    ),
+    "no such kind": (
+        {"network.levels": "stage2:maximum"},
+        "network.levels='stage2:maximum': efficientnet_lite0 has no stage2:maximum; it has stage1, ",
+    ),
+    "extremes twice": (
+        {"network.levels": "stage2:extremes,stage2:extremes"},
+        "network.levels='stage2:extremes,stage2:extremes' names stage2:extremes twice",
+    ),
     "twice": ({"network.levels": "stage2,stage3,stage2"}, "network.levels='stage2,stage3,stage2' names stage2 twice"),
     "no levels": (
         {"network.name": "mini", "network.levels": "conv"},
