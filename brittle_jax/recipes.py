@@ -147,9 +147,9 @@ def other_teacher(config: ml_collections.ConfigDict) -> str | None:
 
 def _take_levels(config: ml_collections.ConfigDict) -> None:
     """Sets what a study chose for EfficientNet-Lite0 (docs/measurements.md)."""
-    config.data.image_size_pixels = 96
+    config.data.image_size_pixels = 160
     config.network.name, config.network.output_features = "efficientnet_lite0", 0
-    config.network.levels = "stage2,stage3,stage5,stage7"
+    config.network.levels = "stage1:extremes,stage2,stage2:extremes,stage3,stage5,stage7"
     config.network.student = "small_convnet"
     config.distill.targets = "standardised"
     config.distill.num_epochs = 5.0

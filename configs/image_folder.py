@@ -1,7 +1,7 @@
 """Your own images: a folder `normal` and, beside it, a folder for each kind of anomaly if there are any; or a table.
 
-The teacher is imagenet_lite, four levels of EfficientNet-Lite0, where the extra `imagenet` is installed; otherwise a
-narrow ResNet that learns to predict rotations of the normal images. Neither needs a GPU.
+The teacher is imagenet_lite, levels of EfficientNet-Lite0, where the extra `imagenet` is installed; otherwise a narrow
+ResNet that learns to predict rotations of the normal images. Neither needs a GPU.
 
     python -m brittle_jax.main --config=configs/image_folder.py --config.data.path=DIR
 

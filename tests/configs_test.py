@@ -152,15 +152,15 @@ def test_own_pictures_get_the_teacher_that_is_installed_whatever_their_size(has_
     assert settings.data.calibration_fraction == 0.2
 
 
-@pytest.mark.parametrize("word", ["", ":imagenet_lite", ":96", ":96-imagenet_lite"])
+@pytest.mark.parametrize("word", ["", ":imagenet_lite", ":160", ":160-imagenet_lite"])
 def test_the_lite_teacher_gets_what_the_study_chose_however_it_is_named(monkeypatch, word):
     monkeypatch.setattr(recipes, "lite_is_installed", lambda: True)
     settings = load("image_folder", word).config
     network = settings.network
-    assert network.levels == "stage2,stage3,stage5,stage7"
+    assert network.levels == "stage1:extremes,stage2,stage2:extremes,stage3,stage5,stage7"
     assert (network.output_features, network.student) == (0, "small_convnet")
     assert (settings.distill.targets, settings.distill.num_epochs) == ("standardised", 5)
-    assert (settings.evaluate.covariance, settings.data.image_size_pixels) == ("ledoit_wolf", 96)
+    assert (settings.evaluate.covariance, settings.data.image_size_pixels) == ("ledoit_wolf", 160)
 
 
 @pytest.mark.parametrize("teacher", ["random", "rotnet", "autoencoder", "denoising", "simclr"])

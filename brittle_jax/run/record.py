@@ -14,6 +14,7 @@ from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.splits import identical_across_splits
 from brittle_jax.devices import DeviceGroup
 from brittle_jax.evaluate.measurement_card import MeasurementCard
+from brittle_jax.models.trunk import EXTREMES
 from brittle_jax.run import borrowing, settings
 from brittle_jax.run.row import Row
 
@@ -106,7 +107,9 @@ def measurement(row: Row) -> dict[str, Any]:
     initialiser = network.architecture.initialiser
     if network.student:
         initialiser += f" (the student: {network.student_architecture.initialiser})"
-    features = "averages of levels" if config.network.levels else "pooled features"
+    features = "pooled features"
+    if config.network.levels:
+        features = "averages and extremes of levels" if EXTREMES in config.network.levels else "averages of levels"
     return {
         "pixel_scale": "[0, 1], normalised inside the network",
         "kd_score": "sum over features of (h - f)^2 (Eq. 1)",
