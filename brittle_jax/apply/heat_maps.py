@@ -3,8 +3,8 @@
 Every score is the squared length of an error e, which is linear in features that the networks average over the places
 of an image. So e is the average of errors e_p, one for each place, and the score ‖e‖² is the average of ⟨e_p, e⟩: each
 place has its exact share. A share may be negative, where a place makes up for others. Where a network takes the maximum
-or the minimum over places, all of it counts for the place where that is. Deep features see much of the image: a map
-tells places apart no better than their receptive fields.
+or the minimum over places, all of it counts for the place where that is, smoothed a little. Deep features see much of
+the image: a map tells places apart no better than their receptive fields.
 
 A network of your own may pool in another way. Its maps are the sizes of the score's input gradients, smoothed, which do
 not add up to the score.
@@ -36,7 +36,7 @@ KINDS = ("shares", "gradient")
 
 _PERCENTILE = 99.0
 _MOST_BYTES = 2**20  # of a file of scales
-_SMOOTHING = 1 / 48  # of gradients: the deviation of the Gaussian, as a part of the image's side
+_SMOOTHING = 1 / 48  # of gradients and extremes: the deviation of the Gaussian, as a part of the image's side
 
 
 def explain(
@@ -129,6 +129,8 @@ def _shares_of(gradient: jax.Array, pooled: Pooled, usual: jax.Array | float, gr
     """
     shares = jnp.einsum("nhwc,nc->nhw", (pooled.activations - usual) * pooled.weights, gradient) / 2
     rows, columns = (_spread(old, new) for old, new in zip(shares.shape[1:], grid, strict=True))
+    if pooled.weights.shape[1:] != (1, 1, 1):  # an extreme, whose place is known as well as what it sees is small
+        rows, columns = (each @ _gaussian_kernel(each.shape[1], 0.0).T for each in (rows, columns))
     return jnp.einsum("nhw,hi,wj->nij", shares, rows, columns) / (grid[0] * grid[1])
 
 
@@ -146,13 +148,17 @@ def _gradient_maps(detector: Detector, images: jax.Array, name: str) -> jax.Arra
     gradient = jax.grad(lambda images: detector(images)[name].sum())(images)
     height, width = images.shape[1:3]
     sizes = jnp.abs(gradient).sum(axis=-1)
-    return jnp.einsum("nhw,hi,wj->nij", sizes, *(_gaussian_kernel(length) for length in (height, width)))
+    return jnp.einsum("nhw,hi,wj->nij", sizes, *(_gaussian_kernel(length, 0.5) for length in (height, width)))
 
 
-def _gaussian_kernel(length: int) -> np.ndarray:
-    """Returns smoothing by a Gaussian as a matrix [length, length], whose columns add up to 1."""
+def _gaussian_kernel(length: int, least: float) -> np.ndarray:
+    """Returns smoothing by a Gaussian as a matrix [length, length], whose columns add up to 1.
+
+    Args:
+        least: the smallest deviation, in places.
+    """
     place = np.arange(length)
-    deviation = max(length * _SMOOTHING, 0.5)
+    deviation = max(length * _SMOOTHING, least)
     kernel = np.exp(-(((place[:, None] - place[None]) / deviation) ** 2) / 2)
     return (kernel / kernel.sum(axis=0)).astype(np.float32)
 

@@ -146,6 +146,25 @@ def test_extremes_have_what_they_deviate_by_at_their_places(detector_of):
     np.testing.assert_allclose(maps, expected / 17, rtol=1e-3, atol=1e-5 * expected.max() / 17)
 
 
+def test_an_extreme_is_spread_around_its_place(detector_of):
+    """By a Gaussian of 1/48 of the side, here one place of 48, of which nothing is lost at the edges."""
+    detector, images = detector_of(levels="fine:extremes"), jax.random.uniform(jax.random.key(0), (2, 96, 96, 3))
+    largest, smallest = (np.asarray(each.activations, np.float64) for each in detector.teacher.places(images))
+    usual = np.split(np.asarray(detector.gaussian.mean, np.float64), 2)
+    places = np.arange(48)
+    expected = np.zeros((2, 48, 48))
+    for activations, ends, mean in ((largest, np.max, usual[0]), (smallest, np.min, usual[1])):
+        for image, channel in np.ndindex(2, 5):
+            of_channel = activations[image, :, :, channel]
+            share = np.square(ends(of_channel) - mean[channel]) / 10
+            row, column = np.argwhere(of_channel == ends(of_channel))[0]
+            kernels = [np.exp(-np.square(places - place) / 2) for place in (row, column)]
+            expected[image] += share * np.outer(*(each / each.sum() for each in kernels))
+    maps = heat_maps.explain(detector, images, "mse")
+    np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-4 * expected.max())
+    np.testing.assert_allclose(maps.sum(axis=(1, 2)), detector(images)["mse"], rtol=1e-5)
+
+
 def test_a_square_that_does_not_belong_there_stands_out(detector_of):
     image = np.array(quiet(1, seed=3))
     image[:, 10:14, 2:6] = 1
