@@ -2,7 +2,7 @@
 
     python -m benchmarks.mirrored --data=DIR [--leaves=DIR]
 
-The Gaussian of four levels has 496 features and a few hundred images. Mirroring doubles these. The rules were written
+The Gaussian of the first default, four levels, has 496 features and a few hundred images. Mirroring doubles these. The rules were written
 down before the first run, in docs/measurements.md.
 """
 

@@ -40,7 +40,7 @@ from brittle_jax.loop import Loop
 from brittle_jax.models.network import Network, NetworkSettings
 from brittle_jax.student import distillation, num_updates
 
-LEVELS, SIDE, EPOCHS, FOLDS = "stage2,stage3,stage5,stage7", 96, 5, 5  # the defaults of image_folder
+LEVELS, SIDE, EPOCHS, FOLDS = "stage2,stage3,stage5,stage7", 96, 5, 5  # the first defaults of image_folder
 SCORES = ("full", "errors", "weighted", "kd")
 
 
