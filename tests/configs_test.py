@@ -143,7 +143,7 @@ def test_the_package_is_the_one_that_is_read():
 def test_own_pictures_get_the_teacher_that_is_installed_whatever_their_size(has_extra, word, side):
     arguments = load("image_folder", word)
     settings = arguments.config
-    task, network, own_side = ("imagenet_lite", "efficientnet_lite0", 96)
+    task, network, own_side = ("imagenet_lite", "efficientnet_lite0", 160)
     if not has_extra:
         task, network, own_side = "rotnet", "small_resnet_tiny", 64
     assert (settings.teacher.task, settings.network.name) == (task, network)
