@@ -2,8 +2,8 @@
 
     python -m benchmarks.mirrored --data=DIR [--leaves=DIR]
 
-The Gaussian of the first default, four levels, has 496 features and a few hundred images. Mirroring doubles these. The rules were written
-down before the first run, in docs/measurements.md.
+The Gaussian of the first default, four levels, has 496 features and a few hundred images. Mirroring doubles these. The
+rules were written down before the first run, in docs/measurements.md.
 """
 
 import numpy as np

@@ -141,10 +141,8 @@ def mean_and_interval(gains: np.ndarray) -> tuple[float, float, float]:
 def main() -> None:
     """Prints a line for each task, and what is gained in the mean."""
     tasks = asked_tasks(__doc__)
-    print(
-        "| task | epochs | variance left, standardised | directions with less left | full | errors | halved |", end=""
-    )
-    print(" weighted | KD |\n|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("| task | epochs | variance left, standardised | directions with less left |", end=" ")
+    print("full | errors | halved | weighted | KD |\n|---|---|---|---|---|---|---|---|---|", flush=True)
     gains = {epochs: [] for epochs in EPOCHS}
     for task in tasks:
         rows = rows_of(features_of(task.at(SIDE)), LEVELS)
