@@ -271,8 +271,8 @@ def _check_levels(name: str, levels: str) -> None:
     for level in chosen:
         stage = level.removesuffix(EXTREMES)
         if stage not in known:
-            hint = nearest(stage, known)
-            raise UserError(f"network.levels={levels!r}: {name} has no {stage}; it has {', '.join(known)}{hint}")
+            has = f"it has {', '.join(known)}{nearest(stage, known)}"
+            raise UserError(f"network.levels={levels!r}: {name} has no {stage or repr(level)}; {has}")
         if chosen.count(level) > 1:
             raise UserError(f"network.levels={levels!r} names {level} twice: name each level once")
 

@@ -105,6 +105,10 @@ MISTAKES = {
         {"network.levels": "stage2,stage8:extremes"},
         "network.levels='stage2,stage8:extremes': efficientnet_lite0 has no stage8; it has stage1, ",
     ),
+    "extremes of nothing": (
+        {"network.levels": ":extremes"},
+        "network.levels=':extremes': efficientnet_lite0 has no ':extremes'; it has stage1, ",
+    ),
     "no such kind": (
         {"network.levels": "stage2:maximum"},
         "network.levels='stage2:maximum': efficientnet_lite0 has no stage2:maximum; it has stage1, ",
