@@ -12,7 +12,7 @@ not add up to the score.
 
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from brittle_jax.data.images import Images
 from brittle_jax.data.preprocess import to_unit_range
 from brittle_jax.errors import DamagedError, UserError
 from brittle_jax.evaluate import detectors
+from brittle_jax.evaluate.coordinates import in_coordinates
 from brittle_jax.inference import pass_over
 from brittle_jax.loop import Loop
 from brittle_jax.models.trunk import Pooled
@@ -114,12 +115,19 @@ def _usual_of(
 
     It is taken off where a feature comes from. Else an extreme that is as usual would stand out at its place.
     """
-    of_student, of_teacher = averages
-    usual: tuple[jax.Array | float, ...] = (0.0,) * len(of_teacher)
-    if not detector.network.output_features:  # the outputs are the pooled features
-        ends = np.cumsum([each.shape[-1] for each in of_teacher])[:-1]
-        usual = tuple(jnp.split(detector.gaussian.mean[None, None, None], ends, axis=-1))
-    return (0.0,) * len(of_student), usual
+    mean = detector.gaussian.mean[None]
+    outputs = in_coordinates(detector.coordinates, mean), mean  # of a student, which learns them, and of the teacher
+    return tuple(
+        # Behind a head, the outputs do not tell what the pooled features are.
+        (0.0,) * len(pooled) if network.module.head else _split_as(pooled, usual[:, None, None])
+        for network, usual, pooled in zip((detector.student, detector.teacher), outputs, averages, strict=True)
+    )
+
+
+def _split_as(parts: Sequence[jax.Array], joined: jax.Array) -> tuple[jax.Array, ...]:
+    """Splits joined channels into as many as each of the parts has."""
+    ends = np.cumsum([each.shape[-1] for each in parts])[:-1]
+    return tuple(jnp.split(joined, ends, axis=-1))
 
 
 def _shares_of(gradient: jax.Array, pooled: Pooled, usual: jax.Array | float, grid: tuple[int, int]) -> jax.Array:

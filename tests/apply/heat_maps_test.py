@@ -146,6 +146,33 @@ def test_extremes_have_what_they_deviate_by_at_their_places(detector_of):
     np.testing.assert_allclose(maps, expected / 17, rtol=1e-3, atol=1e-5 * expected.max() / 17)
 
 
+@pytest.mark.parametrize("targets", ["raw", "standardised"])
+def test_extremes_of_a_twin_have_what_they_deviate_by_at_their_places(detector_of, targets):
+    """As defined, for kd: each network's deviations, in the student's coordinates, times the error."""
+    detector, images = detector_of(levels="coarse:extremes"), noise(3, seed=6)
+    detector = detector.replace(targets=targets)
+    usual = np.split(np.asarray(detector.gaussian.mean, np.float64), 2)
+    scale = np.split(1 / np.sqrt(detector.gaussian.variance) if targets == "standardised" else np.ones(12), 2)
+    expected = np.zeros((3, 4, 4))
+    pooled = zip(detector.student.places(images), detector.teacher.places(images), strict=True)
+    for number, (student, teacher) in enumerate(pooled):
+        ends = (np.max, np.min)[number]
+        places, deviations = [], []
+        for activations in (student.activations, teacher.activations):
+            activations = np.asarray(activations, np.float64)
+            extremes = ends(activations, axis=(1, 2), keepdims=True)
+            places.append(activations == extremes)
+            deviations.append(extremes - usual[number])
+        deviations[1] *= scale[number]
+        if targets == "standardised":
+            deviations[0] += usual[number]  # normal outputs have a mean of 0 there
+        error = deviations[0] - deviations[1]
+        expected += (error * (deviations[0] * places[0] - deviations[1] * places[1])).sum(axis=-1)
+    maps = heat_maps.explain(detector, images, "kd")
+    np.testing.assert_allclose(maps, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(maps.sum(axis=(1, 2)), detector(images)["kd"], rtol=1e-4)
+
+
 def test_an_extreme_is_spread_around_its_place(detector_of):
     """By a Gaussian of 1/48 of the side, here one place of 48, of which nothing is lost at the edges."""
     detector, images = detector_of(levels="fine:extremes"), jax.random.uniform(jax.random.key(0), (2, 96, 96, 3))
