@@ -271,8 +271,11 @@ def _check_levels(name: str, levels: str) -> None:
     for level in chosen:
         stage = level.removesuffix(EXTREMES)
         if stage not in known:
-            has = f"it has {', '.join(known)}{nearest(stage, known)}"
-            raise UserError(f"network.levels={levels!r}: {name} has no {stage or repr(level)}; {has}")
+            missing, hint = stage, nearest(stage, known)
+            if not stage.isidentifier():  # such as "stage1:maximum"
+                missing, hint = repr(level), f" (extremes are written {known[0]}{EXTREMES})"
+            has = f"it has {', '.join(known)}{hint}"
+            raise UserError(f"network.levels={levels!r}: {name} has no {missing}; {has}")
         if chosen.count(level) > 1:
             raise UserError(f"network.levels={levels!r} names {level} twice: name each level once")
 

@@ -17,6 +17,7 @@ from brittle_jax.evaluate.measurement_card import MeasurementCard
 from brittle_jax.models.trunk import EXTREMES
 from brittle_jax.run import borrowing, settings
 from brittle_jax.run.row import Row
+from brittle_jax.text import split_list
 
 # Fields that do not change what is measured, or that name the run.
 _NOT_OF_THE_RECIPE = {
@@ -107,9 +108,7 @@ def measurement(row: Row) -> dict[str, Any]:
     initialiser = network.architecture.initialiser
     if network.student:
         initialiser += f" (the student: {network.student_architecture.initialiser})"
-    features = "pooled features"
-    if config.network.levels:
-        features = "averages and extremes of levels" if EXTREMES in config.network.levels else "averages of levels"
+    features = _features_of(config.network.levels)
     return {
         "pixel_scale": "[0, 1], normalised inside the network",
         "kd_score": "sum over features of (h - f)^2 (Eq. 1)",
@@ -155,3 +154,9 @@ def environment(devices: DeviceGroup) -> dict[str, Any]:
 def now() -> str:
     """Returns the time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _features_of(levels: str) -> str:
+    """Returns in words what a network takes of its activations."""
+    kinds = {"extremes" if level.endswith(EXTREMES) else "averages" for level in split_list(levels)}
+    return f"{' and '.join(sorted(kinds))} of levels" if kinds else "pooled features"

@@ -111,7 +111,16 @@ MISTAKES = {
     ),
     "no such kind": (
         {"network.levels": "stage2:maximum"},
-        "network.levels='stage2:maximum': efficientnet_lite0 has no stage2:maximum; it has stage1, ",
+        "network.levels='stage2:maximum': efficientnet_lite0 has no 'stage2:maximum'; it has stage1, stage2, stage3, "
+        "stage4, stage5, stage6, stage7 (extremes are written stage1:extremes)",
+    ),
+    "extremes of extremes": (
+        {"network.levels": "stage1:extremes:extremes"},
+        "network.levels='stage1:extremes:extremes': efficientnet_lite0 has no 'stage1:extremes:extremes'; it has ",
+    ),
+    "a space before the kind": (
+        {"network.levels": "stage1 :extremes"},
+        "network.levels='stage1 :extremes': efficientnet_lite0 has no 'stage1 :extremes'; it has stage1, ",
     ),
     "extremes twice": (
         {"network.levels": "stage2:extremes,stage2:extremes"},

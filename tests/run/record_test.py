@@ -46,3 +46,21 @@ def test_the_measurement_says_how_the_network_is_drawn():
     drawn = [record.measurement(row_of(config))["initialiser"] for config in (resnet, densenet)]
     uniform = "uniform in +-1/sqrt(fan_in), student and teacher drawn apart"
     assert drawn == [uniform, f"convolutions He normal, of variance 2/fan_in, heads {uniform}"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "features"),
+    [
+        ("", "pooled features"),
+        (" , ", "pooled features"),
+        ("prep,layer2", "averages of levels"),
+        ("prep:extremes", "extremes of levels"),
+        ("prep:extremes, layer2", "averages and extremes of levels"),
+    ],
+)
+def test_the_measurement_says_what_is_taken_of_the_activations(levels, features):
+    config = small_resnet_row("cifar10_random", None, data="cifar10", teacher="random")
+    config.network.levels, config.network.output_features = levels, 0
+    measurement = record.measurement(row_of(config))
+    assert measurement["output_features"] == features
+    assert measurement["probe"].startswith(f"logistic regression on standardised {features} (")
