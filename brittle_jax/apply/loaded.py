@@ -1,11 +1,13 @@
 """The detector of a finished run, ready to score pictures of any size: `brittle_jax.load_detector`."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -131,8 +133,11 @@ class LoadedDetector:
         """
         if self.detector.preprocessing.patches is not None:
             raise UserError("pictures are cut into patches: explain these, then put the maps together by assemble")
-        images = (to_unit_range(self._images(each)) for each in several(pictures))
-        maps = [np.asarray(heat_maps.explain(self.detector, each, self.known(detector), kind)) for each in images]
+        explain = functools.partial(heat_maps.explain, self.detector, name=self.known(detector), kind=kind)
+        maps = [np.asarray(explain(to_unit_range(self._images(each)))) for each in several(pictures)]
+        if not maps:
+            none = jax.ShapeDtypeStruct((0, *self.detector.preprocessing.image_shape), np.float32)
+            maps = [np.empty(jax.eval_shape(explain, none).shape, np.float32)]
         return np.concatenate(maps)
 
     def p_value(self, scores: Rows | Pictures, detector: str | None = None) -> np.ndarray:

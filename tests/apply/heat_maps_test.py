@@ -207,6 +207,8 @@ def test_a_loaded_detector_explains_its_recommended_score_of_pictures_of_any_siz
     maps = loaded.explain(pictures)
     assert maps.shape == (2, 8, 8)
     np.testing.assert_allclose(maps.sum(axis=(1, 2)), loaded.score(pictures)["mse"], rtol=1e-5)
+    assert loaded.explain([]).shape == (0, 8, 8)
+    assert loaded.explain([], kind="gradient").shape == (0, 16, 16)
 
 
 def test_networks_that_do_not_pool_by_trunk_have_gradients(monkeypatch):
