@@ -1,6 +1,6 @@
 """What of a level's activations should full Mahalanobis know: averages, deviations or extremes? Without the leaves.
 
-    python -m benchmarks.pooling --data=DIR [--leaves=DIR] [--tasks=fresh] [--sides=96,128]
+    python -m benchmarks.pooling --data=DIR [--leaves=DIR] [--tasks=first|fresh|last] [--sides=96,128]
 
 The rules were written down before each run, in docs/measurements.md.
 """
@@ -35,8 +35,8 @@ _NO_DEFECTS = ("frog", "coat")  # among the first tasks, these classes come with
 KINDS = {"averages": jnp.mean, "deviations": jnp.std, "maxima": jnp.max, "minima": jnp.min}
 
 
-def _ends(number: str) -> dict[str, str]:
-    return {"averages": number, "maxima": "123", "minima": "123"}
+def _beside_early_extremes(averages: str) -> dict[str, str]:
+    return {"averages": averages, "maxima": "123", "minima": "123"}
 
 
 WAYS = {  # stages by kind
@@ -47,9 +47,9 @@ WAYS = {  # stages by kind
     },
     "fresh": {
         "averages of 2, 3, 5, 7": {"averages": "2357"},
-        "extremes of 1, 2, 3; averages of 5, 6": _ends("56"),
-        "of 5, 7": _ends("57"),
-        "of 5, 6, 7": _ends("567"),
+        "extremes of 1, 2, 3; averages of 5, 6": _beside_early_extremes("56"),
+        "of 5, 7": _beside_early_extremes("57"),
+        "of 5, 6, 7": _beside_early_extremes("567"),
     },
     "last": {
         "averages of 2, 3, 5, 7": {"averages": "2357"},
@@ -100,7 +100,7 @@ def auroc_of(features: dict[str, np.ndarray], labels: np.ndarray, way: dict[str,
         deviation = rows[:NUM_TRAIN].std(axis=0)
         rows = rows / np.where(deviation > 0, deviation, 1)
     gaussian = fit(rows)
-    scores = np.square((rows[NUM_TRAIN:] - gaussian.mean) @ np.asarray(gaussian.whitening)).sum(axis=1)
+    scores = np.square((rows[NUM_TRAIN:] - np.asarray(gaussian.mean)) @ np.asarray(gaussian.whitening)).sum(axis=1)
     return 100 * separation(labels, scores)["auroc"]
 
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import mirrored, predicted_errors, vulnerability
+from benchmarks import mirrored, pooling, predicted_errors, vulnerability
 from brittle_jax.config import validate
 
 NAMES = [
@@ -128,3 +128,21 @@ def test_mirroring_changes_nothing_where_images_are_symmetric():
     plain, learned, averaged = mirrored.scores_of(rows, rows).values()
     np.testing.assert_allclose(learned, plain, rtol=0.1)  # twice the images, so half the shrinkage
     np.testing.assert_allclose(averaged, plain, rtol=1e-9)
+
+
+def test_fresh_and_last_tasks_share_nothing_with_earlier_ones():
+    groups = [pooling.tasks_of(group) for group in ("first", "fresh", "last")]
+    assert [len(group) for group in groups] == [12, 14, 10]
+    assert [sum(has_defects for *_, has_defects in group.values()) for group in groups] == [4, 7, 5]
+    assert len({task for group in groups for task in group.values()}) == 36
+    assert groups[1]["ankle boot-defects"] == ("fashion_mnist", "Ankle boot", True)
+
+
+@pytest.mark.parametrize("is_scaled", [False, True])
+def test_a_way_of_pooling_knows_its_own_kinds_and_stages_alone(is_scaled):
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 150)
+    features = {name: rng.normal(size=(900, 3)) for name in ("averages 2", "averages 3", "maxima 1")}
+    features["maxima 1"][750:] += 10  # anomalies show here alone
+    assert pooling.auroc_of(features, labels, {"averages": "2", "maxima": "1"}, is_scaled) == 100
+    assert 40 < pooling.auroc_of(features, labels, {"averages": "23"}, is_scaled) < 60
