@@ -137,7 +137,7 @@ def _shares_of(gradient: jax.Array, pooled: Pooled, usual: jax.Array | float, gr
     """
     shares = jnp.einsum("nhwc,nc->nhw", (pooled.activations - usual) * pooled.weights, gradient) / 2
     rows, columns = (_spread(old, new) for old, new in zip(shares.shape[1:], grid, strict=True))
-    if pooled.weights.shape[1:] != (1, 1, 1):  # an extreme, whose place is known as well as what it sees is small
+    if pooled.weights.shape[1:] != (1, 1, 1):  # an extreme, whose receptive field is larger than its place
         rows, columns = (each @ _gaussian_kernel(each.shape[1], 0.0).T for each in (rows, columns))
     return jnp.einsum("nhw,hi,wj->nij", shares, rows, columns) / (grid[0] * grid[1])
 

@@ -27,7 +27,7 @@ class Trunk(nn.Module):
     """A trunk in stages: images [N, H, W, C] to pooled features [N, F].
 
     A subclass gives `level_names`, the names of its stages in their order; `stages`; and `pool`, which pools by
-    `average` or `maximum`.
+    `average`, `maximum` or `minimum`.
     """
 
     def stages(self, x: jax.Array, train: bool) -> Iterator[jax.Array]:
@@ -46,7 +46,8 @@ class Trunk(nn.Module):
     def maximum(self, x: jax.Array, sign: int = 1) -> jax.Array:
         """Takes the maximum of activations [N, H, W, C] over the picture, to [N, C]; with sign -1, the minimum.
 
-        For heat maps it is an average, too: of activations that count at the place of the maximum alone.
+        For heat maps it is an average, too: of activations that count at the place of the maximum alone, or of the
+        first one if there are several.
         """
         if self.is_mutable_collection(PLACES) and not self.is_initializing():
             flat = sign * x.reshape(len(x), -1, x.shape[-1])
@@ -67,8 +68,8 @@ class Trunk(nn.Module):
         whole network can be loaded.
 
         Args:
-            levels: names of stages, whose averages are taken, or with `EXTREMES` behind, whose largest and then
-                smallest activations are; each once. They are joined in the order of the network.
+            levels: names of stages, each once. A plain name takes the averages of a stage; with `EXTREMES` appended,
+                it takes the largest and then the smallest activations. They are joined in the order of the network.
 
         Returns:
             [N, F]; with levels F is the sum of their channels, which count twice for extremes.
