@@ -279,7 +279,8 @@ def main() -> None:
     parser.add_argument("--students", default=",".join(STUDENTS), help="STUDENT-TARGETS-EPOCHS, ...; empty: none")
     arguments = parser.parse_args()
     tasks = [read_task(name, arguments.data) for name in arguments.tasks.split(",")]
-    sides, levels = tuple(map(int, arguments.sides.split(","))), [arguments.levels] if arguments.levels else [*LEVELS]
+    sides = tuple(map(int, arguments.sides.split(",")))
+    levels = [arguments.levels] if arguments.levels else [each for each in LEVELS if EXTREMES not in each]
     means, features = mahalanobis_table(tasks, sides, levels)
     side, levels = choose_levels(means)
     print(f"\nRules 1 and 2 choose {levels} at {side} pixels.\n")
