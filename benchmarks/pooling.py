@@ -68,7 +68,7 @@ def tasks_of(group: str) -> dict[str, tuple[str, str, bool]]:
     return tasks
 
 
-class Pooled(EfficientNetLite):
+class EveryKind(EfficientNetLite):
     """Every kind of every stage over the picture, from one pass."""
 
     @nn.compact
@@ -84,7 +84,7 @@ class Pooled(EfficientNetLite):
 
 @functools.cache
 def _pooled() -> jax.stages.Wrapped:
-    return jax.jit(functools.partial(Pooled().apply, trunk_of(teacher_of("final").variables)))
+    return jax.jit(functools.partial(EveryKind().apply, trunk_of(teacher_of("final").variables)))
 
 
 def pooled_features(pictures: np.ndarray) -> dict[str, np.ndarray]:
