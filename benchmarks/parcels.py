@@ -15,10 +15,31 @@ from typing import Any, NamedTuple
 import joblib
 import numpy as np
 
-_TRAIN, _HELD_OUT = 1000, 300  # parcels of each class
-_ROTATION_TRAIN, _RANDOM_TRAIN = 500, 800  # of the normal ones
-_BOXES_TRAIN, _BOXES_HELD_OUT = 300, 100
 _BOOTSTRAPS = 1000
+
+
+class Sizes(NamedTuple):
+    """On how much the criteria are measured.
+
+    Attributes:
+        train, held_out: parcels of each class.
+        rotation_train, random_train: of the normal ones, which learn rotations, and which distil random teachers.
+        boxes_train, boxes_held_out: empty boxes.
+        random_teachers: how many are drawn.
+        student_updates: of each random teacher's student.
+    """
+
+    train: int = 1000
+    held_out: int = 300
+    rotation_train: int = 500
+    random_train: int = 800
+    boxes_train: int = 300
+    boxes_held_out: int = 100
+    random_teachers: int = 3
+    student_updates: int = 2000
+
+
+FULL_SIZES = Sizes()
 
 
 class Row(NamedTuple):
@@ -33,10 +54,11 @@ class Row(NamedTuple):
 
 def boxes(lab: "Lab") -> Iterator[Row]:
     """Criterion 1: an empty box must not tell how it was turned."""
-    dataset = lab.empty_boxes(_BOXES_TRAIN + _BOXES_HELD_OUT)
-    train = dataset.images_of(np.arange(_BOXES_TRAIN))
-    held_out = dataset.images_of(np.arange(_BOXES_TRAIN, len(dataset.samples)))
-    sample = f"{len(held_out)} patches of {_BOXES_HELD_OUT} boxes"
+    sizes = lab.sizes
+    dataset = lab.empty_boxes(sizes.boxes_train + sizes.boxes_held_out)
+    train = dataset.images_of(np.arange(sizes.boxes_train))
+    held_out = dataset.images_of(np.arange(sizes.boxes_train, len(dataset.samples)))
+    sample = f"{len(held_out)} patches of {sizes.boxes_held_out} boxes"
     for name, correct in (
         ("linear classifier", _linear_rotations(dataset, train, held_out)),
         ("small network", lab.rotations(dataset, train, held_out)),
@@ -47,10 +69,10 @@ def boxes(lab: "Lab") -> Iterator[Row]:
 def contents(lab: "Lab") -> Iterator[Row]:
     """Criterion 2: contents must tell it, but not without effort."""
     dataset = lab.parcels
-    train = dataset.images_of(np.arange(_ROTATION_TRAIN))
-    held_out = dataset.images_of(_TRAIN + np.arange(_HELD_OUT))
+    train = dataset.images_of(np.arange(lab.sizes.rotation_train))
+    held_out = dataset.images_of(lab.sizes.train + np.arange(lab.sizes.held_out))
     correct = lab.rotations(dataset, train, held_out)
-    sample = f"{len(held_out)} patches of {_HELD_OUT} parcels"
+    sample = f"{len(held_out)} patches of {lab.sizes.held_out} parcels"
     yield _accuracy("2 rotations of contents", dataset, held_out, correct, sample, (0.60, 0.95))
     for view, view_name in enumerate(dataset.views):
         of_view = dataset.view_of_image[held_out] == view
@@ -62,12 +84,12 @@ def contents(lab: "Lab") -> Iterator[Row]:
 def statistics(lab: "Lab") -> Iterator[Row]:
     """Criteria 3 and 4: nothing but shapes may tell threats from normal parcels."""
     dataset = lab.parcels
-    chosen = np.concatenate([first + np.arange(_TRAIN) for first in (0, _TRAIN + _HELD_OUT)])
+    chosen = lab.training_parcels
     labels = dataset.samples.labels[chosen]
     rows = [statistics_of([dataset.read_view(parcel, view) for view in (0, 1)]) for parcel in chosen]
     for (single, _), parcel in zip(rows, chosen, strict=True):
         single["number of patches"] = (dataset.sample_of_image == parcel).sum()
-    sample = f"{_TRAIN} + {_TRAIN} parcels"
+    sample = f"{lab.sizes.train} + {lab.sizes.train} parcels"
     for name in rows[0][0]:
         values = np.array([single[name] for single, _ in rows])
         low = _auroc("", labels, values, "", (0, 1)).figure < 0.5
@@ -82,42 +104,31 @@ def supervised(lab: "Lab") -> Iterator[Row]:
     from brittle_jax.inference import outputs
 
     dataset = lab.parcels
-    starts = np.array([0, _TRAIN + _HELD_OUT])[:, None]
-    train = dataset.images_of((starts + np.arange(_TRAIN)).ravel())
-    chosen = (starts + _TRAIN + np.arange(_HELD_OUT)).ravel()
+    train, chosen = dataset.images_of(lab.training_parcels), lab.held_out_parcels
     held_out = dataset.images_of(chosen)
     network, _ = lab.train("classification", dataset, train, num_epochs=10.0, flip=True, crop_padding_pixels=6)
     logits = outputs(network, dataset.images, held_out, lab.loop, "log odds")
     scores = sample_scores(dataset, held_out, {"odds": logits[:, 1] - logits[:, 0]}, chosen)["odds"]
-    sample = f"{_HELD_OUT} + {_HELD_OUT} parcels"
+    sample = f"{lab.sizes.held_out} + {lab.sizes.held_out} parcels"
     yield _auroc("5 supervised classifier", dataset.samples.labels[chosen], scores, sample, (0.95, 1))
 
 
 def random(lab: "Lab") -> Iterator[Row]:
-    """Criterion 6: how well a random teacher's detectors do; the one that looks at anomalies of a test set."""
-    from brittle_jax.apply import detector
-    from brittle_jax.data.one_class import Configuration
-    from brittle_jax.evaluate.samples import sample_scores
-    from brittle_jax.run.detection import make_detector
-    from brittle_jax.run.row import Row as RunRow
-    from brittle_jax.run.settings import random_teacher
-
-    config, dataset = lab.config.copy_and_resolve_references(), lab.parcels
-    config.distill.update_steps, config.distill.batch_size, config.distill.learning_rate = 2000, 16, 2e-4
-    starts = np.array([0, _TRAIN + _HELD_OUT])[:, None]
-    test = (starts + _TRAIN + np.arange(_HELD_OUT)).ravel()
-    labels = dataset.samples.labels[test]
-    configuration = Configuration("soc", "all", np.arange(_RANDOM_TRAIN), np.arange(0), test, labels)
-    stage = lambda name: contextlib.nullcontext()  # noqa: E731
-    row = RunRow(config, dataset, None, random_teacher(config), lab.loop, stage, folder=None, made_from={})
-    made = make_detector(row, configuration)
-    images = dataset.images_of(test)
-    image_scores = detector.score(made.detector, dataset.images, images, lab.loop, made.representations)
-    sample = f"{_HELD_OUT} + {_HELD_OUT} parcels"
-    for name, scores in sample_scores(dataset, images, image_scores, test).items():
-        is_criterion = name == "kd"
-        title = "6 random teacher, KD" if is_criterion else f"  random teacher, {name}"
-        yield _auroc(title, labels, scores, sample, (0.55, 0.75) if is_criterion else (0, 1))
+    """Criterion 6: how well random teachers' detectors do; the one that looks at anomalies of a test set."""
+    labels = lab.parcels.samples.labels[lab.held_out_parcels]
+    by_teacher = [lab.scores_of_random_teacher(seed) for seed in range(lab.sizes.random_teachers)]
+    sample = f"{lab.sizes.held_out} + {lab.sizes.held_out} parcels"
+    for name in by_teacher[0]:
+        rows = [
+            _auroc(f"  random teacher {seed}, {name}", labels, scores[name], sample, (0, 1))
+            for seed, scores in enumerate(by_teacher)
+        ]
+        yield from rows
+        figures = [row.figure for row in rows]
+        mean, deviation = np.mean(figures), np.std(figures, ddof=1)
+        bounds = (0.55, 0.75) if name == "kd" else (0, 1)
+        title = f"6 random teachers, {name}: mean, and a deviation to each side"
+        yield Row(title, mean, (mean - deviation, mean + deviation), f"{len(rows)} teachers", bounds)
 
 
 CRITERIA: dict[str, Callable[["Lab"], Iterator[Row]]] = {
@@ -132,11 +143,12 @@ CRITERIA: dict[str, Callable[["Lab"], Iterator[Row]]] = {
 class Lab:
     """One set of parcels at the CPU's budget, and what trains networks on it."""
 
-    def __init__(self, seed: int, directory: str, changes: dict[str, int]):
+    def __init__(self, seed: int, directory: str, changes: dict[str, int], sizes: Sizes = FULL_SIZES):
         """Makes nothing yet.
 
         Args:
             changes: to the settings, by dotted name.
+            sizes: on how much to measure; the criteria are about the full ones.
         """
         from brittle_jax.devices import DeviceGroup
         from brittle_jax.loop import Loop
@@ -144,10 +156,13 @@ class Lab:
 
         config = densenet_row("xray_random", "cpu", data="xray", teacher="random")
         config.data.dir = directory
-        config.data.parcels.num_normal = config.data.parcels.num_threat = _TRAIN + _HELD_OUT
+        config.data.parcels.num_normal = config.data.parcels.num_threat = sizes.train + sizes.held_out
         config.data.parcels.seed = seed
         config.update_from_flattened_dict(changes)
-        self.config = config
+        self.config, self.sizes = config, sizes
+        starts = np.array([0, sizes.train + sizes.held_out])[:, None]  # of the normal parcels and of the threats
+        self.training_parcels = (starts + np.arange(sizes.train)).ravel()
+        self.held_out_parcels = (starts + sizes.train + np.arange(sizes.held_out)).ravel()
         self.loop = Loop(DeviceGroup(), 64)
 
     @functools.cached_property
@@ -178,6 +193,28 @@ class Lab:
         )
         views = {view: view for view in ("top", "side")}
         return patch_set(("box",), source, views, settings.patches, synthetic=True)
+
+    def scores_of_random_teacher(self, seed: int) -> dict[str, np.ndarray]:
+        """Returns the scores of the held-out parcels by each detector of a random teacher."""
+        from brittle_jax.apply import detector
+        from brittle_jax.data.one_class import Configuration
+        from brittle_jax.evaluate.samples import sample_scores
+        from brittle_jax.run.detection import make_detector
+        from brittle_jax.run.row import Row as RunRow
+        from brittle_jax.run.settings import random_teacher
+
+        config, dataset, test = self.config.copy_and_resolve_references(), self.parcels, self.held_out_parcels
+        config.seed = seed
+        config.distill.update_steps = self.sizes.student_updates
+        config.distill.batch_size, config.distill.learning_rate = 16, 2e-4
+        train, labels = np.arange(self.sizes.random_train), dataset.samples.labels[test]
+        configuration = Configuration("soc", "all", train, np.arange(0), test, labels, num_normal=len(train))
+        stage = lambda name: contextlib.nullcontext()  # noqa: E731
+        row = RunRow(config, dataset, None, random_teacher(config), self.loop, stage, folder=None, made_from={})
+        made = make_detector(row, configuration)
+        images = dataset.images_of(test)
+        image_scores = detector.score(made.detector, dataset.images, images, self.loop, made.representations)
+        return sample_scores(dataset, images, image_scores, test)
 
     def rotations(self, dataset: Any, train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
         """Returns which share of the four rotations of each held-out image the small network recognises, [M]."""

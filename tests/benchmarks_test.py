@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import mirrored, pooling, predicted_errors, vulnerability
+from benchmarks import mirrored, parcels, pooling, predicted_errors, vulnerability
 from brittle_jax.config import validate
 
 NAMES = [
@@ -146,3 +146,13 @@ def test_a_way_of_pooling_knows_its_own_kinds_and_stages_alone(is_scaled):
     features["maxima 1"][750:] += 10  # anomalies show here alone
     assert pooling.auroc_of(features, labels, {"averages": "2", "maxima": "1"}, is_scaled) == 100
     assert 40 < pooling.auroc_of(features, labels, {"averages": "23"}, is_scaled) < 60
+
+
+@pytest.mark.long
+def test_random_teachers_of_the_parcels_are_averaged(tmp_path):
+    sizes = parcels.FULL_SIZES._replace(train=8, held_out=8, random_train=8, random_teachers=2, student_updates=3)
+    lab = parcels.Lab(5, str(tmp_path), {"data.parcels.side_pixels": 120}, sizes)
+    found = [row for row in parcels.random(lab) if row.name.endswith(", kd") or row.bounds != (0, 1)]
+    assert [row.bounds for row in found] == [(0, 1), (0, 1), (0.55, 0.75)]
+    first, second, mean = (row.figure for row in found)
+    assert first != second and 0 <= min(first, second) and mean == pytest.approx((first + second) / 2)
