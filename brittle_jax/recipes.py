@@ -53,9 +53,9 @@ def densenet_row(
     """Returns the settings of a row on 224×224 images with DenseNet-161 (Sec. 3.2).
 
     Arguments and errors are those of `small_resnet_row`. X-ray rows also have the word "cpu", a budget at which parcels
-    can be told apart and a CPU is done in minutes; ImageNet's does not, since its weights fix the network.
+    can be told apart and a CPU is done in minutes. There, EfficientNet-Lite0's weights stand in for DenseNet-161's.
     """
-    words = SMALLER_WORDS if data == "xray" and teacher != "imagenet" else ("smoke",)
+    words = SMALLER_WORDS if data == "xray" else ("smoke",)
     config = _row(row, word, data, teacher, teacher_data, words)
     config.data.image_size_pixels = 224
     config.network.name = "densenet161"
@@ -82,6 +82,9 @@ def densenet_row(
         config.pretrain.num_epochs, config.pretrain.warmup_epochs = 3.0, 1.0
         config.pretrain.peak_learning_rate = 0.1
         config.distill.num_epochs, config.distill.batch_size, config.distill.learning_rate = 8.0, 32, 1e-3
+        if teacher == "imagenet":
+            config.teacher.task = "imagenet_lite"
+            config.network.name, config.network.output_features = "efficientnet_lite0", 0
     return config
 
 
@@ -199,8 +202,7 @@ def _row(
 def _take_small_parcels(config: ml_collections.ConfigDict, *, num_normal: int, num_threat: int) -> None:
     config.data.parcels.num_normal, config.data.parcels.num_threat = num_normal, num_threat
     config.data.parcels.side_pixels = 180
-    config.data.patches.size_pixels = 64
-    config.data.patches.max_stride_pixels = 64
+    config.data.patches.size_pixels = config.data.patches.max_stride_pixels = 48
     config.data.patches.margin_pixels = 0
     config.data.patches.inset_pixels = 15
 

@@ -89,7 +89,6 @@ MISTAKES = {
     "unknown word": ([f"{ROW}:smok"], "the words are 'smoke' and 'cpu'"),
     "empty word": ([f"{ROW}:"], "the words are 'smoke' and 'cpu'"),
     "a word of other rows": (["--config=cifar10_random:cpu"], "the only word is 'smoke'"),
-    "a word that would change ImageNet's network": (["--config=xray_imagenet:cpu"], "the only word is 'smoke'"),
     "two configs": ([ROW, ROW], "given 2 times"),
     "misspelt field": (
         [ROW, "--config.distil.num_epochs=2"],

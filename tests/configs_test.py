@@ -52,15 +52,19 @@ def test_a_row_loads_with_every_field_of_the_base_and_no_other(row, word):
     assert config.flatten(loaded).keys() == config.flatten(config.get_base_config()).keys()
 
 
-@pytest.mark.parametrize("row", ["xray_random", "xray_rotnet", "xray_baseline"])
-def test_parcels_have_a_budget_for_a_cpu_that_is_reduced_against_the_recipe(row):
+XRAY_NETWORKS = dict.fromkeys(("xray_random", "xray_rotnet", "xray_baseline"), "small_resnet_tiny")
+
+
+@pytest.mark.parametrize(("row", "network"), [*XRAY_NETWORKS.items(), ("xray_imagenet", "efficientnet_lite0")])
+def test_parcels_have_a_budget_for_a_cpu_that_is_reduced_against_the_recipe(row, network):
     loaded = load(row, ":cpu")
     assert command_line.default_workdir(loaded.config) == str(pathlib.Path("runs", f"{row}-cpu"))
     actual, recipe = config.flatten(loaded.config), config.flatten(loaded.recipe)
     changed = {name for name in actual if actual[name] != recipe[name]}
     assert {"network.name", "data.parcels.num_normal", "distill.num_epochs", "pretrain.num_epochs"} <= changed
-    assert (recipe["network.name"], actual["network.name"]) == ("densenet161", "small_resnet_tiny")
+    assert (recipe["network.name"], actual["network.name"]) == ("densenet161", network)
     assert actual["data.stand_in"] == recipe["data.stand_in"]
+    assert ("teacher.task" in changed) == (row == "xray_imagenet")
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -11,7 +11,7 @@ def test_the_same_seed_makes_the_same_example():
     first, again, other = (make_example("threat", index, 64, 0) for index in (0, 0, 1))
     assert first["top"] == again["top"] != other["top"]
     assert {(entry["part"], entry["view"]) for entry in first["parts"]} == {
-        (part, view) for part in ("slide", "barrel", "frame", "magazine") for view in ("top", "side")
+        (part, view) for part in ("slide", "barrel", "frame", "magazine", "ammunition") for view in ("top", "side")
     }
 
 

@@ -47,10 +47,11 @@ class XrayParcels(tfds.core.GeneratorBasedBuilder):
     and view, and the box: top, left, bottom, right in pixels, bottom and right exclusive.
     """
 
-    VERSION = tfds.core.Version("2.0.0")
+    VERSION = tfds.core.Version("3.0.0")
     RELEASE_NOTES = {
         "1.0.0": "Goods at any angle; every normal parcel holds hardware. Prepared folders can still be read by tfds.",
         "2.0.0": "Goods in rows, fewer tools, smaller boxes, a harder high beam.",
+        "3.0.0": "No goods of bare steel; power tools as a pistol's counterpart; loose cartridges beside the pistol.",
     }
 
     def _info(self) -> tfds.core.DatasetInfo:

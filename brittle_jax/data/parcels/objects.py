@@ -90,13 +90,12 @@ def can(rng: Random) -> Thing:
 
 
 def jar(rng: Random) -> Thing:
-    """A glass jar of cream or jam, with a steel lid."""
+    """A glass jar of cream or jam, with a plastic lid."""
     diameter, length = rng.uniform(5, 8), rng.uniform(5, 9)
     return [
         cylinder(diameter, length, "glass"),
         cylinder(diameter - 0.7, length - 0.5, "water", displaces="glass"),
-        cylinder(diameter + 0.2, 1.2, "steel", [0, 0, length / 2]),
-        cylinder(diameter, 1.2, "plastic", [0, 0, length / 2 - 0.04], displaces="steel"),
+        cylinder(diameter + 0.2, 1.2, "plastic", [0, 0, length / 2 + 0.6]),
     ]
 
 
@@ -112,46 +111,6 @@ def shoe(rng: Random) -> Thing:
     ]
 
 
-def cutlery(rng: Random) -> Thing:
-    """A bundle of spoons of thin steel, bowls to the front."""
-    length = rng.uniform(14, 19)
-    thing = []
-    for number in range(rng.integers(2, 5)):
-        height = 0.7 * number
-        thing.append(box([0.7 * length, 1.0, 0.25], "steel", [-0.15 * length, 0, height]))
-        thing.append(ellipsoid([0.35 * length, 3.8, 0.5], "steel", [0.33 * length, 0, height]))
-    return thing
-
-
-def pan(rng: Random) -> Thing:
-    """A small pan of steel or aluminium, with its handle to the front."""
-    diameter, height = rng.uniform(9, 13), rng.uniform(3, 6)
-    material, wall = ("steel", 0.12) if rng.random() < 0.5 else ("aluminium", 0.35)
-    return [
-        *tube(diameter, wall, height, material),
-        cylinder(diameter - 2 * wall, 2 * wall, material, [0, 0, wall - height / 2], displaces="air"),
-        box([0.6 * diameter, 2, 1.4], "polymer", [0.8 * diameter, 0, 0.35 * height]),
-        box([0.6 * diameter, 0.8, 0.3], "steel", [0.8 * diameter, 0, 0.35 * height], displaces="polymer"),
-    ]
-
-
-def tin(rng: Random) -> Thing:
-    """A flat tin of thin steel, with biscuits or sweets."""
-    size = rng.uniform([8, 6, 3], [14, 10, 5])
-    filling = box([0.9 * size[0], 0.9 * size[1], 0.5 * size[2]], "textile", [0, 0, -0.2 * size[2]], displaces="air")
-    return [*hollow_box(size, 0.06, "steel"), filling]
-
-
-def padlock(rng: Random) -> Thing:
-    """A padlock: a steel body, and its shackle in front."""
-    width, thick = rng.uniform(4, 6), rng.uniform(1.0, 2.2)
-    return [
-        box([width, width, thick], "steel"),
-        box([0.5 * width, 0.5 * width, 0.5 * thick], "air", displaces="steel"),
-        *tube(0.9 * width, 0.8, 0.8, "steel", at=[0.5 * width, 0, 0]),
-    ]
-
-
 def batteries(rng: Random) -> Thing:
     """A pack of round cells, which are as dense as steel, with a pole in front of each."""
     diameter, length = (1.4, 5.0) if rng.random() < 0.5 else (2.6, 5.0)
@@ -164,23 +123,38 @@ def batteries(rng: Random) -> Thing:
     return thing
 
 
-def screws(rng: Random) -> Thing:
-    """A bag of long screws, which lie this way and that."""
-    thing = []
-    for _ in range(rng.integers(5, 10)):
-        length, at = rng.uniform(4, 8), [*rng.uniform(-3, 3, 2), rng.uniform(0, 1.5)]
-        turned = turn(2, rng.uniform(0, 360)) @ turn(1, 90)
-        thing.append(Solid("cylinder", np.array([0.25, 0.25, length / 2]), "steel", np.array(at), turned))
+def bolts(rng: Random) -> Thing:
+    """A plastic box of steel bolts in one layer or two staggered ones, all pointing to the front."""
+    diameter, length = rng.uniform(0.3, 0.6), rng.uniform(5, 8)
+    pitch, columns, layers = 1.15 * diameter, rng.integers(9, 15), rng.integers(1, 3)
+    thing = hollow_box([1.15 * length, pitch * (columns + 0.5) + 0.4, layers * pitch + 0.4], 0.15, "plastic")
+    for column, layer in np.ndindex(columns, layers):
+        at = [0, pitch * (column - columns / 2 + 0.25 + 0.5 * layer), pitch * (layer - (layers - 1) / 2)]
+        thing.append(cylinder(diameter, length, "steel", at, along=0))
     return thing
 
 
-def bracket(rng: Random) -> Thing:
-    """A steel bracket: two plates at a right angle, and a rib."""
-    length, width, thick = rng.uniform(7, 13), rng.uniform(2, 4), rng.uniform(0.25, 1.2)
+def adapter(rng: Random) -> Thing:
+    """A plug-in power adapter: a transformer of copper and steel in a plastic shell, its pins to the front."""
+    size = rng.uniform([6, 4, 3], [9, 6, 5])
+    core = 0.5 * size
     return [
-        box([length, width, thick], "steel"),
-        box([thick, width, 0.7 * length], "steel", [-length / 2, 0, 0.35 * length]),
-        box([0.5 * length, thick, 0.2 * length], "steel", [-0.25 * length, 0, 0.1 * length]),
+        *hollow_box(size, 0.25, "polymer"),
+        box(core, "steel", displaces="air"),
+        box([1.01 * core[0], 0.7 * core[1], 0.7 * core[2]], "copper", displaces="steel"),
+        box([0.6 * core[0], 0.5 * core[1], 1.01 * core[2]], "air", displaces="copper"),
+        *(cylinder(0.4, 2, "steel", [size[0] / 2 + 1, side, 0], along=0) for side in (-1, 1)),
+    ]
+
+
+def remote_control(rng: Random) -> Thing:
+    """A remote control: a plastic shell with a circuit board, and two cells at its rear."""
+    length, width = rng.uniform(13, 18), rng.uniform(4, 5.5)
+    cells = [cylinder(1.0, 4.4, "circuit", [-0.25 * length, side, 0], along=0, displaces="air") for side in (-0.6, 0.6)]
+    return [
+        *hollow_box([length, width, 2.0], 0.2, "polymer"),
+        box([0.9 * length, 0.8 * width, 0.16], "circuit", [0, 0, 0.6], displaces="air"),
+        *cells,
     ]
 
 
@@ -285,12 +259,36 @@ def caulking_gun(rng: Random) -> Thing:
     ]
 
 
-# Goods, which a shop packs many of side by side, and their relative frequency.
-HEAVY_GOODS: dict[Draw, float] = {cutlery: 3, padlock: 2, batteries: 2, bracket: 3, screws: 3}  # of steel
-GOODS: dict[Draw, float] = HEAVY_GOODS | {
-    pan: 2,
+def power_tool(rng: Random) -> Thing:
+    """A cordless tool in its case, bedded in foam: a spindle in a steel housing, a motor, gears, a rail, a battery.
+
+    It is the pistol's counterpart: its steel and polymer are as thick as those of `pistol.pistol`.
+    """
+    scale = rng.uniform(0.8, 0.95)
+    length, spindle = rng.uniform(16, 19), rng.uniform(10, 12)
+    case, middle = np.array([length + 1.5, 9, 6.5]), [0, 2.5, 1.4]
+    solids = [
+        *hollow_box(case, 0.35, "polymer", middle),
+        box(case - 0.7, "textile", middle),  # foam, as dense as folded cotton
+        box([length, 2.6, 2.8], "steel", [0, 0, 2.6]),  # housing
+        box([length, 2.0, 2.5], "air", [0, 0, 2.45], displaces="steel"),
+        *tube(1.8, 0.3, 3, "steel", at=[-0.25 * length, 0, 2.6], along=0),  # clutch
+        *tube(1.4, 0.2, spindle, "steel", at=[3, 0, 2.6], along=0),
+        cylinder(1.0, 2.5, "copper", [1.6 - length / 2, 0, 2.6], along=0),  # motor
+        *tube(4.0, 0.3, 5.5, "steel", at=[5.6, 4.2, 2.2], along=0),  # gears
+        *hollow_box([16, 2.6, 2.2], 0.5, "polymer"),  # rail
+        *hollow_box([10.5, 5, 3], 0.4, "polymer", [-2.5, 4, 0.4]),  # battery
+    ]
+    return [solid.scaled(scale) for solid in solids]
+
+
+# What a shop packs many of side by side, and how often. None is of bare steel, which a random teacher finds before all.
+GOODS: dict[Draw, float] = {
+    power_tool: 2,
+    bolts: 2,
+    adapter: 1,
+    batteries: 1,
     can: 2,
-    tin: 2,
     bottle: 3,
     laid_bottle: 2,
     jar: 2,
@@ -298,12 +296,13 @@ GOODS: dict[Draw, float] = HEAVY_GOODS | {
     shoe: 3,
     charger: 3,
     telephone: 3,
+    remote_control: 2,
     garment: 2,
     book: 2,
     ball: 1,
 }
-# Tools of steel and polymer.
-HARDWARE: dict[Draw, float] = dict.fromkeys((drill, hammer, wrench, pliers, lock, caulking_gun), 1)
+SMALL_METAL_GOODS: dict[Draw, float] = {bolts: 4, batteries: 1, adapter: 1}
+TOOLS: dict[Draw, float] = {drill: 3, caulking_gun: 2, hammer: 0.3, wrench: 0.3, pliers: 0.3, lock: 0.3}
 
 
 def draw_one(rng: Random, kinds: dict[Draw, float]) -> Draw:

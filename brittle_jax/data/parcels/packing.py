@@ -6,7 +6,7 @@ import numpy as np
 
 from brittle_jax.data.parcels import objects
 from brittle_jax.data.parcels.objects import Random, Thing
-from brittle_jax.data.parcels.pistol import pistol
+from brittle_jax.data.parcels.pistol import ammunition, pistol
 from brittle_jax.data.parcels.solids import Solid, bounds, chord, turn
 
 LONGEST = 36.0  # longest side of a box, between its walls
@@ -22,10 +22,10 @@ _SHARE_TURNED = 0.2  # of the goods in rows, which then face any side of the box
 _TRIED_GOODS = 5
 _TRIED_PLACES, _TRIED_POSES = 25, 3  # of a single thing
 _EVEN = 0.7  # cells that are no further below a thing carry it
-_SHARE_WITH_A_TOOL = 0.25  # of normal parcels; the others hold a few heavy goods instead
-_HEAVY_GOODS = (2, 4)  # how many: from the first to below the second
+_SHARE_WITH_A_TOOL = 0.25  # of normal parcels; the others hold a power tool instead
+_SHARE_WITH_SMALL_METAL = 0.65  # of normal parcels
 _SHARE_OF_THREATS_WITH_A_TOOL = 0.2
-_SHARE_TAKEN_APART = 0.1  # of the pistols
+_SHARE_TAKEN_APART = 0.3  # of the pistols
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Parcel:
 def pack(rng: Random, *, is_threat: bool) -> Parcel:
     """Draws the contents of a parcel and packs them: goods in rows, then single things that lie among them.
 
-    A threat parcel holds a pistol in place of the tool or the heavy goods that every normal parcel holds.
+    A threat parcel holds a pistol and ammunition in place of the tool that every normal parcel holds.
     """
     while True:
         floor = rng.uniform([24, 18], [LONGEST - 2 * _PADDING, 24])
@@ -72,12 +72,14 @@ def _draw_single_things(rng: Random, is_threat: bool) -> tuple[list[Thing], list
     if is_threat:
         parts = list(pistol(rng).values())
         if rng.random() < _SHARE_OF_THREATS_WITH_A_TOOL:
-            optional.append(objects.draw_one(rng, objects.HARDWARE)(rng))
-        return (parts if rng.random() < _SHARE_TAKEN_APART else [sum(parts, [])]), optional
-    if rng.random() < _SHARE_WITH_A_TOOL:
-        return [objects.draw_one(rng, objects.HARDWARE)(rng)], optional
-    draw = objects.draw_one(rng, objects.HEAVY_GOODS)
-    return [draw(rng) for _ in range(rng.integers(*_HEAVY_GOODS))], optional
+            optional.append(objects.draw_one(rng, objects.TOOLS)(rng))
+        whole_or_parts = parts if rng.random() < _SHARE_TAKEN_APART else [sum(parts, [])]
+        return [*whole_or_parts, ammunition(rng)], optional
+    has_tool = rng.random() < _SHARE_WITH_A_TOOL
+    needed = [objects.draw_one(rng, objects.TOOLS)(rng) if has_tool else objects.power_tool(rng)]
+    if rng.random() < _SHARE_WITH_SMALL_METAL:
+        needed.append(objects.draw_one(rng, objects.SMALL_METAL_GOODS)(rng))
+    return needed, optional
 
 
 def _place_goods(rng: Random, heights: np.ndarray) -> Thing:

@@ -1,18 +1,23 @@
-"""The threat: a pistol of steel and polymer, whole or taken apart, as solids around the origin; sizes in cm.
+"""The threat: a pistol of steel and polymer, whole or taken apart, and loose cartridges; sizes in cm.
 
 Axes: x points along the barrel to the muzzle, y across, z up. The origin lies at the rear of the trigger guard.
 """
 
+import dataclasses
+
 import numpy as np
 
 from brittle_jax.data.parcels.objects import Random, Thing, hollow_box, tube
-from brittle_jax.data.parcels.solids import Solid, box, turn
+from brittle_jax.data.parcels.solids import Solid, box, cylinder, turn
 
-PARTS = ("slide", "barrel", "frame", "magazine")  # into which it is taken apart for cleaning
+PARTS = ("slide", "barrel", "frame", "magazine", "ammunition")  # the first four are the pistol's
+
+_CARTRIDGE = {"diameter": 0.9, "length": 2.8, "material": "steel"}
+_HEAP = (7, 7, 5)  # in which cartridges lie loosely
 
 
 def pistol(rng: Random) -> dict[str, Thing]:
-    """Draws a pistol. Returns the assembled solids of each of its `PARTS`."""
+    """Draws a pistol. Returns the assembled solids of each part into which it is taken apart for cleaning."""
     scale = rng.uniform(0.8, 0.95)
     lean = turn(1, rng.uniform(12, 22))  # the grip slopes to the rear, with the magazine in it
     parts = {
@@ -21,7 +26,17 @@ def pistol(rng: Random) -> dict[str, Thing]:
         "frame": _frame(lean),
         "magazine": _magazine(rng, lean),
     }
-    return {name: [_scaled(solid, scale, name) for solid in solids] for name, solids in parts.items()}
+    return {name: _marked([solid.scaled(scale) for solid in solids], name) for name, solids in parts.items()}
+
+
+def ammunition(rng: Random) -> Thing:
+    """Draws 11 to 21 cartridges that lie this way and that, in a loose heap; some pass through others."""
+    cartridges = []
+    for _ in range(rng.integers(11, 22)):
+        rotation = turn(2, rng.uniform(0, 360)) @ turn(1, rng.uniform(0, 180))
+        offset = (rng.random(3) - 0.5) * (np.array(_HEAP) - _CARTRIDGE["length"])
+        cartridges.append(cylinder(**_CARTRIDGE).moved(rotation, offset))
+    return _marked(cartridges, "ammunition")
 
 
 def _slide(rng: Random) -> Thing:
@@ -67,13 +82,5 @@ def _magazine(rng: Random, lean: np.ndarray) -> Thing:
     ]
 
 
-def _scaled(solid: Solid, scale: float, part: str) -> Solid:
-    return Solid(
-        solid.shape,
-        scale * np.asarray(solid.half_size),
-        solid.material,
-        scale * solid.centre,
-        solid.rotation,
-        solid.displaces,
-        part,
-    )
+def _marked(solids: Thing, part: str) -> Thing:
+    return [dataclasses.replace(solid, part=part) for solid in solids]

@@ -35,6 +35,10 @@ class Solid:
         """Returns the solid rotated about the origin, then shifted."""
         return dataclasses.replace(self, centre=rotation @ self.centre + offset, rotation=rotation @ self.rotation)
 
+    def scaled(self, factor: float) -> "Solid":
+        """Returns the solid larger by a factor, about the origin."""
+        return dataclasses.replace(self, half_size=factor * np.asarray(self.half_size), centre=factor * self.centre)
+
     def corners(self) -> np.ndarray:
         """Returns the corners [3, 8] of the bounding box along its own axes."""
         return self.centre[:, None] + self.rotation @ (np.asarray(self.half_size)[:, None] * _SIGNS)

@@ -3,7 +3,7 @@ import pytest
 
 from brittle_jax.data.parcels import objects, packing
 from brittle_jax.data.parcels.materials import MATERIALS
-from brittle_jax.data.parcels.pistol import PARTS, pistol
+from brittle_jax.data.parcels.pistol import PARTS, ammunition, pistol
 from brittle_jax.data.parcels.solids import bounds, box, cylinder, ellipsoid
 
 
@@ -18,7 +18,9 @@ def threat_parcels():
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("draw", [*objects.GOODS, *objects.HARDWARE, lambda rng: sum(pistol(rng).values(), [])])
+@pytest.mark.parametrize(
+    "draw", [*objects.GOODS, *objects.TOOLS, ammunition, lambda rng: sum(pistol(rng).values(), [])]
+)
 def test_things_fit_onto_the_smallest_floor(draw, seed):
     thing = draw(np.random.default_rng(seed))
     assert all(solid.material in MATERIALS for solid in thing)
@@ -45,7 +47,7 @@ def test_the_same_seed_packs_the_same_parcel(is_threat):
     assert (first.size != other.size).any()
 
 
-def test_only_threats_hold_a_pistol_and_a_tenth_are_taken_apart(normal_parcels, threat_parcels):
+def test_only_threats_hold_a_pistol_and_ammunition_and_three_in_ten_are_taken_apart(normal_parcels, threat_parcels):
     assert not any(solid.part for parcel in normal_parcels for solid in parcel.solids)
     distances = []
     for parcel in threat_parcels:
@@ -56,7 +58,7 @@ def test_only_threats_hold_a_pistol_and_a_tenth_are_taken_apart(normal_parcels, 
         distances.append(np.linalg.norm(slide - barrel))
     # Whole, the barrel lies in the slide, some 3 cm from its middle.
     taken_apart = np.mean(np.array(distances) > 4)
-    assert 0.03 < taken_apart < 0.2
+    assert 0.2 < taken_apart < 0.4
 
 
 def test_things_come_to_rest_on_others():
