@@ -13,12 +13,13 @@ from brittle_jax.data.parcels.packing import pack
 from brittle_jax.data.parcels.scanner import scan
 
 PARCELS_PER_CLASS = 100
+SIDE_PIXELS = 180  # as the criteria have it; at half of that, thin things blur into others and tell more
 LABELS = np.repeat([0, 1], PARCELS_PER_CLASS)
 
 
 def appearance(is_threat, index):
     rng = np.random.default_rng([111, int(is_threat), index])
-    views = scan(rng, pack(rng, is_threat=is_threat), side_pixels=90).values()
+    views = scan(rng, pack(rng, is_threat=is_threat), side_pixels=SIDE_PIXELS).values()
     return statistics_of([view.image for view in views])
 
 
