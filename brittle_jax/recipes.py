@@ -53,7 +53,8 @@ def densenet_row(
     """Returns the settings of a row on 224×224 images with DenseNet-161 (Sec. 3.2).
 
     Arguments and errors are those of `small_resnet_row`. X-ray rows also have the word "cpu", a budget at which parcels
-    can be told apart and a CPU is done in minutes. There, EfficientNet-Lite0's weights stand in for DenseNet-161's.
+    can be told apart and a CPU is done in minutes. For the teacher `imagenet`, EfficientNet-Lite0's weights stand in
+    there for DenseNet-161's; `teacher.weights` is not read.
     """
     words = SMALLER_WORDS if data == "xray" else ("smoke",)
     config = _row(row, word, data, teacher, teacher_data, words)

@@ -124,7 +124,7 @@ def batteries(rng: Random) -> Thing:
 
 
 def bolts(rng: Random) -> Thing:
-    """A plastic box of steel bolts in one layer or two staggered ones, all pointing to the front."""
+    """A plastic box of steel bolts in one layer or two staggered ones, all along the same axis."""
     diameter, length = rng.uniform(0.3, 0.6), rng.uniform(5, 8)
     pitch, columns, layers = 1.15 * diameter, rng.integers(9, 15), rng.integers(1, 3)
     thing = hollow_box([1.15 * length, pitch * (columns + 0.5) + 0.4, layers * pitch + 0.4], 0.15, "plastic")
@@ -262,7 +262,7 @@ def caulking_gun(rng: Random) -> Thing:
 def power_tool(rng: Random) -> Thing:
     """A cordless tool in its case, bedded in foam: a spindle in a steel housing, a motor, gears, a rail, a battery.
 
-    It is the pistol's counterpart: its steel and polymer are as thick as those of `pistol.pistol`.
+    It is the pistol's counterpart, of the same materials. The foam also fills what lies in it.
     """
     scale = rng.uniform(0.8, 0.95)
     length, spindle = rng.uniform(16, 19), rng.uniform(10, 12)
@@ -282,7 +282,8 @@ def power_tool(rng: Random) -> Thing:
     return [solid.scaled(scale) for solid in solids]
 
 
-# What a shop packs many of side by side, and how often. None is of bare steel, which a random teacher finds before all.
+# What a shop packs many of side by side, and how often. None is of thick bare steel, which a random teacher
+# finds most anomalous.
 GOODS: dict[Draw, float] = {
     power_tool: 2,
     bolts: 2,

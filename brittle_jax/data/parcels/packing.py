@@ -22,7 +22,7 @@ _SHARE_TURNED = 0.2  # of the goods in rows, which then face any side of the box
 _TRIED_GOODS = 5
 _TRIED_PLACES, _TRIED_POSES = 25, 3  # of a single thing
 _EVEN = 0.7  # cells that are no further below a thing carry it
-_SHARE_WITH_A_TOOL = 0.25  # of normal parcels; the others hold a power tool instead
+_SHARE_WITH_A_TOOL = 0.25  # of normal parcels: one of `TOOLS`; the others hold a power tool
 _SHARE_WITH_SMALL_METAL = 0.65  # of normal parcels
 _SHARE_OF_THREATS_WITH_A_TOOL = 0.2
 _SHARE_TAKEN_APART = 0.3  # of the pistols
@@ -44,7 +44,7 @@ class Parcel:
 def pack(rng: Random, *, is_threat: bool) -> Parcel:
     """Draws the contents of a parcel and packs them: goods in rows, then single things that lie among them.
 
-    A threat parcel holds a pistol and ammunition in place of the tool that every normal parcel holds.
+    A threat parcel holds a pistol and ammunition in place of a normal parcel's tool and small metal goods.
     """
     while True:
         floor = rng.uniform([24, 18], [LONGEST - 2 * _PADDING, 24])

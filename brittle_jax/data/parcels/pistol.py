@@ -30,7 +30,7 @@ def pistol(rng: Random) -> dict[str, Thing]:
 
 
 def ammunition(rng: Random) -> Thing:
-    """Draws 11 to 21 cartridges that lie this way and that, in a loose heap; some pass through others."""
+    """Draws 11 to 21 cartridges that lie this way and that, in a loose heap; most pass through another."""
     cartridges = []
     for _ in range(rng.integers(11, 22)):
         rotation = turn(2, rng.uniform(0, 360)) @ turn(1, rng.uniform(0, 180))

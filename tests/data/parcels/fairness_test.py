@@ -1,4 +1,4 @@
-"""Normal and threat parcels must not differ in anything that is not the pistol's shape.
+"""Normal and threat parcels must not differ in anything that is not the threat's shape.
 
 `python -m benchmarks.parcels` measures this, and the other criteria of docs/data-sets.md, on many more parcels.
 """
