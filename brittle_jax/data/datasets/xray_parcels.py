@@ -51,7 +51,7 @@ class XrayParcels(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {
         "1.0.0": "Goods at any angle; every normal parcel holds hardware. Prepared folders can still be read by tfds.",
         "2.0.0": "Goods in rows, fewer tools, smaller boxes, a harder high beam.",
-        "3.0.0": "No goods of thick bare steel; power tools as the pistol's counterpart; loose cartridges.",
+        "3.0.0": "Hardly any goods of bare steel; power tools as the pistol's counterpart; loose cartridges.",
     }
 
     def _info(self) -> tfds.core.DatasetInfo:

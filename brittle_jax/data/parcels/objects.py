@@ -282,7 +282,7 @@ def power_tool(rng: Random) -> Thing:
     return [solid.scaled(scale) for solid in solids]
 
 
-# What a shop packs many of side by side, and how often. None is of thick bare steel, which a random teacher
+# What a shop packs many of side by side, and how often. Hardly any is of bare steel, which a random teacher
 # finds most anomalous.
 GOODS: dict[Draw, float] = {
     power_tool: 2,
