@@ -1,6 +1,6 @@
 """The embedded parcels meet the criteria of docs/data-sets.md.
 
-This takes about half an hour on two CPU cores, so it is not part of the default run: `python -m pytest -m slow -s -n 0`.
+This takes half an hour on two CPU cores, so it is not part of the default run: `python -m pytest -m slow -s -n 0`.
 """
 
 import pytest
