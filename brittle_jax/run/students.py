@@ -9,7 +9,7 @@ import numpy as np
 from brittle_jax import console, student
 from brittle_jax.apply.brittleness import measure_brittleness
 from brittle_jax.apply.detector import Detector
-from brittle_jax.config import parse_counts
+from brittle_jax.config import parcels_version, parse_counts
 from brittle_jax.data.catalogue import CATALOGUE
 from brittle_jax.data.one_class import Configuration
 from brittle_jax.data.samples import limit
@@ -70,7 +70,7 @@ def _num_recipe_images(row: Row, recipe: ml_collections.ConfigDict, configuratio
     known, num_samples = CATALOGUE[row.dataset.name], configuration.num_normal
     if row.dataset.synthetic and known.train_per_class:  # a stand-in is smaller than the data set
         num_samples = known.train_per_class * len(np.unique(row.dataset.samples.labels[configuration.train]))
-    elif known.is_parcels and not row.config.data.path:
+    elif parcels_version(row.config):
         num_samples *= recipe.data.parcels.num_normal / row.config.data.parcels.num_normal
     if most := recipe.data.max_train_samples:
         num_samples = min(num_samples, most)

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from brittle_jax import checkpoint, console, files, interrupt
-from brittle_jax.config import flatten, get_base_config
+from brittle_jax.config import flatten, get_base_config, parcels_version
 from brittle_jax.errors import DISK_FULL, DamagedError, UserError
 from brittle_jax.models.network import ARCHITECTURES
 from brittle_jax.run import holding
@@ -47,6 +47,7 @@ _KEYS = {
     files.MANIFEST: {"format_version", "sha256"},
 }
 _EARLIER_INITIALISER = "uniform"  # of all architectures
+_EARLIER_PARCELS = "unknown"
 _ANOTHER = "name another --workdir, or start anew with --overwrite"
 
 
@@ -170,15 +171,20 @@ def _origins(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the settings by name, and the architecture's initialiser, which earlier versions drew otherwise."""
+    """Returns the settings by name, and what earlier versions had otherwise: initialiser and embedded parcels."""
     architecture = ARCHITECTURES.get(config.network.name)
     initialiser = getattr(architecture.trunk, "initialiser", _EARLIER_INITIALISER) if architecture else ""
-    return {**flatten(config), "network.initialiser": initialiser}
+    version = parcels_version(config)
+    parcels = {} if version is None else {"data.parcels.version": version}
+    return {**flatten(config), "network.initialiser": initialiser, **parcels}
 
 
 def _difference(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> str | None:
     """Returns the first setting that differs, as text; a run that is older than a field had its default."""
-    defaults = flatten(get_base_config()) | {"network.initialiser": _EARLIER_INITIALISER}
+    defaults = flatten(get_base_config()) | {
+        "network.initialiser": _EARLIER_INITIALISER,
+        "data.parcels.version": _EARLIER_PARCELS,
+    }
     for name, value in requested.items():
         if name not in _NOT_COMPARED and recorded.get(name, defaults.get(name)) != value:
             return f"{name}={recorded.get(name, defaults.get(name))!r}, not {value!r}"

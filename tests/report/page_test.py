@@ -98,6 +98,15 @@ def test_the_numbers_stand_beside_the_published_ones(of_row):
     assert "pixel scale [0, 1]" in page.text and "ridge" not in page.text
 
 
+def test_a_teacher_that_stands_in_for_the_rows_own_is_named_above_everything(tmp_path):
+    reduced = {"teacher.task": ["imagenet", "imagenet_lite"]}
+    teacher = {"task": "imagenet_lite", "dataset": None}
+    page = read_page(tmp_path, write_run(tmp_path, reduced=reduced, teacher=teacher))
+    assert "imagenet_lite stands in for the row's teacher, imagenet ." in " ".join(page.text.split())
+    other = read_page(tmp_path, write_run(tmp_path, reduced={"distill.num_epochs": [20, 2]}))
+    assert "stands in" not in other.text
+
+
 @pytest.mark.parametrize("is_synthetic", [False, True])
 @pytest.mark.parametrize("reduced", [{}, {"distill.num_epochs": [20, 2]}])
 def test_what_is_synthetic_or_reduced_never_stands_there_without_a_mark(tmp_path, is_synthetic, reduced):

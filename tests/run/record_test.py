@@ -1,5 +1,6 @@
 import pytest
 
+from brittle_jax.data.parcels import VERSION
 from brittle_jax.files import write_json
 from brittle_jax.recipes import densenet_row, small_resnet_row
 from brittle_jax.run import record, settings
@@ -46,6 +47,14 @@ def test_the_measurement_says_how_the_network_is_drawn():
     drawn = [record.measurement(row_of(config))["initialiser"] for config in (resnet, densenet)]
     uniform = "uniform in +-1/sqrt(fan_in), student and teacher drawn apart"
     assert drawn == [uniform, f"convolutions He normal, of variance 2/fan_in, heads {uniform}"]
+
+
+def test_the_measurement_says_which_version_made_the_parcels():
+    embedded = densenet_row("xray_random", None, data="xray", teacher="random")
+    others = [embedded.copy_and_resolve_references(), small_resnet_row("c", None, data="cifar10", teacher="random")]
+    others[0].data.path = "scans"
+    assert record.measurement(row_of(embedded))["parcels"] == f"embedded, version {VERSION}"
+    assert [record.measurement(row_of(config))["parcels"] for config in others] == [None, None]
 
 
 @pytest.mark.parametrize(

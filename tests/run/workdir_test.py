@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from brittle_jax import checkpoint
+from brittle_jax.data.parcels import VERSION
 from brittle_jax.errors import UserError
 from brittle_jax.run import workdir
 from tests.damage import as_earlier_versions_saved
@@ -250,6 +251,28 @@ def test_a_densenet_that_was_drawn_as_earlier_versions_did_is_not_gone_on_with(t
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="with network.initialiser='uniform', not 'he_normal'"):
         begin(tmp_path, xray_config)
+
+
+def test_parcels_that_an_earlier_version_made_are_not_gone_on_with(tmp_path, xray_config):
+    begin(tmp_path, xray_config)
+    begin(tmp_path, xray_config)
+    config = json.loads((tmp_path / "config.json").read_text())
+    earlier = {**config, "data.parcels.version": "2.0.0"}
+    (tmp_path / "config.json").write_text(json.dumps(earlier))
+    with pytest.raises(UserError, match=f"with data.parcels.version='2.0.0', not '{VERSION}'"):
+        begin(tmp_path, xray_config)
+    del earlier["data.parcels.version"]
+    (tmp_path / "config.json").write_text(json.dumps(earlier))
+    with pytest.raises(UserError, match=f"with data.parcels.version='unknown', not '{VERSION}'"):
+        begin(tmp_path, xray_config)
+
+
+def test_runs_on_other_images_have_no_version_of_parcels(tmp_path, cifar10_config, xray_config):
+    begin(tmp_path / "cifar", cifar10_config)
+    xray_config.data.path = str(tmp_path / "scans")
+    begin(tmp_path / "scans_run", xray_config)
+    for name in ("cifar", "scans_run"):
+        assert "data.parcels.version" not in json.loads((tmp_path / name / "config.json").read_text())
 
 
 CONTENT = {"format_version": 1, "row": "cifar10_random", "configurations": []}

@@ -15,18 +15,31 @@ Random = np.random.Generator
 Draw = Callable[[Random], Thing]
 
 
-def hollow_box(size, wall: float, material: str, at=(0.0, 0.0, 0.0), **kwargs) -> Thing:
-    """Returns a closed box of full `size` [3] with air inside."""
+def hollow_box(
+    size, wall: float, material: str, at=(0.0, 0.0, 0.0), *, displaces: str | None = None, **kwargs
+) -> Thing:
+    """Returns a closed box of full `size` [3] with air inside, which `displaces` a material that it lies in."""
     inner = np.asarray(size, float) - 2 * wall
-    return [box(size, material, at, **kwargs), box(inner, "air", at, displaces=material, **kwargs)]
-
-
-def tube(diameter: float, wall: float, length: float, material: str, *, at=(0.0, 0.0, 0.0), along: int = 2, **kwargs):
-    """Returns an open tube along the axis with the number `along`."""
-    bore = diameter - 2 * wall
     return [
-        cylinder(diameter, length, material, at, along=along, **kwargs),
-        cylinder(bore, 1.001 * length, "air", at, along=along, displaces=material, **kwargs),
+        box(size, material, at, displaces=displaces, **kwargs),
+        box(inner, "air", at, displaces=material, **kwargs),
+    ]
+
+
+def tube(
+    diameter: float,
+    wall: float,
+    length: float,
+    material: str,
+    *,
+    at=(0.0, 0.0, 0.0),
+    along: int = 2,
+    displaces: str | None = None,
+) -> Thing:
+    """Returns an open tube along the axis with the number `along`, which `displaces` a material that it lies in."""
+    return [
+        cylinder(diameter, length, material, at, along=along, displaces=displaces),
+        cylinder(diameter - 2 * wall, length, "air", at, along=along, displaces=material),
     ]
 
 
@@ -135,14 +148,14 @@ def bolts(rng: Random) -> Thing:
 
 
 def adapter(rng: Random) -> Thing:
-    """A plug-in power adapter: a transformer of copper and steel in a plastic shell, its pins to the front."""
+    """A plug-in power adapter: a hollow copper coil in a steel core in a plastic shell, its pins to the front."""
     size = rng.uniform([6, 4, 3], [9, 6, 5])
     core = 0.5 * size
     return [
         *hollow_box(size, 0.25, "polymer"),
         box(core, "steel", displaces="air"),
-        box([1.01 * core[0], 0.7 * core[1], 0.7 * core[2]], "copper", displaces="steel"),
-        box([0.6 * core[0], 0.5 * core[1], 1.01 * core[2]], "air", displaces="copper"),
+        box(core * [1, 0.7, 0.7], "copper", displaces="steel"),
+        box(core * [0.6, 0.5, 0.7], "air", displaces="copper"),
         *(cylinder(0.4, 2, "steel", [size[0] / 2 + 1, side, 0], along=0) for side in (-1, 1)),
     ]
 
@@ -260,24 +273,26 @@ def caulking_gun(rng: Random) -> Thing:
 
 
 def power_tool(rng: Random) -> Thing:
-    """A cordless tool in its case, bedded in foam: a spindle in a steel housing, a motor, gears, a rail, a battery.
+    """A cordless tool in its case, bedded in foam: a spindle in a steel housing, a motor, gears, a rail, a box.
 
-    It is the pistol's counterpart, of the same materials. The foam also fills what lies in it.
+    It is the pistol's counterpart, of the same materials.
     """
     scale = rng.uniform(0.8, 0.95)
-    length, spindle = rng.uniform(16, 19), rng.uniform(10, 12)
+    length = rng.uniform(16, 19)
+    spindle = min(rng.uniform(10, 12), length - 6)  # ends in the housing
     case, middle = np.array([length + 1.5, 9, 6.5]), [0, 2.5, 1.4]
+    foam = "textile"  # as dense as folded cotton
     solids = [
         *hollow_box(case, 0.35, "polymer", middle),
-        box(case - 0.7, "textile", middle),  # foam, as dense as folded cotton
-        box([length, 2.6, 2.8], "steel", [0, 0, 2.6]),  # housing
+        box(case - 0.7, foam, middle, displaces="air"),
+        box([length, 2.6, 2.8], "steel", [0, 0, 2.6], displaces=foam),  # housing
         box([length, 2.0, 2.5], "air", [0, 0, 2.45], displaces="steel"),
         *tube(1.8, 0.3, 3, "steel", at=[-0.25 * length, 0, 2.6], along=0),  # clutch
         *tube(1.4, 0.2, spindle, "steel", at=[3, 0, 2.6], along=0),
         cylinder(1.0, 2.5, "copper", [1.6 - length / 2, 0, 2.6], along=0),  # motor
-        *tube(4.0, 0.3, 5.5, "steel", at=[5.6, 4.2, 2.2], along=0),  # gears
-        *hollow_box([16, 2.6, 2.2], 0.5, "polymer"),  # rail
-        *hollow_box([10.5, 5, 3], 0.4, "polymer", [-2.5, 4, 0.4]),  # battery
+        *tube(4.0, 0.3, 5.5, "steel", at=[5.6, 4.2, 2.2], along=0, displaces=foam),  # gears
+        *hollow_box([16, 2.6, 2.2], 0.5, "polymer", displaces=foam),  # rail
+        *hollow_box([10.5, 5, 3], 0.4, "polymer", [-2.5, 4, 0.4], displaces=foam),  # empty box for small parts
     ]
     return [solid.scaled(scale) for solid in solids]
 

@@ -13,7 +13,8 @@ from brittle_jax.data.parcels.solids import Solid, box, cylinder, turn
 PARTS = ("slide", "barrel", "frame", "magazine", "ammunition")  # the first four are the pistol's
 
 _CARTRIDGE = {"diameter": 0.9, "length": 2.8, "material": "steel"}
-_HEAP = (7, 7, 5)  # in which cartridges lie loosely
+_HEAP = (8, 8, 6)  # in which cartridges lie loosely, none through another
+_TRIED_CARTRIDGES = 3000
 
 
 def pistol(rng: Random) -> dict[str, Thing]:
@@ -30,12 +31,19 @@ def pistol(rng: Random) -> dict[str, Thing]:
 
 
 def ammunition(rng: Random) -> Thing:
-    """Draws 11 to 21 cartridges that lie this way and that, in a loose heap; most pass through another."""
-    cartridges = []
-    for _ in range(rng.integers(11, 22)):
+    """Draws 11 to 21 cartridges that lie this way and that in a loose heap; those that find no room are left out."""
+    wanted = rng.integers(11, 22)
+    cartridges: Thing = []
+    axes = np.empty((0, 3))  # points on the axes of the cartridges, 2 mm apart
+    for _ in range(_TRIED_CARTRIDGES):
         rotation = turn(2, rng.uniform(0, 360)) @ turn(1, rng.uniform(0, 180))
         offset = (rng.random(3) - 0.5) * (np.array(_HEAP) - _CARTRIDGE["length"])
-        cartridges.append(cylinder(**_CARTRIDGE).moved(rotation, offset))
+        axis = offset + np.linspace(-0.5, 0.5, 15)[:, None] * _CARTRIDGE["length"] * rotation[:, 2]
+        if (np.linalg.norm(axis[:, None] - axes, axis=-1) > _CARTRIDGE["diameter"]).all():
+            cartridges.append(cylinder(**_CARTRIDGE).moved(rotation, offset))
+            axes = np.concatenate([axes, axis])
+        if len(cartridges) == wanted:
+            break
     return _marked(cartridges, "ammunition")
 
 
