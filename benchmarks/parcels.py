@@ -367,9 +367,11 @@ def main() -> None:
     arguments = parser.parse_args()
     changes = {name: int(value) for name, value in (each.split("=") for each in arguments.set)}
     from brittle_jax import runtime
+    from brittle_jax.data.parcels import VERSION
 
     runtime.set_up()
     lab = Lab(arguments.seed, arguments.dir, changes)
+    print(f"Embedded parcels, version {VERSION}, seed {arguments.seed}\n")
     print("| criterion | figure | 95% interval | on | must be | holds |\n|---|---|---|---|---|---|")
     for name in arguments.only:
         for row in CRITERIA[name](lab):

@@ -239,7 +239,8 @@ def seeds_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:
 
 def parcels_version(config: ml_collections.ConfigDict) -> str | None:
     """Returns the version of the embedded parcels that a run is on; None if it is on other images."""
-    return parcels.VERSION if CATALOGUE[config.data.name].is_parcels and not config.data.path else None
+    known = CATALOGUE.get(config.data.name)  # None before the settings are validated
+    return parcels.VERSION if known and known.is_parcels and not config.data.path else None
 
 
 def completed(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

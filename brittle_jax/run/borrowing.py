@@ -5,7 +5,7 @@ import pathlib
 import ml_collections
 
 from brittle_jax import console, files
-from brittle_jax.config import TASKS_WITHOUT_DATA, flatten
+from brittle_jax.config import TASKS_WITHOUT_DATA, flatten, parcels_version
 from brittle_jax.data.dataset import Dataset
 from brittle_jax.errors import UserError
 from brittle_jax.run import workdir
@@ -49,6 +49,9 @@ def check(config: ml_collections.ConfigDict) -> tuple[pathlib.Path, bool]:
     if config.teacher.data == config.data.name:
         names += ["seed", "data.train_fraction", "data.calibration_fraction", "data.baseline_fraction"]
         names += [name for name in wanted if name.startswith("data.parcels.")]
+        version, lent_version = parcels_version(config), lent.get("data.parcels.version")
+        if version and lent_version != version:
+            raise UserError(f"{field} has {workdir.name_parcels(lent_version)}, not {version}: train a teacher here")
     for name in names:
         if lent.get(name) != wanted[name]:
             raise UserError(f"{field} has {name}={lent.get(name)!r}, not {wanted[name]!r}: set {name}")

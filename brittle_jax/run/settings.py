@@ -119,13 +119,14 @@ def teacher_of(
             raise UserError(
                 f"pretrain.from_weights: the teacher {teacher.task} is not pre-trained here: leave it False"
             )
-    if teacher.weights and not (teacher.task == "imagenet" or config.pretrain.from_weights):
-        raise UserError(
-            f"teacher.weights={teacher.weights!r}: the teacher {teacher.task} reads no such file: leave it empty"
-        )
     if teacher.task == "random":
         return random_teacher(config)
     if teacher.task == "imagenet_lite":
+        if teacher.weights:
+            raise UserError(
+                f"teacher.weights={teacher.weights!r}: the teacher imagenet_lite takes its weights from a package: "
+                "leave it empty"
+            )
         return Published(PackagedWeights(), config.network.name, image_shape, stand_in=None)
     if teacher.task == "imagenet":
         stand_in = None

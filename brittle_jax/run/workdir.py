@@ -47,7 +47,7 @@ _KEYS = {
     files.MANIFEST: {"format_version", "sha256"},
 }
 _EARLIER_INITIALISER = "uniform"  # of all architectures
-_EARLIER_PARCELS = "unknown"
+_PARCELS_VERSION = "data.parcels.version"  # no setting, but what the embedded parcels of a run depend on, too
 _ANOTHER = "name another --workdir, or start anew with --overwrite"
 
 
@@ -175,20 +175,24 @@ def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
     architecture = ARCHITECTURES.get(config.network.name)
     initialiser = getattr(architecture.trunk, "initialiser", _EARLIER_INITIALISER) if architecture else ""
     version = parcels_version(config)
-    parcels = {} if version is None else {"data.parcels.version": version}
+    parcels = {} if version is None else {_PARCELS_VERSION: version}
     return {**flatten(config), "network.initialiser": initialiser, **parcels}
 
 
 def _difference(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> str | None:
     """Returns the first setting that differs, as text; a run that is older than a field had its default."""
-    defaults = flatten(get_base_config()) | {
-        "network.initialiser": _EARLIER_INITIALISER,
-        "data.parcels.version": _EARLIER_PARCELS,
-    }
+    defaults = flatten(get_base_config()) | {"network.initialiser": _EARLIER_INITIALISER}
     for name, value in requested.items():
+        if name == _PARCELS_VERSION and recorded.get(name) != value:
+            return f"{name_parcels(recorded.get(name))}, not {value}"
         if name not in _NOT_COMPARED and recorded.get(name, defaults.get(name)) != value:
             return f"{name}={recorded.get(name, defaults.get(name))!r}, not {value!r}"
     return None
+
+
+def name_parcels(version: str | None) -> str:
+    """Returns what to call the parcels of a run: embedded ones of a version, which runs before 4.0.0 did not record."""
+    return f"embedded parcels of version {version}" if version else "embedded parcels of an earlier version"
 
 
 def made_from(config: ml_collections.ConfigDict, splits: Mapping[str, Any]) -> dict[str, Any]:

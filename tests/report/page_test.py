@@ -98,13 +98,25 @@ def test_the_numbers_stand_beside_the_published_ones(of_row):
     assert "pixel scale [0, 1]" in page.text and "ridge" not in page.text
 
 
-def test_a_teacher_that_stands_in_for_the_rows_own_is_named_above_everything(tmp_path):
-    reduced = {"teacher.task": ["imagenet", "imagenet_lite"]}
-    teacher = {"task": "imagenet_lite", "dataset": None}
-    page = read_page(tmp_path, write_run(tmp_path, reduced=reduced, teacher=teacher))
-    assert "imagenet_lite stands in for the row's teacher, imagenet ." in " ".join(page.text.split())
-    other = read_page(tmp_path, write_run(tmp_path, reduced={"distill.num_epochs": [20, 2]}))
-    assert "stands in" not in other.text
+OTHER_TEACHER = {
+    "reduced": {"teacher.task": ["imagenet", "imagenet_lite"]},
+    "teacher": {"task": "imagenet_lite", "dataset": None},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_said"),
+    [
+        (OTHER_TEACHER, True),
+        ({**OTHER_TEACHER, "dataset": "xray", "data_path": "/scans"}, True),
+        ({**OTHER_TEACHER, "dataset": "image_folder", "data_path": "/pictures"}, False),  # which has two defaults
+        ({"reduced": {"distill.num_epochs": [20, 2]}}, False),
+    ],
+)
+def test_another_teacher_than_the_rows_own_is_named_at_the_top(tmp_path, changes, is_said):
+    page = read_page(tmp_path, write_run(tmp_path, **changes))
+    top = " ".join(page.text.split()).partition("see which")[0]
+    assert ("This run's teacher is imagenet_lite ; the row's own is imagenet ." in top) == is_said
 
 
 @pytest.mark.parametrize("is_synthetic", [False, True])

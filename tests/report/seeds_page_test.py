@@ -98,3 +98,10 @@ def test_what_is_synthetic_or_reduced_is_marked(tmp_path, is_synthetic, reduced)
 
 def test_samples_that_were_left_out_are_counted(tmp_path):
     assert "Without 2 samples" in page_of(tmp_path, content_of(skipped_inputs=[["a", "b"], ["c", "d"]])).text
+
+
+def test_another_teacher_than_the_rows_own_is_named(tmp_path):
+    reduced = {"teacher.task": ["imagenet", "imagenet_lite"]}
+    page = page_of(tmp_path, content_of(reduced=reduced, teacher={"task": "imagenet_lite", "dataset": None}))
+    assert "This run's teacher is imagenet_lite ; the row's own is imagenet ." in " ".join(page.text.split())
+    assert "Another teacher" not in page_of(tmp_path, content_of()).text

@@ -5,6 +5,7 @@ import pytest
 
 from brittle_jax import checkpoint, files
 from brittle_jax.config import flatten
+from brittle_jax.data import parcels
 from brittle_jax.errors import UserError
 from brittle_jax.models.network import init_variables
 from brittle_jax.run import borrowing, workdir
@@ -45,6 +46,21 @@ def test_a_teacher_that_may_have_seen_what_is_tested_is_refused(config, tmp_path
     config.update_from_flattened_dict({field: value})
     with pytest.raises(UserError, match=f"^teacher.from_run=.* has {field}=.*, not {value}: set {field}$"):
         borrowing.check(config)
+
+
+def test_a_teacher_that_learned_on_parcels_of_another_version_is_refused(xray_config, tmp_path):
+    lender = lend(xray_config, tmp_path / "lender")
+
+    def record(version):
+        files.write_json(lender / "config.json", {**flatten(xray_config), "data.parcels.version": version})
+        workdir.finish(lender, files.read_json(lender / "results.json"))
+
+    record(parcels.VERSION)
+    borrowing.check(xray_config)
+    for version, name in (("3.0.0", "version 3.0.0"), (None, "an earlier version")):
+        record(version)
+        with pytest.raises(UserError, match=f"has embedded parcels of {name}, not {parcels.VERSION}: train a teacher"):
+            borrowing.check(xray_config)
 
 
 def test_a_teacher_of_another_seed_is_refused_where_one_is_asked_for(config, tmp_path):

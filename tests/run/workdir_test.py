@@ -259,11 +259,11 @@ def test_parcels_that_an_earlier_version_made_are_not_gone_on_with(tmp_path, xra
     config = json.loads((tmp_path / "config.json").read_text())
     earlier = {**config, "data.parcels.version": "2.0.0"}
     (tmp_path / "config.json").write_text(json.dumps(earlier))
-    with pytest.raises(UserError, match=f"with data.parcels.version='2.0.0', not '{VERSION}'"):
+    with pytest.raises(UserError, match=f"a run with embedded parcels of version 2.0.0, not {VERSION}: "):
         begin(tmp_path, xray_config)
     del earlier["data.parcels.version"]
     (tmp_path / "config.json").write_text(json.dumps(earlier))
-    with pytest.raises(UserError, match=f"with data.parcels.version='unknown', not '{VERSION}'"):
+    with pytest.raises(UserError, match=f"a run with embedded parcels of an earlier version, not {VERSION}: "):
         begin(tmp_path, xray_config)
 
 

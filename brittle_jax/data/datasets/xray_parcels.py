@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from brittle_jax import console
 from brittle_jax.data.catalogue import CATALOGUE
-from brittle_jax.data.parcels import VERSION
+from brittle_jax.data.parcels import VERSION as PARCELS_VERSION
 from brittle_jax.data.parcels.packing import pack
 from brittle_jax.data.parcels.pistol import PARTS
 from brittle_jax.data.parcels.scanner import FANS, scan
@@ -48,7 +48,7 @@ class XrayParcels(tfds.core.GeneratorBasedBuilder):
     and view, and the box: top, left, bottom, right in pixels, bottom and right exclusive.
     """
 
-    VERSION = tfds.core.Version(VERSION)
+    VERSION = tfds.core.Version(PARCELS_VERSION)
     RELEASE_NOTES = {
         "1.0.0": "Goods at any angle; every normal parcel holds hardware. Prepared folders can still be read by tfds.",
         "2.0.0": "Goods in rows, fewer tools, smaller boxes, a harder high beam.",

@@ -18,7 +18,7 @@ Draw = Callable[[Random], Thing]
 def hollow_box(
     size, wall: float, material: str, at=(0.0, 0.0, 0.0), *, displaces: str | None = None, **kwargs
 ) -> Thing:
-    """Returns a closed box of full `size` [3] with air inside, which `displaces` a material that it lies in."""
+    """Returns a closed box of full `size` [3] with air inside; `displaces` is the material around it, if any."""
     inner = np.asarray(size, float) - 2 * wall
     return [
         box(size, material, at, displaces=displaces, **kwargs),
@@ -36,7 +36,7 @@ def tube(
     along: int = 2,
     displaces: str | None = None,
 ) -> Thing:
-    """Returns an open tube along the axis with the number `along`, which `displaces` a material that it lies in."""
+    """Returns an open tube along the axis with the number `along`; `displaces` is the material around it, if any."""
     return [
         cylinder(diameter, length, material, at, along=along, displaces=displaces),
         cylinder(diameter - 2 * wall, length, "air", at, along=along, displaces=material),

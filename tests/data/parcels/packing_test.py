@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import pytest
 
@@ -59,23 +57,59 @@ def test_no_hole_is_larger_than_what_it_is_cut_from(draw):
         assert all(np.min(crossed[material]) > -1e-9 for material in MATERIALS if material != "air")
 
 
+# Those whose solids lie beside or within one another. In the others, what two solids share counts twice.
+FREE_OF_OVERLAPS = [
+    objects.power_tool,
+    objects.adapter,
+    objects.bolts,
+    objects.batteries,
+    objects.can,
+    objects.jar,
+    objects.carton,
+    objects.telephone,
+    objects.remote_control,
+    objects.book,
+    objects.ball,
+    ammunition,
+]
+
+
+@pytest.mark.parametrize("draw", FREE_OF_OVERLAPS)
+def test_no_place_holds_two_materials(draw):
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        thing = draw(rng)
+        points = rng.uniform(*bounds(thing), (5000, 3)).T
+        held = dict.fromkeys(MATERIALS, 0)
+        for solid in thing:
+            inside = holds(solid, points)
+            held[solid.material] += inside
+            if solid.displaces:
+                held[solid.displaces] -= inside
+        matter = np.array([held[material] * np.ones(points.shape[1]) for material in MATERIALS if material != "air"])
+        assert matter.min() == 0 and matter.sum(axis=0).max() == 1
+
+
+def holds(solid, points):
+    """Returns whether points [3, N] lie in a solid, from its definition."""
+    own = np.abs(solid.rotation.T @ (points - solid.centre[:, None])) / np.asarray(solid.half_size)[:, None]
+    if solid.shape == "box":
+        return own.max(axis=0) < 1
+    if solid.shape == "ellipsoid":
+        return np.linalg.norm(own, axis=0) < 1
+    return (np.linalg.norm(own[:2], axis=0) < 1) & (own[2] < 1)
+
+
 def test_a_power_tool_lies_in_its_case():
-    for seed in range(50):
-        case, *others = objects.power_tool(np.random.default_rng(seed))
+    for seed in range(300):
+        case, inside, *others = objects.power_tool(np.random.default_rng(seed))
         for solid in others:
-            assert (np.abs(solid.corners() - case.centre[:, None]) <= case.half_size[:, None]).all()
+            assert (np.abs(solid.corners() - case.centre[:, None]) <= inside.half_size[:, None] + 1e-9).all()
 
 
-def test_cartridges_do_not_pass_through_one_another():
-    for seed in range(20):
-        cartridges = ammunition(np.random.default_rng(seed))
-        assert 8 <= len(cartridges) <= 21
-        radius, length = cartridges[0].half_size[1:] * [1, 2]
-        points = np.random.default_rng(0).uniform(-1, 1, (3, 4000)) * [[radius], [radius], [length / 2]]
-        points = points[:, np.hypot(*points[:2]) < radius]
-        for first, second in itertools.permutations(cartridges, 2):
-            at = second.rotation.T @ (first.rotation @ points + (first.centre - second.centre)[:, None])
-            assert not ((np.hypot(*at[:2]) < radius) & (np.abs(at[2]) < length / 2)).any()
+def test_all_cartridges_find_room():
+    numbers = {len(ammunition(np.random.default_rng(seed))) for seed in range(60)}
+    assert min(numbers) >= 11 and max(numbers) <= 21 and len(numbers) > 5
 
 
 def test_an_empty_box_can_be_told_from_its_contents(normal_parcels):
@@ -99,7 +133,8 @@ def test_only_threats_hold_a_pistol_and_ammunition(normal_parcels, threat_parcel
         assert {solid.part for solid in parcel.solids} - {""} == set(PARTS)
 
 
-def test_three_in_ten_pistols_are_taken_apart():
+def test_three_in_ten_pistols_are_taken_apart(monkeypatch):
+    monkeypatch.setattr(packing, "ammunition", lambda rng: [])  # which takes a while to draw
     rng = np.random.default_rng(0)
     num_things = [len(packing._draw_single_things(rng, is_threat=True)[0]) for _ in range(1000)]
     assert set(num_things) == {2, 5}  # with the cartridges

@@ -66,7 +66,6 @@ def test_two_runs_of_the_same_seed_and_class_are_two_lines_the_latest_first(tmp_
         {"data_path": "/mine"},
         {"measurement": {**MEASUREMENT, "gradient_path": "both"}},
         {"measurement": {**MEASUREMENT, "random_batch_norm": "initial"}},
-        {"measurement": {**MEASUREMENT, "parcels": "embedded, version 4.0.0"}},
     ],
 )
 def test_what_was_measured_otherwise_is_never_averaged_in(changes, tmp_path):
