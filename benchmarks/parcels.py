@@ -357,20 +357,31 @@ def _auroc(name, labels, scores, sample, bounds) -> Row:
     return Row(name, separation(labels, scores)["auroc"], interval, sample, bounds)
 
 
+def _change(text: str) -> tuple[str, int]:
+    """Reads a whole-number setting and its value."""
+    from brittle_jax.config import flatten, get_base_config
+
+    name, _, value = text.partition("=")
+    if type(flatten(get_base_config()).get(name)) is not int or not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: give NAME=NUMBER, such as data.patches.size_pixels=64")
+    return name, int(value)
+
+
 def main() -> None:
     """Reads the command line, measures, and prints a line for each figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=100, help="of the parcels")
     parser.add_argument("--dir", default="", help="tfds folder that keeps the parcels (default: tfds's own)")
     parser.add_argument("--only", nargs="+", choices=CRITERIA, default=list(CRITERIA))
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=NUMBER", help="other settings of the data")
+    parser.add_argument(
+        "--set", nargs="*", default=[], type=_change, metavar="NAME=NUMBER", help="other settings of the data"
+    )
     arguments = parser.parse_args()
-    changes = {name: int(value) for name, value in (each.split("=") for each in arguments.set)}
     from brittle_jax import runtime
     from brittle_jax.data.parcels import VERSION
 
     runtime.set_up()
-    lab = Lab(arguments.seed, arguments.dir, changes)
+    lab = Lab(arguments.seed, arguments.dir, dict(arguments.set))
     print(f"Embedded parcels, version {VERSION}, seed {arguments.seed}\n")
     print("| criterion | figure | 95% interval | on | must be | holds |\n|---|---|---|---|---|---|")
     for name in arguments.only:
