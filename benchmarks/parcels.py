@@ -362,7 +362,8 @@ def _change(text: str) -> tuple[str, int]:
     from brittle_jax.config import flatten, get_base_config
 
     name, _, value = text.partition("=")
-    if type(flatten(get_base_config()).get(name)) is not int or not value.isdecimal():
+    is_number = type(flatten(get_base_config()).get(name)) is int
+    if not (name.startswith("data.") and is_number and value.isascii() and value.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r}: give NAME=NUMBER, such as data.patches.size_pixels=64")
     return name, int(value)
 

@@ -156,3 +156,11 @@ def test_random_teachers_of_the_parcels_are_averaged(tmp_path):
     assert [row.bounds for row in found] == [(0, 1), (0, 1), (0.55, 0.75)]
     first, second, mean = (row.figure for row in found)
     assert first != second and 0 <= min(first, second) and mean == pytest.approx((first + second) / 2)
+
+
+@pytest.mark.parametrize("text", ["data.patches.size_pixels=a", "data.patches.size_pixels", "seed=1", "data.none=3"])
+def test_settings_of_the_parcels_are_whole_numbers(text, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["parcels", "--set", text])
+    with pytest.raises(SystemExit) as stopped:
+        parcels.main()
+    assert stopped.value.code == 2 and f"{text!r}: give NAME=NUMBER" in capsys.readouterr().err

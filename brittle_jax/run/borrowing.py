@@ -49,12 +49,13 @@ def check(config: ml_collections.ConfigDict) -> tuple[pathlib.Path, bool]:
     if config.teacher.data == config.data.name:
         names += ["seed", "data.train_fraction", "data.calibration_fraction", "data.baseline_fraction"]
         names += [name for name in wanted if name.startswith("data.parcels.")]
-        version, lent_version = parcels_version(config), lent.get("data.parcels.version")
-        if version and lent_version != version:
-            raise UserError(f"{field} has {workdir.name_parcels(lent_version)}, not {version}: train a teacher here")
     for name in names:
         if lent.get(name) != wanted[name]:
             raise UserError(f"{field} has {name}={lent.get(name)!r}, not {wanted[name]!r}: set {name}")
+    version, lent_version = parcels_version(config), lent.get("data.parcels.version")
+    if version and config.teacher.data == config.data.name and lent_version != version:
+        theirs, ours = map(workdir.describe_parcels, (lent_version, version))
+        raise UserError(f"{field} is on {theirs}, not on {ours}: train a teacher here")
     return run, bool(files.read_json(run / "results.json").get("synthetic_data"))
 
 

@@ -180,19 +180,19 @@ def _settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def _difference(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> str | None:
-    """Returns the first setting that differs, as text; a run that is older than a field had its default."""
+    """Returns the first setting that differs, or other parcels, as text; one that is not recorded had its default."""
     defaults = flatten(get_base_config()) | {"network.initialiser": _EARLIER_INITIALISER}
     for name, value in requested.items():
         if name == _PARCELS_VERSION and recorded.get(name) != value:
-            return f"{name_parcels(recorded.get(name))}, not {value}"
+            return f"{describe_parcels(recorded.get(name))}, not {describe_parcels(value)}"
         if name not in _NOT_COMPARED and recorded.get(name, defaults.get(name)) != value:
             return f"{name}={recorded.get(name, defaults.get(name))!r}, not {value!r}"
     return None
 
 
-def name_parcels(version: str | None) -> str:
-    """Returns what to call the parcels of a run: embedded ones of a version, which runs before 4.0.0 did not record."""
-    return f"embedded parcels of version {version}" if version else "embedded parcels of an earlier version"
+def describe_parcels(version: str | None) -> str:
+    """Returns what a run was on, by the version of its embedded parcels: before 4.0.0, runs did not record that."""
+    return f"embedded parcels of version {version}" if version else "earlier embedded parcels, or other images"
 
 
 def made_from(config: ml_collections.ConfigDict, splits: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ OTHER_TEACHER = {
 def test_another_teacher_than_the_rows_own_is_named_at_the_top(tmp_path, changes, is_said):
     page = read_page(tmp_path, write_run(tmp_path, **changes))
     top = " ".join(page.text.split()).partition("see which")[0]
-    assert ("This run's teacher is imagenet_lite ; the row's own is imagenet ." in top) == is_said
+    assert ("The teacher here is imagenet_lite ; the row's own is imagenet ." in top) == is_said
 
 
 @pytest.mark.parametrize("is_synthetic", [False, True])

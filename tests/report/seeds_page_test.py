@@ -103,5 +103,5 @@ def test_samples_that_were_left_out_are_counted(tmp_path):
 def test_another_teacher_than_the_rows_own_is_named(tmp_path):
     reduced = {"teacher.task": ["imagenet", "imagenet_lite"]}
     page = page_of(tmp_path, content_of(reduced=reduced, teacher={"task": "imagenet_lite", "dataset": None}))
-    assert "This run's teacher is imagenet_lite ; the row's own is imagenet ." in " ".join(page.text.split())
+    assert "The teacher here is imagenet_lite ; the row's own is imagenet ." in " ".join(page.text.split())
     assert "Another teacher" not in page_of(tmp_path, content_of()).text

@@ -253,17 +253,20 @@ def test_a_densenet_that_was_drawn_as_earlier_versions_did_is_not_gone_on_with(t
         begin(tmp_path, xray_config)
 
 
-def test_parcels_that_an_earlier_version_made_are_not_gone_on_with(tmp_path, xray_config):
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [
+        ({"data.parcels.version": "2.0.0"}, "embedded parcels of version 2.0.0"),
+        ({}, "earlier embedded parcels, or other images"),  # which runs did not record
+    ],
+)
+def test_parcels_that_an_earlier_version_made_are_not_gone_on_with(tmp_path, xray_config, version, name):
     begin(tmp_path, xray_config)
     begin(tmp_path, xray_config)
     config = json.loads((tmp_path / "config.json").read_text())
-    earlier = {**config, "data.parcels.version": "2.0.0"}
-    (tmp_path / "config.json").write_text(json.dumps(earlier))
-    with pytest.raises(UserError, match=f"a run with embedded parcels of version 2.0.0, not {VERSION}: "):
-        begin(tmp_path, xray_config)
-    del earlier["data.parcels.version"]
-    (tmp_path / "config.json").write_text(json.dumps(earlier))
-    with pytest.raises(UserError, match=f"a run with embedded parcels of an earlier version, not {VERSION}: "):
+    del config["data.parcels.version"]
+    (tmp_path / "config.json").write_text(json.dumps({**config, **version}))
+    with pytest.raises(UserError, match=f"a run with {name}, not embedded parcels of version {VERSION}: "):
         begin(tmp_path, xray_config)
 
 

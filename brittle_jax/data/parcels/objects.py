@@ -273,9 +273,9 @@ def caulking_gun(rng: Random) -> Thing:
 
 
 def power_tool(rng: Random) -> Thing:
-    """A cordless tool in its case, bedded in foam: a spindle in a steel housing, a motor, gears, a rail, a box.
+    """A cordless tool in its case, bedded in foam: a spindle in a steel housing, a motor, gears, a rail, an empty box.
 
-    It is the pistol's counterpart, of the same materials.
+    It is the pistol's counterpart, of the same metals and polymer.
     """
     scale = rng.uniform(0.8, 0.95)
     length = rng.uniform(16, 19)

@@ -13,7 +13,7 @@ from brittle_jax.data.parcels.solids import Solid, box, cylinder, turn
 PARTS = ("slide", "barrel", "frame", "magazine", "ammunition")  # the first four are the pistol's
 
 _CARTRIDGE = {"diameter": 0.9, "length": 2.8, "material": "steel"}
-_HEAP = (8, 8, 6)  # in which cartridges lie loosely, none through another
+_HEAP = (8, 8, 6)  # in which cartridges lie loosely
 _TRIED_CARTRIDGES = 3000
 
 
@@ -34,7 +34,8 @@ def ammunition(rng: Random) -> Thing:
     """Draws 11 to 21 cartridges that lie this way and that in a loose heap; those that find no room are left out."""
     wanted = rng.integers(11, 22)
     cartridges: Thing = []
-    axes = np.empty((0, 3))  # points on the axes of the cartridges, 2 mm apart
+    # Points on the axes, 2 mm apart, so that cartridges pass through one another by 0.1 mm at most.
+    axes = np.empty((0, 3))
     for _ in range(_TRIED_CARTRIDGES):
         rotation = turn(2, rng.uniform(0, 360)) @ turn(1, rng.uniform(0, 180))
         offset = (rng.random(3) - 0.5) * (np.array(_HEAP) - _CARTRIDGE["length"])
